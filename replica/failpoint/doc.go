@@ -1,0 +1,45 @@
+// Package failpoint ends the process at a chosen place, as a crash would.
+//
+// In a normal build Hit does nothing and costs nothing: it is empty, and the
+// compiler removes the call. Built with the tag `failpoints`, the process kills
+// itself with SIGKILL at the N-th hit of one armed point:
+//
+//	UNDERSTUDY_FAILPOINT=mirror/before-commit      at the first hit
+//	UNDERSTUDY_FAILPOINT=mirror/before-commit:40   at the 40th
+//
+// A running process is armed through Handler: `POST ?arm=NAME[:N]` counts from
+// the next hit on, an empty arm disarms, and GET lists the hits so far.
+//
+// The points are:
+//
+//	mirror/before-commit   a batch is about to be sent to etcd
+//	mirror/after-commit    etcd has committed it, and nobody here knows yet
+//	bind/before, bind/after     around a request that binds a pod
+//	promote/claimed, promote/reconciled, promote/released
+//	                            steps of a recovery, each just done
+//
+// Built with the tag, guards can also be switched off, to show that the checks
+// of the end-to-end tests find what a guard prevents:
+//
+//	UNDERSTUDY_GUARDS_OFF=term,etcd-fence
+package failpoint
+
+// The points that this repository has.
+const (
+	BeforeCommit = "mirror/before-commit"
+	AfterCommit  = "mirror/after-commit"
+)
+
+// The guards that tests can switch off.
+const (
+	// TermGuard ends work, and refuses requests, when the term is over.
+	TermGuard = "term"
+	// EtcdFence makes etcd refuse writes of an older epoch.
+	EtcdFence = "etcd-fence"
+	// CommitGuard holds effects back until what causes them is durable.
+	CommitGuard = "commit-before-act"
+	// RecoveryGuard tells a new lead's engine of the allocations that exist.
+	RecoveryGuard = "recovery"
+	// ReconcileGuard brings a new lead's ledger in agreement with the cluster.
+	ReconcileGuard = "reconcile"
+)

@@ -1,0 +1,102 @@
+//go:build failpoints
+
+package failpoint
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Enabled says whether this build has failpoints.
+const Enabled = true
+
+// points is one set for the whole process, as the process is what it ends.
+var points = sync.OnceValue(func() *set {
+	s := &set{hits: make(map[string]int), die: kill}
+	if spec := os.Getenv("UNDERSTUDY_FAILPOINT"); spec != "" {
+		if err := s.arm(spec); err != nil {
+			// Only test builds come here; a test must not run unarmed.
+			panic(err)
+		}
+	}
+	return s
+})
+
+// Hit passes the point name.
+func Hit(name string) { points().hit(name) }
+
+// guardsOff is what the environment switches off.
+var guardsOff = sync.OnceValue(func() []string { return strings.Split(os.Getenv("UNDERSTUDY_GUARDS_OFF"), ",") })
+
+// Off reports whether the guard is switched off.
+func Off(guard string) bool { return slices.Contains(guardsOff(), guard) }
+
+// Handler arms points and lists their hits.
+func Handler() http.Handler { return points() }
+
+type set struct {
+	mu    sync.Mutex
+	hits  map[string]int
+	armed string
+	left  int
+	die   func(name string)
+}
+
+func (s *set) arm(spec string) error {
+	name, count, counted := strings.Cut(spec, ":")
+	left := 1
+	if counted {
+		n, err := strconv.Atoi(count)
+		if err != nil || n < 1 {
+			return fmt.Errorf("failpoint %q: want NAME or NAME:N with N above zero", spec)
+		}
+		left = n
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed, s.left = name, left
+	return nil
+}
+
+func (s *set) hit(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hits[name]++
+	if name != s.armed {
+		return
+	}
+	if s.left--; s.left == 0 {
+		// With the lock held: nobody passes another point meanwhile.
+		s.die(name)
+	}
+}
+
+// kill ends the process without any chance to tidy up.
+func kill(name string) {
+	fmt.Fprintf(os.Stderr, "failpoint %s: SIGKILL\n", name)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+		panic(err)
+	}
+	select {}
+}
+
+func (s *set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		if err := s.arm(r.URL.Query().Get("arm")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(s.hits)) {
+		fmt.Fprintf(w, "%s %d\n", name, s.hits[name])
+	}
+}

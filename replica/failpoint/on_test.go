@@ -1,0 +1,66 @@
+//go:build failpoints
+
+package failpoint
+
+import (
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestKillsAtTheNthHit runs itself as a child that passes the point three times.
+func TestKillsAtTheNthHit(t *testing.T) {
+	if os.Getenv("FAILPOINT_CHILD") != "" {
+		for range 3 {
+			Hit(AfterCommit)
+			Hit(BeforeCommit)
+			os.Stdout.WriteString("passed\n")
+		}
+		return
+	}
+	for spec, want := range map[string]int{BeforeCommit: 0, BeforeCommit + ":3": 2} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKillsAtTheNthHit$")
+		cmd.Env = append(os.Environ(), "FAILPOINT_CHILD=1", "UNDERSTUDY_FAILPOINT="+spec)
+		out, _ := cmd.Output()
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !status.Signaled() || status.Signal() != syscall.SIGKILL || strings.Count(string(out), "passed") != want {
+			t.Errorf("%s: %v after %q, want SIGKILL after %d", spec, cmd.ProcessState, out, want)
+		}
+	}
+}
+
+func TestArmedWhileRunning(t *testing.T) {
+	var died string
+	s := &set{hits: make(map[string]int), die: func(name string) { died = name }}
+	call := func(method, query string) string {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(method, "/?"+query, nil))
+		return w.Body.String()
+	}
+	s.hit(BeforeCommit)
+	if got := call("GET", ""); got != "mirror/before-commit 1\n" {
+		t.Errorf("got %q", got)
+	}
+	call("POST", "arm=mirror/before-commit:2")
+	s.hit(BeforeCommit)
+	if died != "" {
+		t.Error("died a hit too early")
+	}
+	s.hit(BeforeCommit)
+	if died != BeforeCommit {
+		t.Error("did not die at the second hit")
+	}
+	died = ""
+	call("POST", "arm=mirror/before-commit")
+	call("POST", "arm=")
+	s.hit(BeforeCommit)
+	if died != "" {
+		t.Error("died though disarmed")
+	}
+	if got := call("POST", "arm=x:nought"); !strings.Contains(got, "want NAME") {
+		t.Errorf("got %q", got)
+	}
+}

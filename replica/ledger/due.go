@@ -1,0 +1,67 @@
+package ledger
+
+// Due returns the work that no event has confirmed: what a lead that takes over
+// has to carry out, in order of submission. What is to be tried again later than
+// now is left to Tick. A new engine has to know Feed first.
+func (l *Ledger) Due(now Time) []Effect {
+	var effects []Effect
+	for _, n := range l.sorted() {
+		switch n.app.State {
+		case AppStateSubmitted:
+			effects = append(effects, SubmitApp{App: n.app})
+		case AppStateRecovering:
+			effects = append(effects, SubmitApp{App: n.app, Recovery: true})
+		case AppStateReserving:
+			effects = append(effects, missingPlaceholders(n)...)
+		}
+		if n.app.Manager == ReportedManager {
+			effects = append(effects, ReportApp{App: n.app})
+		}
+		for _, t := range n.sorted() {
+			if t.NextAttempt <= now {
+				effects = append(effects, outstanding(n.app, t)...)
+			}
+		}
+	}
+	return effects
+}
+
+// outstanding returns the unconfirmed work on one task.
+func outstanding(app *App, t *Task) []Effect {
+	switch {
+	case t.DeletePod:
+		return []Effect{DeletePod{Task: t}}
+	case t.FailPod:
+		return []Effect{FailPod{Task: t, Reason: t.Message}}
+	case t.State == TaskStateScheduling:
+		return []Effect{Ask{App: app, Task: t}}
+	case t.State == TaskStateAllocated:
+		return []Effect{Bind{Task: t}}
+	}
+	return nil
+}
+
+// Feed returns what an engine that knows nothing has to be told before it may
+// schedule: every live application in order of submission, each followed by the
+// allocations it has. An allocation whose pod is not bound yet is one of them:
+// the intent stands, and Due has it bound.
+func (l *Ledger) Feed() []Effect {
+	var effects []Effect
+	for _, n := range l.sorted() {
+		if n.app.State.Terminal() && n.live == 0 {
+			continue
+		}
+		var restores []Effect
+		for _, t := range n.sorted() {
+			if t.Node != "" && !t.State.Terminal() {
+				restores = append(restores, Restore{App: n.app, Task: t})
+			}
+		}
+		if n.app.State == AppStateSubmitted && len(restores) == 0 {
+			continue // Due submits it, and its queue may still refuse it.
+		}
+		effects = append(effects, SubmitApp{App: n.app, Recovery: true})
+		effects = append(effects, restores...)
+	}
+	return effects
+}

@@ -1,0 +1,106 @@
+package ledger
+
+// Effect is work that a step asks for. Each kind is a struct below. The ledger
+// never does the work, and asks for it again through Due until an event
+// confirms it, so every effect may be carried out more than once.
+type Effect interface {
+	// External reports whether the effect leaves the process. An external
+	// effect waits until the changes of its step are durable; an effect on the
+	// engine does not, for the engine dies with the process.
+	External() bool
+}
+
+type internal struct{}
+
+func (internal) External() bool { return false }
+
+type external struct{}
+
+func (external) External() bool { return true }
+
+// Effects on the engine.
+type (
+	// SubmitApp gives the engine a new application, or with Recovery one that
+	// must be taken whatever its queue's limits say.
+	SubmitApp struct {
+		internal
+		App      *App
+		Recovery bool
+	}
+	// ForgetApp removes the application from the engine.
+	ForgetApp struct {
+		internal
+		AppID string
+	}
+	// Ask requests an allocation for a task, or updates the request.
+	Ask struct {
+		internal
+		App  *App
+		Task *Task
+	}
+	// Restore tells the engine of an allocation that exists: the task is
+	// assigned to Task.Node.
+	Restore struct {
+		internal
+		App  *App
+		Task *Task
+	}
+	// Release gives an allocation, or a pending ask, back to the engine.
+	Release struct {
+		internal
+		Task        *Task
+		Termination Termination
+	}
+)
+
+// Effects on the cluster.
+type (
+	// Bind assigns the pod of Task to Task.Node.
+	Bind struct {
+		external
+		Task *Task
+	}
+	// CreatePlaceholder creates the pod Name for member Index of group Group.
+	// A pod of that name that exists confirms it.
+	CreatePlaceholder struct {
+		external
+		App   *App
+		Group string
+		Index int32
+		Name  string
+	}
+	// DeletePod deletes the pod of Task, with its UID as precondition.
+	DeletePod struct {
+		external
+		Task *Task
+	}
+	// FailPod writes phase Failed with Reason to the unassigned pod of Task.
+	FailPod struct {
+		external
+		Task   *Task
+		Reason string
+	}
+	// ReportApp shows the state of an application to its manager and users.
+	ReportApp struct {
+		external
+		App *App
+	}
+	// ReportTask puts a Kubernetes Event on the pod of Task.
+	ReportTask struct {
+		external
+		Task    *Task
+		Warning bool
+		Reason  string
+		Message string
+	}
+)
+
+// Delta is what one step did: the records it changed, each key once, and the
+// work it asks for, in order.
+type Delta struct {
+	Changes []Change
+	Effects []Effect
+	// Refused says why the event had no effect; empty if it had, or if there
+	// was nothing to do. It is for logs and counters.
+	Refused string
+}

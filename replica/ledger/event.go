@@ -1,0 +1,203 @@
+package ledger
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+)
+
+// Event is something that happened outside the ledger. Each kind is a struct
+// below; When says at what time, and Step reads no other clock.
+type Event interface{ When() Time }
+
+// Stamp is the part that all events share.
+type Stamp struct {
+	// At is when it happened.
+	At Time
+	// Trace is the traceparent of the span that describes it; where it is not
+	// empty it becomes the Trace of the records that the event changes.
+	Trace string
+}
+
+// When returns the time of the event.
+func (s Stamp) When() Time { return s.At }
+
+// Events from app managers, through the application management protocol.
+type (
+	// AddApp submits an application, or with Recovery restores one that ran
+	// before this coordinator knew it. An application that is known and live is
+	// left as it is; one that has ended is replaced, and takes over those of its
+	// pods that still live, which makes it a recovery.
+	AddApp struct {
+		Stamp
+		ID                 string
+		Manager            string
+		Queue              string
+		User               string
+		Groups             []string
+		Tags               map[string]string
+		TaskGroups         []v1alpha1.TaskGroup
+		OwnerReferences    []metav1.OwnerReference
+		PlaceholderTimeout int64
+		Style              GangStyle
+		Submitted          Time
+		Recovery           bool
+	}
+
+	// AddTask adds a pod to its application. A pod that is already assigned
+	// starts as bound to Node, one that has terminated as completed. A task that
+	// is known is not added again, but what the pod says is taken over: an
+	// assignment confirms or overrides the intent, requests replace what was
+	// known. What brings no news changes nothing.
+	AddTask struct {
+		Stamp
+		AppID       string
+		ID          string
+		Namespace   string
+		Name        string
+		Placeholder bool
+		TaskGroup   string
+		Resources   map[string]int64
+		Submitted   Time
+		Node        string
+		Terminated  bool
+	}
+
+	// CompleteTask says that the pod has terminated or is gone.
+	CompleteTask struct {
+		Stamp
+		AppID, TaskID string
+	}
+	// RemoveTask forgets a task; a live one is completed first.
+	RemoveTask struct {
+		Stamp
+		AppID, TaskID string
+	}
+	// CompleteApp says that the application as a whole has completed. Pods that
+	// have a node go on, the others are given up.
+	CompleteApp struct {
+		Stamp
+		AppID string
+	}
+	// FailApp says that the application has failed.
+	FailApp struct {
+		Stamp
+		AppID   string
+		Message string
+	}
+	// KillApp asks for the application to be ended.
+	KillApp struct {
+		Stamp
+		AppID string
+	}
+	// RemoveApp forgets an application and its tasks. Placeholders that are left
+	// are deleted, but as nothing is left to remember a failure by, once only.
+	RemoveApp struct {
+		Stamp
+		AppID string
+	}
+	// ResizeTask says that the pod's requests were changed in place.
+	ResizeTask struct {
+		Stamp
+		AppID, TaskID string
+		Resources     map[string]int64
+	}
+)
+
+// Events from the engine.
+type (
+	// AppAccepted says that the engine took the application into PlacedQueue.
+	AppAccepted struct {
+		Stamp
+		AppID       string
+		PlacedQueue string
+	}
+	// AppRejected says that the engine did not take it.
+	AppRejected struct {
+		Stamp
+		AppID   string
+		Message string
+	}
+	// AppEnded says that the engine has seen the application through: State is
+	// AppStateCompleted, AppStateFailing, AppStateFailed or
+	// AppStateResuming.
+	AppEnded struct {
+		Stamp
+		AppID   string
+		State   AppState
+		Message string
+	}
+	// Allocated says that the engine chose Node for the task.
+	Allocated struct {
+		Stamp
+		AppID, TaskID string
+		Node          string
+	}
+	// Released says that the engine wants, or has confirmed, the end of an
+	// allocation.
+	Released struct {
+		Stamp
+		AppID, TaskID string
+		Termination   Termination
+		Message       string
+	}
+	// AskReleased says that the engine dropped a pending ask, as it does with
+	// the placeholders of a gang that timed out before they were allocated. A
+	// real task asks again.
+	AskReleased struct {
+		Stamp
+		AppID, TaskID string
+		Termination   Termination
+		Message       string
+	}
+	// AskRejected says that the engine refused the ask. The task fails; a
+	// placeholder takes its gang with it.
+	AskRejected struct {
+		Stamp
+		AppID, TaskID string
+		Message       string
+	}
+)
+
+// Events from the executors of effects, and from the clock.
+type (
+	// BindDone confirms a Bind effect: the pod is assigned to Node, even if that
+	// is not where the task is wanted by now.
+	BindDone struct {
+		Stamp
+		AppID, TaskID string
+		Node          string
+	}
+	// BindFailed reports an attempt that did not succeed and may be repeated.
+	BindFailed struct {
+		Stamp
+		AppID, TaskID string
+		Message       string
+	}
+	// NodeLost says that the node of an allocation not yet bound is gone: the
+	// allocation is given back and the task asks anew.
+	NodeLost struct {
+		Stamp
+		AppID, TaskID string
+	}
+	// PlaceholderFailed reports that a placeholder pod could not be created;
+	// the gang is cleaned up and the application runs without it.
+	PlaceholderFailed struct {
+		Stamp
+		AppID   string
+		Message string
+	}
+	// DeleteFailed reports a pod deletion to be repeated.
+	DeleteFailed struct {
+		Stamp
+		AppID, TaskID string
+		Message       string
+	}
+	// PodFailed confirms a FailPod effect; the task has failed.
+	PodFailed struct {
+		Stamp
+		AppID, TaskID string
+	}
+	// Tick lets deadlines that are due at its time take effect.
+	Tick struct{ Stamp }
+)

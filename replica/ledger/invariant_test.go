@@ -1,0 +1,286 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// checkCounts recounts what the ledger counts as it goes.
+func checkCounts(t *rapid.T, l *Ledger) {
+	want := Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)}
+	for id, n := range l.apps {
+		if n.app != nil {
+			want.Apps[n.app.State]++
+		} else if len(n.tasks) == 0 {
+			t.Fatalf("application %q has an entry with nothing in it", id)
+		}
+		var live, holds, fresh int
+		for _, task := range n.tasks {
+			want.Tasks[task.State]++
+			if task.State == TaskStateNew {
+				fresh++
+			}
+			if !task.State.Terminal() {
+				live++
+				if task.Placeholder {
+					holds++
+				}
+			}
+		}
+		if kept := keptHolds(n); n.live != live || n.holds != holds || n.kept != kept || n.fresh != fresh {
+			t.Fatalf("application %q counts live %d, holds %d, kept %d, fresh %d; there are %d, %d, %d, %d",
+				id, n.live, n.holds, n.kept, n.fresh, live, holds, kept, fresh)
+		}
+	}
+	if got := l.Counts(); !maps.Equal(got.Apps, want.Apps) || !maps.Equal(got.Tasks, want.Tasks) {
+		t.Fatalf("counts %v, there are %v", got, want)
+	}
+}
+
+// checkInvariants looks at every record for what must never be.
+func checkInvariants(t *rapid.T, l *Ledger) {
+	ended := 0
+	for app := range l.Apps() {
+		n := l.apps[app.ID]
+		if app.ID == "" {
+			t.Fatalf("an application without an ID: %+v", *app)
+		}
+		switch app.State {
+		case AppStateNew, AppStateAccepted:
+			t.Fatalf("application %s stays %s", app.ID, app.State)
+		case AppStateFailing, AppStateKilling:
+			if n.live == 0 {
+				t.Fatalf("application %s is %s and waits for nothing", app.ID, app.State)
+			}
+		case AppStateResuming:
+			if n.holds == 0 {
+				t.Fatalf("application %s is Resuming without placeholders", app.ID)
+			}
+		}
+		if app.State.Terminal() {
+			if n.live == 0 {
+				ended++
+			}
+			if app.Finished == 0 {
+				t.Fatalf("application %s ended and has no end", app.ID)
+			}
+		}
+		if len(app.StateLog) > StateLogLimit || app.StateLog[len(app.StateLog)-1].State != app.State {
+			t.Fatalf("application %s is %s, its log %v", app.ID, app.State, app.StateLog)
+		}
+		if app.PlaceholderDeadline != 0 && app.PlaceholderDeadline < genStart.Add(-time.Hour) { // it ran over
+			t.Fatalf("application %s has a deadline of %d", app.ID, app.PlaceholderDeadline)
+		}
+		for _, g := range app.Gang {
+			if g.Bound < 0 || g.Replaced < 0 || g.TimedOut < 0 {
+				t.Fatalf("application %s counts %+v", app.ID, g)
+			}
+			if app.State == AppStateReserving && g.Bound != boundHolds(n, g.Name) {
+				t.Fatalf("application %s counts %+v, bound are %d", app.ID, g, boundHolds(n, g.Name))
+			}
+		}
+		if app.Tags != nil && len(app.Tags) == 0 || app.Groups != nil && len(app.Groups) == 0 ||
+			app.TaskGroups != nil && len(app.TaskGroups) == 0 || app.OwnerReferences != nil && len(app.OwnerReferences) == 0 {
+			t.Fatalf("application %s holds an empty collection, which no encoding keeps: %+v", app.ID, *app)
+		}
+		for task := range l.Tasks(app.ID) {
+			checkTask(t, app, task)
+		}
+	}
+	if ended > testHistory+1 {
+		t.Fatalf("%d applications that are over are remembered, not %d", ended, testHistory)
+	}
+}
+
+func keptHolds(n *entry) (kept int) {
+	for _, task := range n.tasks {
+		if task.Placeholder && !task.State.Terminal() && task.State != TaskStateKilling {
+			kept++
+		}
+	}
+	return kept
+}
+
+func boundHolds(n *entry, group string) (bound int32) {
+	for _, task := range n.tasks {
+		if task.Placeholder && task.TaskGroup == group && task.State == TaskStateBound {
+			bound++
+		}
+	}
+	return bound
+}
+
+func checkTask(t *rapid.T, app *App, task *Task) {
+	fail := func(why string) { t.Fatalf("%s: %s: %+v\nof %+v", task.ID, why, *task, *app) }
+	if task.ID == "" || task.AppID != app.ID {
+		fail("wrong key")
+	}
+	if task.Resources != nil && len(task.Resources) == 0 {
+		fail("an empty map, which no encoding keeps")
+	}
+	switch task.State {
+	case TaskStatePending, TaskStateRejected:
+		fail("a state that does not outlast a step")
+	case TaskStateNew:
+		switch app.State {
+		case AppStateRunning:
+			fail("not asked for")
+		case AppStateReserving, AppStateResuming:
+			if task.Placeholder {
+				fail("a placeholder that nobody cares for")
+			}
+		}
+		if app.State.Terminal() {
+			fail("waits for an application that is over")
+		}
+	case TaskStateScheduling:
+		if app.State.Terminal() || app.State == AppStateKilling || app.State == AppStateFailing && !task.FailPod {
+			fail("asked for though its application is over")
+		}
+	case TaskStateAllocated, TaskStateBound:
+		if task.Node == "" || task.Allocated == 0 {
+			fail("no intent")
+		}
+		if task.Placeholder && (app.State.Terminal() || app.State == AppStateKilling || app.State == AppStateFailing || app.State == AppStateResuming) {
+			fail("holds resources that its application has no use for")
+		}
+		if app.State == AppStateKilling {
+			fail("lives on though its application is killed")
+		}
+	}
+	if task.DeletePod != (task.State == TaskStateKilling) {
+		fail("deletion and state disagree")
+	}
+	if task.FailPod && (task.State.Terminal() || task.Node != "" || task.DeletePod) {
+		fail("its pod can not be failed")
+	}
+	if task.NextAttempt != 0 && !task.DeletePod && !task.FailPod && task.State != TaskStateAllocated {
+		fail("an attempt at nothing")
+	}
+	if task.State.Terminal() && task.Retries != 0 && task.NextAttempt != 0 {
+		fail("over, and to be tried again")
+	}
+}
+
+// tables are the documented state tables, as machine_test.go has them.
+type tables struct {
+	app  map[[2]string]bool // one move
+	task map[[2]string]bool // any number of moves
+}
+
+func newTables(t *testing.T) *tables {
+	s := &tables{app: make(map[[2]string]bool), task: make(map[[2]string]bool)}
+	for _, row := range cells(t, documentedAppRows, documentedAppStates) {
+		for from, to := range row {
+			s.app[[2]string{from, to}] = true
+		}
+	}
+	for _, row := range cells(t, documentedTaskRows, documentedTaskStates) {
+		for from, to := range row {
+			s.task[[2]string{from, to}] = true
+		}
+	}
+	all := strings.Fields(documentedTaskStates)
+	for _, via := range all {
+		for _, from := range all {
+			for _, to := range all {
+				if s.task[[2]string{from, via}] && s.task[[2]string{via, to}] {
+					s.task[[2]string{from, to}] = true
+				}
+			}
+		}
+	}
+	return s
+}
+
+// before is what a ledger held before a step.
+type before struct {
+	apps  map[string]*App
+	tasks map[Key]*Task
+}
+
+func states(l *Ledger) before {
+	b := before{make(map[string]*App), make(map[Key]*Task)}
+	for id, n := range l.apps {
+		if n.app != nil {
+			b.apps[id] = n.app
+		}
+		for taskID, task := range n.tasks {
+			b.tasks[Key{id, taskID}] = task
+		}
+	}
+	return b
+}
+
+// check compares the moves of one step with the tables.
+func (s *tables) check(t *rapid.T, event Event, was before, d Delta) {
+	for _, c := range d.Changes {
+		switch {
+		case c.App != nil:
+			s.checkApp(t, event, was.apps[c.Key.AppID], c.App)
+		case c.Task != nil:
+			from := TaskStateNew
+			if old := was.tasks[c.Key]; old != nil {
+				from = old.State
+			}
+			if from == c.Task.State || s.task[[2]string{string(from), string(c.Task.State)}] || s.anew(event, from, c.Task.State) {
+				continue
+			}
+			t.Fatalf("%T moved task %v from %s to %s", event, c.Key, from, c.Task.State)
+		}
+	}
+}
+
+// anew: a task that failed, because its node was lost or its application was
+// over, starts again with a new record.
+func (s *tables) anew(event Event, from, to TaskState) bool {
+	switch event.(type) {
+	case NodeLost, Released:
+		return from == TaskStateAllocated && s.task[[2]string{string(TaskStateNew), string(to)}]
+	case AddTask, BindDone:
+		return from == TaskStateFailed && to == TaskStateBound
+	}
+	return false
+}
+
+func (s *tables) checkApp(t *rapid.T, event Event, old, app *App) {
+	log := app.StateLog
+	from := AppStateNew
+	if add, ok := event.(AddApp); !ok || old != nil && !old.State.Terminal() {
+		if old == nil {
+			t.Fatalf("%T brought application %s about", event, app.ID)
+		}
+		// The new log continues the old one.
+		shared := 0
+		for i := range old.StateLog {
+			rest := old.StateLog[i:]
+			if len(rest) <= len(log) && slices.Equal(rest, log[:len(rest)]) {
+				shared = len(rest)
+				break
+			}
+		}
+		if shared == 0 {
+			t.Fatalf("%T replaced the log %v by %v", event, old.StateLog, log)
+		}
+		from, log = old.State, log[shared:]
+		if old.PlaceholderDeadline != 0 && app.PlaceholderDeadline != old.PlaceholderDeadline {
+			t.Fatalf("%T moved the deadline of %s from %d to %d", event, app.ID, old.PlaceholderDeadline, app.PlaceholderDeadline)
+		}
+	} else if app.ID != add.ID {
+		t.Fatalf("AddApp of %s changed %s", add.ID, app.ID)
+	}
+	for _, entry := range log {
+		if !s.app[[2]string{string(from), string(entry.State)}] {
+			t.Fatalf("%T moved application %s from %s to %s", event, app.ID, from, entry.State)
+		}
+		from = entry.State
+	}
+	if from != app.State {
+		t.Fatalf("%T left application %s in %s, logged is %s", event, app.ID, app.State, from)
+	}
+}

@@ -1,0 +1,274 @@
+package ledger
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// HistoryLimit is how many applications that have ended are remembered.
+const HistoryLimit = 1000
+
+// Ledger holds the applications and tasks of a cluster.
+type Ledger struct {
+	apps      map[string]*entry
+	counts    Counts
+	deadlines timeQueue // of applications and tasks; entries may be stale
+	ended     timeQueue // applications that have ended, by when; entries may be stale
+	history   int       // how many of them are remembered
+}
+
+// entry is an application with its tasks, and the numbers that save a look at
+// all of them.
+type entry struct {
+	app   *App
+	tasks map[string]*Task
+	live  int // tasks that have not ended
+	holds int // live placeholders among them
+	kept  int // placeholders among those whose pod is not being deleted
+	fresh int // tasks that are New
+}
+
+// Counts is how many applications and tasks there are in each state.
+type Counts struct {
+	Apps  map[AppState]int
+	Tasks map[TaskState]int
+}
+
+// New returns an empty ledger.
+func New() *Ledger {
+	return &Ledger{
+		apps:   make(map[string]*entry),
+		counts: Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)},
+
+		history: HistoryLimit,
+	}
+}
+
+// Apply takes over a change that another ledger's step has made. Changes may
+// arrive in any order as long as those of one key keep theirs: a task may come
+// before its application.
+func (l *Ledger) Apply(c Change) {
+	if c.Key.TaskID == "" {
+		l.putApp(c.Key.AppID, c.App)
+		return
+	}
+	l.putTask(c.Key, c.Task)
+}
+
+func (l *Ledger) putApp(id string, app *App) {
+	e := l.apps[id]
+	if e == nil {
+		if app == nil {
+			return
+		}
+		e = l.newEntry(id)
+	}
+	old := e.app
+	if old != nil {
+		l.count(l.counts.Apps, old.State)
+	}
+	e.app = app
+	if app == nil {
+		l.drop(id, e)
+		return
+	}
+	l.counts.Apps[app.State]++
+	if old == nil || old.State != app.State || old.PlaceholderDeadline != app.PlaceholderDeadline {
+		l.watchGang(e)
+		l.noteEnd(e)
+	}
+}
+
+func (l *Ledger) putTask(key Key, task *Task) {
+	e := l.apps[key.AppID]
+	if e == nil {
+		if task == nil {
+			return
+		}
+		e = l.newEntry(key.AppID)
+	}
+	if old := e.tasks[key.TaskID]; old != nil {
+		countTask(l.counts.Tasks, old.State, -1)
+		l.tally(e, old, -1)
+	}
+	if task == nil {
+		delete(e.tasks, key.TaskID)
+		l.drop(key.AppID, e)
+		return
+	}
+	e.tasks[key.TaskID] = task
+	countTask(l.counts.Tasks, task.State, 1)
+	l.tally(e, task, 1)
+	l.watchTask(task)
+}
+
+func (l *Ledger) newEntry(id string) *entry {
+	e := &entry{tasks: make(map[string]*Task)}
+	l.apps[id] = e
+	return e
+}
+
+// drop forgets an entry that holds nothing any more.
+func (l *Ledger) drop(id string, e *entry) {
+	if e.app == nil && len(e.tasks) == 0 {
+		delete(l.apps, id)
+	}
+}
+
+func (l *Ledger) count(states map[AppState]int, state AppState) {
+	if states[state]--; states[state] == 0 {
+		delete(states, state)
+	}
+}
+
+func countTask(states map[TaskState]int, state TaskState, by int) {
+	if states[state] += by; states[state] == 0 {
+		delete(states, state)
+	}
+}
+
+// tally adds a task to the numbers of its application, or with by -1 takes it
+// off them.
+func (l *Ledger) tally(e *entry, t *Task, by int) {
+	if t.State == TaskStateNew {
+		e.fresh += by
+	}
+	if t.State.Terminal() {
+		return
+	}
+	e.live += by
+	if !t.Placeholder {
+		return
+	}
+	e.holds += by
+	if t.State != TaskStateKilling {
+		if e.kept += by; e.kept == 1 {
+			l.watchGang(e) // Its deadline matters again.
+		}
+	}
+}
+
+// App returns the record of an application, nil if it is not known.
+func (l *Ledger) App(id string) *App {
+	if e := l.apps[id]; e != nil {
+		return e.app
+	}
+	return nil
+}
+
+// Task returns the record of a task, nil if it is not known.
+func (l *Ledger) Task(appID, taskID string) *Task {
+	if e := l.apps[appID]; e != nil {
+		return e.tasks[taskID]
+	}
+	return nil
+}
+
+// Apps returns all applications in the order in which they were submitted.
+func (l *Ledger) Apps() iter.Seq[*App] {
+	return func(yield func(*App) bool) {
+		for _, e := range l.sorted() {
+			if !yield(e.app) {
+				return
+			}
+		}
+	}
+}
+
+// Tasks returns the tasks of an application in the order in which they were
+// submitted.
+func (l *Ledger) Tasks(appID string) iter.Seq[*Task] {
+	return func(yield func(*Task) bool) {
+		e := l.apps[appID]
+		if e == nil {
+			return
+		}
+		for _, task := range e.sorted() {
+			if !yield(task) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Ledger) sorted() []*entry {
+	entries := make([]*entry, 0, len(l.apps))
+	for _, e := range l.apps {
+		if e.app != nil {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.app.Submitted, b.app.Submitted), cmp.Compare(a.app.ID, b.app.ID))
+	})
+	return entries
+}
+
+func (e *entry) sorted() []*Task {
+	tasks := slices.AppendSeq(make([]*Task, 0, len(e.tasks)), maps.Values(e.tasks))
+	slices.SortFunc(tasks, func(a, b *Task) int {
+		return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID))
+	})
+	return tasks
+}
+
+// Counts returns how many applications and tasks there are in each state. The
+// maps are the caller's.
+func (l *Ledger) Counts() Counts {
+	return Counts{Apps: maps.Clone(l.counts.Apps), Tasks: maps.Clone(l.counts.Tasks)}
+}
+
+// Clone returns an independent ledger with the same records, which are shared:
+// they never change.
+func (l *Ledger) Clone() *Ledger {
+	c := &Ledger{
+		apps:      make(map[string]*entry, len(l.apps)),
+		counts:    l.Counts(),
+		deadlines: l.deadlines.clone(),
+		ended:     l.ended.clone(),
+		history:   l.history,
+	}
+	for id, e := range l.apps {
+		copied := *e
+		copied.tasks = maps.Clone(e.tasks)
+		c.apps[id] = &copied
+	}
+	return c
+}
+
+// Equal reports whether both ledgers hold the same records. Quantities in task
+// groups are compared by value: decoded ones are represented differently.
+func (l *Ledger) Equal(o *Ledger) bool {
+	if len(l.apps) != len(o.apps) {
+		return false
+	}
+	for id, e := range l.apps {
+		other := o.apps[id]
+		if other == nil || len(e.tasks) != len(other.tasks) || !equalApps(e.app, other.app) {
+			return false
+		}
+		for taskID, task := range e.tasks {
+			if !reflect.DeepEqual(task, other.tasks[taskID]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func equalApps(a, b *App) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if !equality.Semantic.DeepEqual(a.TaskGroups, b.TaskGroups) {
+		return false
+	}
+	x, y := *a, *b
+	x.TaskGroups, y.TaskGroups = nil, nil
+	return reflect.DeepEqual(x, y)
+}

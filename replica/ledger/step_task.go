@@ -1,0 +1,411 @@
+package ledger
+
+import (
+	"cmp"
+	"maps"
+)
+
+// addTask adds a pod, or takes over what a pod that is known says.
+func (s *step) addTask(e AddTask) {
+	if e.ID == "" {
+		s.refuse("a task of application %s has no ID", e.AppID)
+		return
+	}
+	s.withApp(e.AppID, func(n *entry) {
+		if t := n.tasks[e.ID]; t != nil {
+			s.observe(n, t, e)
+			return
+		}
+		t := s.begin(&Task{
+			AppID: e.AppID, ID: e.ID, Namespace: e.Namespace, Name: e.Name, State: TaskStateNew,
+			Placeholder: e.Placeholder, TaskGroup: e.TaskGroup, Resources: cloneMap(e.Resources),
+			Submitted: e.Submitted, Trace: e.Trace,
+		})
+		switch {
+		case e.Terminated:
+			s.moveTask(n, t, completeTask)
+		case e.Node != "":
+			s.assigned(n, t, e.Node)
+		default:
+			s.admit(n, t)
+		}
+	})
+}
+
+// begin puts a new record of a task in place of whatever was there.
+func (s *step) begin(t *Task) *Task {
+	key := Key{AppID: t.AppID, TaskID: t.ID}
+	s.l.putTask(key, t)
+	s.record(Change{Key: key, Task: t})
+	return t
+}
+
+// beginAnew begins a task again that has failed.
+func (s *step) beginAnew(failed *Task, retries uint32) *Task {
+	return s.begin(&Task{
+		AppID: failed.AppID, ID: failed.ID, Namespace: failed.Namespace, Name: failed.Name, State: TaskStateNew,
+		Placeholder: failed.Placeholder, TaskGroup: failed.TaskGroup, Resources: failed.Resources,
+		Submitted: failed.Submitted, Retries: retries, Trace: failed.Trace, Unknown: failed.Unknown,
+	})
+}
+
+// observe takes over what the pod of a known task says.
+func (s *step) observe(n *entry, t *Task, e AddTask) {
+	s.observePod(n, t, e)
+	if t = n.tasks[e.ID]; len(e.Resources) > 0 {
+		s.resize(n, t, e.Resources)
+	}
+}
+
+func (s *step) observePod(n *entry, t *Task, e AddTask) {
+	switch {
+	case e.Terminated:
+		s.complete(n, t)
+	case e.Node != "" && t.State != TaskStateKilling:
+		s.onNode(n, t, e.Node)
+	}
+}
+
+// onNode takes over that the pod of a known task is assigned.
+func (s *step) onNode(n *entry, t *Task, node string) {
+	switch t.State {
+	case TaskStateAllocated:
+		s.bound(n, t, node)
+	case TaskStateBound:
+		if t.Node != node {
+			s.rebind(n, t, node)
+		}
+	case TaskStateNew, TaskStateScheduling:
+		if t.State == TaskStateScheduling {
+			s.effect(Release{Task: t, Termination: StoppedByRM})
+		}
+		s.assigned(n, t, node)
+	case TaskStateFailed:
+		// Given up, but bound: an attempt that was under way came through, or
+		// somebody else did it. It takes room on its node.
+		s.assigned(n, s.beginAnew(t, 0), node)
+	}
+}
+
+// assigned takes over a pod that somebody has bound: it goes through all states
+// to Bound, and the engine learns of the allocation. Where its application has
+// no use for it, it is killed at once.
+func (s *step) assigned(n *entry, t *Task, node string) {
+	for _, by := range []taskTrigger{initTask, submitTask, taskAllocated, taskBound} {
+		if _, ok := taskTable[by][n.tasks[t.ID].State]; ok {
+			s.moveTask(n, t, by)
+		}
+	}
+	task := s.editTask(n, t)
+	task.Node, task.Allocated, task.Bound = node, s.at, s.at
+	task.FailPod, task.Retries, task.Message = false, 0, ""
+	s.effect(Restore{App: n.app, Task: task})
+	switch {
+	case n.app.State == AppStateKilling, task.Placeholder && !s.wantsHolds(n):
+		s.kill(n, task, StoppedByRM)
+	case task.Placeholder:
+		s.startGangTimer(n)
+		s.held(n, task)
+	}
+}
+
+// admit does with a new task what its application's state asks for.
+func (s *step) admit(n *entry, t *Task) {
+	switch n.app.State {
+	case AppStateSubmitted, AppStateRecovering:
+	case AppStateReserving:
+		if t.Placeholder {
+			s.ask(n, t)
+		}
+	default:
+		if t.Placeholder {
+			s.kill(n, t, StoppedByRM) // The gang runs or has given up.
+			return
+		}
+		s.admitReal(n, t)
+	}
+}
+
+// admitReal is admit for a task that is no placeholder, once its application
+// does not wait for any.
+func (s *step) admitReal(n *entry, t *Task) {
+	switch n.app.State {
+	case AppStateRunning:
+		s.ask(n, t)
+	case AppStateRejected, AppStateFailing, AppStateFailed, AppStateKilling, AppStateKilled, AppStateCompleted:
+		message := n.app.Message
+		if message == "" {
+			message = "application is " + string(n.app.State)
+		}
+		s.rejectTask(n, t, message)
+	}
+}
+
+// ask requests an allocation.
+func (s *step) ask(n *entry, t *Task) {
+	s.moveTask(n, t, initTask)
+	task := s.moveTask(n, n.tasks[t.ID], submitTask)
+	s.effect(Ask{App: n.app, Task: task})
+}
+
+// allocated notes the engine's choice and has it carried out.
+func (s *step) allocated(e Allocated) {
+	n := s.l.apps[e.AppID]
+	if n == nil || n.app == nil || n.tasks[e.TaskID] == nil {
+		s.refuse("task %s of application %s is not known", e.TaskID, e.AppID)
+		s.effect(Release{Task: &Task{AppID: e.AppID, ID: e.TaskID, Node: e.Node}, Termination: StoppedByRM})
+		return
+	}
+	t := n.tasks[e.TaskID]
+	switch {
+	case e.Node == "":
+		s.refuse("the allocation of task %s names no node", t.ID)
+	case t.State == TaskStateScheduling && !t.FailPod:
+		task := s.moveTask(n, t, taskAllocated)
+		task.Node, task.Allocated, task.Retries = e.Node, s.at, 0
+		s.schedule(task, 0)
+		s.effect(Bind{Task: task})
+		if task.Placeholder {
+			s.startGangTimer(n)
+		}
+	case t.State == TaskStateAllocated || t.State == TaskStateBound:
+		if t.Node != e.Node {
+			s.refuse("task %s has an allocation on %s, not on %s", t.ID, t.Node, e.Node)
+		}
+	default:
+		s.refuse("task %s is %s", t.ID, t.State)
+		s.effect(Release{Task: t, Termination: StoppedByRM})
+	}
+}
+
+// bindDone takes over that a bind came through, even one that nobody waits for
+// any more.
+func (s *step) bindDone(n *entry, t *Task, node string) {
+	if t.State == TaskStateKilling || t.Node == "" && node == "" {
+		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
+		return
+	}
+	s.onNode(n, t, cmp.Or(node, t.Node))
+}
+
+// bound notes that the pod of an allocation is assigned.
+func (s *step) bound(n *entry, t *Task, node string) {
+	if node != t.Node {
+		s.rebind(n, t, node)
+	}
+	task := s.moveTask(n, t, taskBound)
+	task.Bound, task.Retries, task.Message = s.at, 0, ""
+	s.schedule(task, 0)
+	s.effect(ReportTask{Task: task, Reason: "Scheduled",
+		Message: "bound " + task.Namespace + "/" + task.Name + " to " + task.Node})
+	s.held(n, task)
+}
+
+// rebind tells the engine that the pod is on another node than it chose:
+// Kubernetes decides what is bound.
+func (s *step) rebind(n *entry, t *Task, node string) {
+	old := *t
+	s.effect(Release{Task: &old, Termination: StoppedByRM})
+	task := s.editTask(n, t)
+	task.Node = node
+	s.effect(Restore{App: n.app, Task: task})
+}
+
+func (s *step) bindFailed(n *entry, t *Task, message string) {
+	if t.State != TaskStateAllocated {
+		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
+		return
+	}
+	s.failedAttempt(n, t, "FailedBinding", message)
+}
+
+// failedAttempt plans the next attempt and tells why the last one failed, once
+// for each reason.
+func (s *step) failedAttempt(n *entry, t *Task, reason, message string) {
+	task := s.editTask(n, t)
+	if task.Message != message {
+		task.Message = message
+		s.effect(ReportTask{Task: task, Warning: true, Reason: reason, Message: message})
+	}
+	s.retry(task)
+}
+
+// nodeLost gives an allocation back whose node is gone before the pod was bound:
+// the task fails, and starts anew.
+func (s *step) nodeLost(n *entry, t *Task) {
+	if t.State != TaskStateAllocated {
+		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
+		return
+	}
+	failed := s.moveTask(n, t, taskFail)
+	old := *failed
+	s.effect(Release{Task: &old, Termination: StoppedByRM})
+	s.admit(n, s.beginAnew(failed, failed.Retries+1))
+}
+
+// released carries out what the engine says of an allocation.
+func (s *step) released(n *entry, t *Task, why Termination, message string) {
+	switch {
+	case t.State.Terminal() || t.State == TaskStateKilling:
+		// It confirms what we asked for.
+	case why == StoppedByRM || why == NotTerminated:
+		if t.State == TaskStateAllocated {
+			s.nodeLost(n, t) // The engine took the node away.
+		}
+	case why == Timeout && t.Placeholder && n.app.State == AppStateReserving:
+		s.gangTimeout(n)
+	case t.State == TaskStateAllocated || t.State == TaskStateBound:
+		s.countGang(n, t, why)
+		s.kill(n, t, why)
+		if message != "" && !t.Placeholder {
+			s.effect(ReportTask{Task: n.tasks[t.ID], Warning: true, Reason: "Preempted", Message: message})
+		}
+	case t.State == TaskStateScheduling:
+		s.askReleased(n, t, why, message)
+	default:
+		s.refuse("task %s is %s and has no allocation to release", t.ID, t.State)
+	}
+}
+
+// askReleased follows the engine in giving up an ask of its own accord: a
+// placeholder ends, and with a time-out the gang; a real task asks again.
+func (s *step) askReleased(n *entry, t *Task, why Termination, _ string) {
+	switch {
+	case t.State != TaskStateScheduling || t.FailPod || why == StoppedByRM || why == NotTerminated:
+	case !t.Placeholder:
+		s.effect(Ask{App: n.app, Task: t})
+	case why == Timeout && n.app.State == AppStateReserving:
+		s.gangTimeout(n)
+	default:
+		s.countGang(n, t, why)
+		s.kill(n, t, why)
+	}
+}
+
+// askRejected ends a task that the engine will never place. A gang can not be
+// complete without its placeholder.
+func (s *step) askRejected(n *entry, t *Task, message string) {
+	switch {
+	case t.State != TaskStateScheduling || t.FailPod:
+		s.refuse("task %s is %s, not asked for", t.ID, t.State)
+	case t.Placeholder && n.app.State == AppStateReserving:
+		s.abandonGang(n, message, StoppedByRM)
+	case t.Placeholder:
+		s.kill(n, t, StoppedByRM)
+	default:
+		s.rejectTask(n, t, message)
+	}
+}
+
+// rejectTask ends a task that will not be scheduled, and says why.
+func (s *step) rejectTask(n *entry, t *Task, message string) {
+	wasAsked := t.State == TaskStateScheduling
+	if s.moveTask(n, t, taskRejected) == nil {
+		return
+	}
+	task := s.moveTask(n, t, taskFail)
+	task.Message = message
+	if wasAsked {
+		s.effect(Release{Task: task, Termination: StoppedByRM})
+	}
+	s.effect(ReportTask{Task: task, Warning: true, Reason: "TaskRejected", Message: message})
+}
+
+// kill has a pod deleted; the task ends when the pod is gone.
+func (s *step) kill(n *entry, t *Task, why Termination) {
+	if t.State == TaskStateKilling || t.State.Terminal() {
+		return
+	}
+	s.unheld(n, t)
+	wasAsked := t.State == TaskStateScheduling
+	if t.State == TaskStateNew {
+		s.moveTask(n, t, initTask)
+	}
+	task := s.moveTask(n, t, killTask)
+	task.Termination, task.DeletePod, task.FailPod, task.Retries = why, true, false, 0
+	s.schedule(task, 0)
+	if wasAsked {
+		s.effect(Release{Task: task, Termination: why})
+	}
+	s.effect(DeletePod{Task: task})
+}
+
+// failPod has a pod fail that was never placed; the task ends when the pod says
+// that it has failed.
+func (s *step) failPod(n *entry, t *Task, reason string) {
+	task := s.editTask(n, t)
+	task.FailPod, task.Message = true, reason
+	s.schedule(task, 0)
+	if task.State == TaskStateScheduling {
+		s.effect(Release{Task: task, Termination: StoppedByRM})
+	}
+	s.effect(FailPod{Task: task, Reason: reason})
+}
+
+func (s *step) deleteFailed(n *entry, t *Task, message string) {
+	if !t.DeletePod {
+		s.refuse("pod of task %s is not being deleted", t.ID)
+		return
+	}
+	s.failedAttempt(n, t, "FailedDelete", message)
+}
+
+func (s *step) podFailed(n *entry, t *Task) {
+	if !t.FailPod {
+		s.refuse("pod of task %s is not being failed", t.ID)
+		return
+	}
+	s.moveTask(n, t, taskRejected)
+	s.moveTask(n, t, taskFail).FailPod = false
+}
+
+// resize takes over requests that were changed in place.
+func (s *step) resize(n *entry, t *Task, resources map[string]int64) {
+	if t.State.Terminal() || maps.Equal(t.Resources, resources) {
+		return
+	}
+	task := s.editTask(n, t)
+	task.Resources = cloneMap(resources)
+	switch {
+	case task.Node != "":
+		s.effect(Restore{App: n.app, Task: task})
+	case task.State == TaskStateScheduling && !task.FailPod:
+		s.effect(Ask{App: n.app, Task: task})
+	}
+}
+
+// complete ends a task whose pod has ended or is gone.
+func (s *step) complete(n *entry, t *Task) {
+	if t.State.Terminal() {
+		return
+	}
+	s.unheld(n, t)
+	s.end(n, t)
+}
+
+// end moves a live task to its end and gives its allocation back.
+func (s *step) end(n *entry, t *Task) {
+	by := completeTask
+	if t.State == TaskStateKilling {
+		by = taskKilled
+	}
+	holds := t.Node != "" || t.State == TaskStateScheduling
+	task := s.moveTask(n, t, by)
+	task.DeletePod, task.FailPod = false, false
+	if task.Termination == NotTerminated {
+		task.Termination = StoppedByRM
+	}
+	s.schedule(task, 0)
+	if holds {
+		s.effect(Release{Task: task, Termination: task.Termination})
+	}
+}
+
+// removeTask forgets a task; a live one is completed first.
+func (s *step) removeTask(n *entry, t *Task) {
+	if !t.State.Terminal() {
+		s.complete(n, t)
+	}
+	s.dropTask(n.tasks[t.ID])
+	s.replaceHold(n, t)
+}

@@ -1,0 +1,153 @@
+package view
+
+import (
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+)
+
+// adopt makes the state equal to a snapshot, and applies no more than it takes.
+func (v *View) adopt(s *snapshot) error {
+	v.applying.Lock()
+	defer v.applying.Unlock()
+	v.mu.Lock()
+	if v.taken {
+		v.mu.Unlock()
+		return ErrTaken
+	}
+	for key := range v.known {
+		if _, ok := s.known[key]; !ok {
+			s.changes = append(s.changes, ledger.Change{Key: key})
+		}
+	}
+	for _, ch := range s.changes {
+		v.ledger.Apply(ch)
+	}
+	v.known, v.leader, v.terms = s.known, s.leader, s.terms
+	for key, err := range s.refused {
+		if v.refused[key] == nil {
+			v.logRefused(key, err)
+		}
+	}
+	v.refused = s.refused
+	v.mu.Unlock()
+
+	v.tell(s.changes)
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.origin, v.revision, v.newest, v.synced = s.origin, s.revision, s.revision, true
+	v.void = false
+	v.announce()
+	return nil
+}
+
+// absorb applies one answer of the watch: whole revisions, in order.
+func (v *View) absorb(resp clientv3.WatchResponse) error {
+	entries := make([]record.Entry, len(resp.Events))
+	errs := make([]error, len(resp.Events))
+	for i, ev := range resp.Events {
+		key := string(ev.Kv.Key)
+		if ev.Type == clientv3.EventTypeDelete {
+			entries[i].Path, errs[i] = v.keys.Parse(key)
+		} else {
+			entries[i], errs[i] = v.keys.Decode(key, ev.Kv.Value)
+		}
+	}
+
+	v.applying.Lock()
+	defer v.applying.Unlock()
+	v.mu.Lock()
+	if v.taken {
+		v.mu.Unlock()
+		return ErrTaken
+	}
+	// After a resumed watch, etcd may be another one than before.
+	if resp.Header.ClusterId != 0 && resp.Header.ClusterId != v.origin.cluster {
+		v.mu.Unlock()
+		return errOtherHistory
+	}
+	var changes []ledger.Change
+	for i, ev := range resp.Events {
+		ch, changed, err := v.apply(ev, entries[i], errs[i])
+		if err != nil {
+			v.mu.Unlock()
+			return err
+		}
+		if changed {
+			changes = append(changes, ch)
+		}
+	}
+	v.mu.Unlock()
+
+	v.tell(changes)
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case len(resp.Events) > 0:
+		// The header may be ahead of what the answer holds.
+		v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
+	case resp.IsProgressNotify():
+		v.revision = max(v.revision, resp.Header.Revision)
+	}
+	v.newest = max(v.newest, v.revision, resp.Header.Revision)
+	v.announce()
+	return nil
+}
+
+// apply takes one event into the state. It returns the change of the ledger, if
+// there is one; v.mu is held.
+func (v *View) apply(ev *clientv3.Event, e record.Entry, err error) (ledger.Change, bool, error) {
+	key, gone := string(ev.Kv.Key), ev.Type == clientv3.EventTypeDelete
+	if e.Kind == record.KindUnknown {
+		return ledger.Change{}, false, nil // of a newer version, or nobody's
+	}
+	if err != nil {
+		v.refused[key] = err
+		v.logRefused(key, err)
+		return ledger.Change{}, false, nil
+	}
+	delete(v.refused, key)
+	switch e.Kind {
+	case record.KindApp, record.KindTask:
+		if gone {
+			delete(v.known, e.Key)
+		} else {
+			v.known[e.Key] = ev.Kv.ModRevision
+		}
+		ch := e.Change()
+		v.ledger.Apply(ch)
+		return ch, true, nil
+	case record.KindLeader:
+		v.leader = e.Leader
+	case record.KindTerm:
+		if gone {
+			delete(v.terms, e.Epoch)
+		} else {
+			v.terms[e.Epoch] = e.Term
+		}
+	case record.KindSchema:
+		if v.origin.history != "" && v.origin.history != e.Schema.History {
+			return ledger.Change{}, false, errOtherHistory
+		}
+		v.origin.history = e.Schema.History
+	}
+	return ledger.Change{}, false, nil
+}
+
+// tell passes on what has been applied; v.applying is held, v.mu is not.
+func (v *View) tell(changes []ledger.Change) {
+	v.metrics.changes.Add(float64(len(changes)))
+	if v.cfg.OnChange == nil {
+		return
+	}
+	for _, ch := range changes {
+		v.cfg.OnChange(ch)
+	}
+}
+
+func (v *View) logRefused(key string, err error) {
+	v.log.Error("a record cannot be read and is skipped", "key", key, "err", err)
+}

@@ -1,0 +1,58 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// Config tunes a view; Default fills everything but the prefix.
+type Config struct {
+	// Prefix is the key below which everything is stored.
+	Prefix string
+	// PageSize is how many records one request of a load asks for.
+	PageSize int
+	// RequestTimeout bounds one small request to etcd; a page may take four times
+	// as long.
+	RequestTimeout time.Duration
+	// ProbeInterval is how often etcd is asked whether it is there, and still the
+	// same.
+	ProbeInterval time.Duration
+	// StallTimeout is how long a watch may deliver nothing, while there is something
+	// to deliver, before it is started again.
+	StallTimeout time.Duration
+	// OnChange, which may be nil, is called for every change after it has been
+	// applied, in order, from one goroutine. It must not call Take.
+	OnChange func(ledger.Change)
+}
+
+// Default returns the defaults, without a prefix.
+func Default() Config {
+	return Config{
+		PageSize:       1000,
+		RequestTimeout: 2 * time.Second,
+		ProbeInterval:  time.Second,
+		StallTimeout:   5 * time.Second,
+	}
+}
+
+// Validate names every field that is out of range.
+func (c Config) Validate() error {
+	var errs []error
+	if strings.Trim(c.Prefix, "/") == "" {
+		errs = append(errs, errors.New("prefix: must not be empty"))
+	}
+	positive := func(name string, ok bool) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: must be above zero", name))
+		}
+	}
+	positive("pageSize", c.PageSize > 0)
+	positive("requestTimeout", c.RequestTimeout > 0)
+	positive("probeInterval", c.ProbeInterval > 0)
+	positive("stallTimeout", c.StallTimeout > 0)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,172 @@
+package view_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/mirror"
+	"github.com/understudy-ha/understudy/replica/record"
+	"github.com/understudy-ha/understudy/replica/view"
+)
+
+const prefix = "/understudy"
+
+var keys = record.Keys{Prefix: prefix}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patient is for what must happen, and soon does.
+const patient = 20 * time.Second
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(patient); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+func config() view.Config {
+	cfg := view.Default()
+	cfg.Prefix = prefix
+	cfg.RequestTimeout, cfg.ProbeInterval = 200*time.Millisecond, 50*time.Millisecond
+	return cfg
+}
+
+// following is a view with its Run under way.
+type following struct {
+	*view.View
+	reg  *prometheus.Registry
+	stop context.CancelFunc
+	end  chan error
+}
+
+func follow(t *testing.T, cli *clientv3.Client, cfg view.Config) *following {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	v, err := view.New(cli, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	f := &following{v, reg, stop, make(chan error, 1)}
+	var wg sync.WaitGroup
+	wg.Go(func() { f.end <- v.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	return f
+}
+
+func (f *following) wait(t *testing.T, revision int64) {
+	t.Helper()
+	if err := f.WaitRevision(within(t), revision); err != nil {
+		t.Fatalf("%v; status %+v", err, f.Status())
+	}
+}
+
+func (f *following) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	families, err := f.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mf := range families {
+		if mf.GetName() == name {
+			m := mf.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// lead is a mirror and the ledger that it mirrors.
+type lead struct {
+	*mirror.Mirror
+	claimed mirror.Claimed
+	ledger  *ledger.Ledger
+}
+
+func leading(t *testing.T, cli *clientv3.Client, epoch uint64) *lead {
+	t.Helper()
+	claimed := claim(t, cli, epoch)
+	cfg := mirror.Default()
+	cfg.Prefix = prefix
+	cfg.RequestTimeout, cfg.Patience = 200*time.Millisecond, 200*time.Millisecond
+	m, err := mirror.New(cli, claimed, cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = m.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	return &lead{m, claimed, ledger.New()}
+}
+
+func claim(t *testing.T, cli *clientv3.Client, epoch uint64) mirror.Claimed {
+	t.Helper()
+	c, err := mirror.Claim(within(t), cli, prefix, record.Leader{Epoch: epoch, Incarnation: fmt.Sprintf("replica-%d", epoch)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// change applies changes to the lead's ledger and hands them to its mirror.
+func (l *lead) change(changes ...ledger.Change) {
+	for _, ch := range changes {
+		l.ledger.Apply(ch)
+	}
+	l.Append(changes, nil)
+}
+
+// flush returns the revision at which everything is durable.
+func (l *lead) flush(t *testing.T) int64 {
+	t.Helper()
+	if err := l.Flush(within(t)); err != nil {
+		t.Fatalf("%v; status %+v", err, l.Status())
+	}
+	return l.Status().Revision
+}
+
+func app(i, n int) ledger.Change {
+	id := fmt.Sprintf("app/%d", i)
+	return ledger.Change{Key: ledger.Key{AppID: id}, App: &ledger.App{ID: id, State: ledger.AppStateRunning, Message: fmt.Sprint(n)}}
+}
+
+func task(i, n int) ledger.Change {
+	key := ledger.Key{AppID: fmt.Sprintf("app/%d", i%7), TaskID: fmt.Sprintf("task %d", i)}
+	return ledger.Change{Key: key, Task: &ledger.Task{AppID: key.AppID, ID: key.TaskID, State: ledger.TaskStatePending, Message: fmt.Sprint(n)}}
+}
+
+func gone(ch ledger.Change) ledger.Change { return ledger.Change{Key: ch.Key} }
+
+func put(t *testing.T, cli *clientv3.Client, key, value string) int64 {
+	t.Helper()
+	resp, err := cli.Put(within(t), key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Header.Revision
+}

@@ -1,0 +1,252 @@
+package view_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/understudy-ha/understudy/replica/etcdtest"
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+	"github.com/understudy-ha/understudy/replica/view"
+)
+
+func TestLoadsInPagesAndFollows(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	for i := range 50 {
+		l.change(app(i%7, i), task(i, i))
+	}
+	l.PutTerm(record.Term{Epoch: 1, Reason: "first"})
+	l.flush(t)
+
+	cfg := config()
+	cfg.PageSize = 3
+	f := follow(t, cli, cfg)
+	eventually(t, "the view is synced", f.Synced)
+	if !f.Ledger().Equal(l.ledger) {
+		t.Error("what was loaded differs from the lead's ledger")
+	}
+	l.change(app(1, 100), task(3, 100), gone(task(4, 0)), task(60, 1))
+	f.wait(t, l.flush(t))
+	if !f.Ledger().Equal(l.ledger) {
+		t.Error("what was followed differs from the lead's ledger")
+	}
+	s := f.Status()
+	if s.Leader.Epoch != 1 || s.Leader.Incarnation != "replica-1" || len(s.Terms) != 1 || s.Terms[0].Reason != "first" {
+		t.Errorf("status %+v", s)
+	}
+	if !s.Connected || s.LastError != "" || s.Since.IsZero() {
+		t.Errorf("status %+v", s)
+	}
+	if v := f.metric(t, "understudy_view_applied_revision"); int64(v) != f.Status().Revision {
+		t.Errorf("the metric says revision %v", v)
+	}
+}
+
+// The barrier of a promotion: once the view has applied the claim, it holds all
+// that the older epoch wrote, and OnChange has seen it.
+func TestTheBarrierHoldsUntilEverythingOlderIsApplied(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	cfg := config()
+	gate := make(chan struct{})
+	var seen atomic.Int64
+	cfg.OnChange = func(ledger.Change) {
+		<-gate
+		seen.Add(1)
+	}
+	f := follow(t, cli, cfg)
+	eventually(t, "the view is synced", f.Synced)
+	const tasks = 500
+	l.change(task(0, 1))
+	first := l.flush(t)
+	for i := range tasks - 1 {
+		l.change(task(i+1, 1))
+	}
+	l.flush(t)
+	successor := claim(t, cli, 2)
+
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := f.WaitRevision(short, first); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the barrier let through what OnChange has not been told: %v", err)
+	}
+	if s := f.Status(); s.Lag == 0 {
+		t.Errorf("no lag: %+v", s)
+	}
+	close(gate)
+	f.wait(t, successor.Revision)
+	if n := seen.Load(); n != tasks {
+		t.Errorf("OnChange has seen %d of %d changes", n, tasks)
+	}
+	if !f.Ledger().Equal(l.ledger) || f.Status().Leader.Epoch != 2 {
+		t.Errorf("behind the barrier: %+v", f.Status())
+	}
+}
+
+func TestARevisionWithoutEventsIsReached(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	claim(t, cli, 1)
+	f := follow(t, cli, config())
+	for range 3 {
+		f.wait(t, put(t, cli, "/somebody/else", "x"))
+	}
+	eventually(t, "there is no lag", func() bool { return f.Status().Lag == 0 })
+}
+
+func TestAnEmptyPrefixIsSynced(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	f := follow(t, cli, config())
+	eventually(t, "the view is synced", f.Synced)
+	claimed := claim(t, cli, 1)
+	f.wait(t, claimed.Revision)
+	if s := f.Status(); s.Leader.Epoch != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if n := f.metric(t, "understudy_view_reloads_total"); n != 0 {
+		t.Errorf("%v reloads", n)
+	}
+}
+
+func TestRecordsThatCannotBeReadAreSkippedByName(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	l.change(app(1, 1), task(1, 1), task(2, 1))
+	l.flush(t)
+	newer := string(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), record.SchemaVersion+1))
+	corrupt, unreadable := keys.Record(task(8, 0).Key), keys.Record(app(9, 0).Key)
+	put(t, cli, corrupt, "garbage")
+	put(t, cli, keys.Root()+"from/a/newer/version", "x")
+	rev := put(t, cli, unreadable, newer)
+
+	cold := follow(t, cli, config())
+	cold.wait(t, rev)
+	check := func(f *following, want map[string]error) {
+		t.Helper()
+		refused := f.Status().Refused
+		if len(refused) != len(want) {
+			t.Errorf("refused %+v, want %d", refused, len(want))
+		}
+		for _, r := range refused {
+			if !errors.Is(r.Err, want[r.Key]) || !strings.Contains(r.Err.Error(), r.Key) {
+				t.Errorf("refused %+v", r)
+			}
+		}
+		if !f.Ledger().Equal(l.ledger) {
+			t.Error("the ledger is not what can be read")
+		}
+	}
+	check(cold, map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema})
+
+	// Watched instead of loaded; what was known before stays.
+	spoilt := keys.Record(task(1, 0).Key)
+	cold.wait(t, put(t, cli, spoilt, "garbage"))
+	check(cold, map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema, spoilt: record.ErrCorrupt})
+	if n := cold.metric(t, "understudy_view_refused_records"); n != 3 {
+		t.Errorf("the metric says %v", n)
+	}
+
+	// Good versions, and a deletion, clear them.
+	l.change(task(1, 2), task(8, 1), gone(app(9, 0)))
+	cold.wait(t, l.flush(t))
+	check(cold, nil)
+}
+
+func TestTakeHandsOverAndEndsTheView(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	cfg := config()
+	changes := 0
+	cfg.OnChange = func(ledger.Change) { changes++ } // Take orders this with what follows
+	f := follow(t, cli, cfg)
+	for i := range 20 {
+		l.change(task(i, 1))
+	}
+	f.wait(t, l.flush(t))
+	taken := f.Take()
+	if taken == nil || !taken.Equal(l.ledger) || changes != 20 {
+		t.Errorf("taken %v after %d changes", taken, changes)
+	}
+	if err := <-f.end; err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+	l.change(task(1, 2))
+	rev := l.flush(t)
+	if err := f.WaitRevision(within(t), rev); !errors.Is(err, view.ErrTaken) {
+		t.Errorf("got %v", err)
+	}
+	if f.Take() != nil || f.Ledger() != nil || changes != 20 {
+		t.Error("the view went on after it was taken")
+	}
+	if got := taken.Task(task(1, 0).Key.AppID, task(1, 0).Key.TaskID); got.Message != "1" {
+		t.Errorf("the taken ledger has changed: %+v", got)
+	}
+}
+
+func TestATakenLedgerEndsALoadToo(t *testing.T) {
+	server := etcdtest.Start(t)
+	cli := server.Client()
+	l := leading(t, cli, 1)
+	l.change(task(1, 1))
+	l.flush(t)
+	server.Kill()
+	f := follow(t, cli, config())
+	if f.Take() == nil {
+		t.Error("nothing to take")
+	}
+	server.Restart()
+	if err := <-f.end; err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// A watch that delivers nothing, on a connection that works.
+func TestAStalledWatchIsStartedAgain(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	silent := &silentWatcher{Watcher: cli.Watcher}
+	cli.Watcher = silent
+	cfg := config()
+	cfg.StallTimeout = cfg.ProbeInterval
+	f := follow(t, cli, cfg)
+	eventually(t, "the view is synced", f.Synced)
+	l.change(task(1, 1))
+	f.wait(t, l.flush(t))
+	if n := silent.watches.Load(); n < 2 {
+		t.Errorf("%d watches", n)
+	}
+}
+
+type silentWatcher struct {
+	clientv3.Watcher
+	watches atomic.Int64
+}
+
+// Watch is deaf the first time.
+func (s *silentWatcher) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	if s.watches.Add(1) > 1 {
+		return s.Watcher.Watch(ctx, key, opts...)
+	}
+	deaf := make(chan clientv3.WatchResponse)
+	context.AfterFunc(ctx, func() { close(deaf) })
+	return deaf
+}
+
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	err := view.Config{Prefix: "/"}.Validate()
+	for _, field := range []string{"prefix", "pageSize", "requestTimeout", "probeInterval", "stallTimeout"} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%v does not name %s", err, field)
+		}
+	}
+	if _, err := view.New(nil, view.Config{}, nil, nil); err == nil {
+		t.Error("a view without a prefix")
+	}
+}
