@@ -1,0 +1,232 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Reason says why a Lease could be taken.
+type Reason string
+
+// Reasons. Cleared is a Lease that a third party deleted or wiped and that has
+// been left alone for the lease duration. Resumed is one that this elector's own
+// unanswered write had taken already.
+const (
+	Vacant   Reason = "vacant"
+	Released Reason = "released"
+	Expired  Reason = "expired"
+	Cleared  Reason = "cleared"
+	Resumed  Reason = "resumed"
+)
+
+// verdict is when the Lease may be taken, if nothing changes before, and why.
+type verdict struct {
+	at  time.Time
+	why Reason
+}
+
+// judge says when a sighting of the Lease entitles this replica to take it. It
+// never looks at the times in the record.
+func (e *Elector) judge(s sighting) verdict {
+	patience := max(s.patience, s.rec.duration, e.cfg.LeaseDuration)
+	switch {
+	case !s.rec.exists() && s.floor == 0:
+		return verdict{s.changed, Vacant}
+	case !s.rec.exists():
+		return verdict{s.changed.Add(patience), Cleared}
+	case s.rec.holder != "" && e.mine(s.rec):
+		return verdict{s.changed, Resumed}
+	case s.rec.holder != "":
+		return verdict{s.changed.Add(patience), Expired}
+	case !s.rec.released() || s.rec.transitions < s.floor:
+		return verdict{s.changed.Add(patience), Cleared}
+	case s.rec.preferred != "" && s.rec.preferred != e.cfg.Identity:
+		return verdict{s.changed.Add(e.cfg.PreferredWait), Released}
+	case s.floor == 0:
+		return verdict{s.changed, Vacant}
+	default:
+		return verdict{s.changed, Released}
+	}
+}
+
+// mine reports whether the record is an acquisition that this elector wrote but
+// never got an answer for: nobody has worked under it. It is called without the
+// lock held, by Campaign only or for display.
+func (e *Elector) mine(rec record) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.attempts, func(n tenure) bool { return n.holds(rec) })
+}
+
+// Campaign blocks until this replica holds the Lease, and returns its Term. It
+// fails when ctx ends first, or with ErrTermUnfinished while the previous Term
+// of this elector may still be at work. A Term that is won just as ctx ends is
+// returned all the same: the caller must release it.
+//
+// The Term does not end with ctx; its context carries ctx's values.
+func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
+	e.mu.Lock()
+	busy := e.term != nil
+	e.mu.Unlock()
+	if busy {
+		return nil, ErrTermUnfinished
+	}
+	var detected time.Time // when the Lease was first seen to be free
+	paused := false        // the jitter is taken once each time it becomes free
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s, changed := e.snapshot()
+		if !s.synced {
+			await(ctx, changed, time.Time{})
+			continue
+		}
+		v := e.judge(s)
+		if time.Now().Before(v.at) {
+			detected, paused = time.Time{}, false
+			await(ctx, changed, v.at)
+			continue
+		}
+		if detected.IsZero() {
+			detected = time.Now()
+			e.log.Info("lease is free", "why", v.why, "from", s.lastHolder(), "transitions", s.rec.transitions)
+		}
+		if pause := e.pause(s); !paused && pause > 0 {
+			paused = true
+			await(ctx, changed, time.Now().Add(pause))
+			continue
+		}
+		term, err := e.take(ctx, s, v, detected)
+		if err == nil {
+			return term, nil
+		}
+		e.retry(ctx, err)
+	}
+}
+
+// pause is the jitter before a take; the preferred successor needs none.
+func (e *Elector) pause(s sighting) time.Duration {
+	if e.cfg.Jitter == 0 || s.rec.holder == "" && s.rec.preferred == e.cfg.Identity {
+		return 0
+	}
+	return rand.N(e.cfg.Jitter)
+}
+
+// lastHolder is who held the Lease last, as far as known.
+func (s sighting) lastHolder() string {
+	if s.rec.holder != "" {
+		return s.rec.holder
+	}
+	return s.previous
+}
+
+// Reasons not to take the Lease after all.
+var (
+	errNotYet  = errors.New("an epoch is on record that the lease does not know: its lead may not have stopped yet")
+	errTooLate = errors.New("the answer came after the deadline")
+)
+
+// retry prepares the next attempt after a failed one.
+func (e *Elector) retry(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil || errors.Is(err, errNotYet):
+		return
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		// Somebody was quicker; what they wrote decides how to go on.
+		if _, _, err = e.read(ctx); err == nil {
+			return
+		}
+	}
+	e.log.Warn("lease not taken", "err", err)
+	sleep(ctx, jittered(e.cfg.RetryPeriod))
+	// A write without an answer may have landed.
+	if _, _, err := e.read(ctx); err != nil && ctx.Err() == nil {
+		e.log.Debug("lease not read", "err", err)
+	}
+}
+
+// take tries once to turn what has been seen into a Term.
+func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time.Time) (*Term, error) {
+	floor, err := e.askKnownEpoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.floor = max(s.floor, floor)
+	if v = e.judge(s); time.Now().Before(v.at) {
+		return nil, errNotYet
+	}
+	epoch := max(s.rec.transitions, s.floor) + 1
+	if epoch > maxEpoch {
+		return nil, fmt.Errorf("epoch %d does not fit into leaseTransitions", epoch)
+	}
+	sent := time.Now()
+	n := tenure{holder: e.cfg.Identity, epoch: epoch, acquired: sent.UTC().Truncate(time.Microsecond)}
+	e.attempted(n)
+	// Not cut short by ctx: a write that is given up may still land and would
+	// lock everyone out for a lease duration.
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.RequestTimeout)
+	defer cancel()
+	lease, err := e.lease.Write(wctx, held(s.rec.lease, e.cfg, n, sent))
+	if err != nil {
+		return nil, err
+	}
+	acquired := time.Now()
+	if acquired.Sub(sent) >= e.cfg.RenewDeadline {
+		e.see(lease, lease.ResourceVersion, never)
+		return nil, errTooLate
+	}
+	t := newTerm(ctx, e, n, lease, taken{
+		why: v.why, from: s.lastHolder(), detected: detected, sent: sent, acquired: acquired,
+	})
+	e.see(lease, lease.ResourceVersion, never)
+	e.mu.Lock()
+	e.term = t
+	e.attempts = nil
+	s = e.seen // perhaps something newer than the write already
+	e.mu.Unlock()
+	t.observe(s.rec, s.seq)
+	t.start()
+	return t, nil
+}
+
+// attempted remembers an acquisition before it is written. To forget an old one
+// costs no more than waiting for the Lease to expire.
+func (e *Elector) attempted(n tenure) {
+	const remembered = 32
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.attempts) == remembered {
+		e.attempts = e.attempts[1:]
+	}
+	e.attempts = append(e.attempts, n)
+}
+
+// askKnownEpoch raises the floor to the epoch that is on record elsewhere.
+func (e *Elector) askKnownEpoch(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
+	defer cancel()
+	known, err := e.knownEpoch(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("reading the known epoch: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen.floor = max(e.seen.floor, known)
+	return e.seen.floor, nil
+}
+
+// finished makes room for the next term.
+func (e *Elector) finished(t *Term) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.term == t {
+		e.term = nil
+	}
+}

@@ -1,0 +1,38 @@
+package election
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Depose releases the Lease on behalf of a holder that is proven dead, so that
+// nobody has to wait for it to expire. dead says whether an identity is one of
+// which there is such proof: its process has been waited for, or the kubelet
+// reports its container terminated. It returns the holder that was deposed,
+// empty if the Lease was not held by the dead.
+func Depose(ctx context.Context, client LeaseClient, dead func(holder string) bool) (string, error) {
+	for {
+		lease, err := client.Get(ctx)
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("election: depose: %w", err)
+		}
+		rec := parse(lease)
+		if rec.holder == "" || !dead(rec.holder) {
+			return "", nil
+		}
+		_, err = client.Write(ctx, vacated(lease, ""))
+		// The last renewal of the dead may have been under way.
+		if apierrors.IsConflict(err) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("election: depose %q: %w", rec.holder, err)
+		}
+		return rec.holder, nil
+	}
+}

@@ -1,0 +1,65 @@
+// Package election decides which replica leads, and under which epoch.
+//
+// Replicas compete for one coordination.k8s.io/v1 Lease. Whoever holds it gets
+// a Term: an epoch, a deadline up to which it may act, and a context that ends
+// with a cause. Lease is the door of the house; nobody leads without having
+// come in through it.
+//
+// # Guarantees
+//
+// At most one Term is valid at any moment, however slow the API server is and
+// whatever the wall clocks say. A Term is valid for RenewDeadline after the
+// moment its last successful write was sent; everyone else waits for at least
+// LeaseDuration after they saw that write. A response that arrives late extends
+// nothing beyond what its send time allows, and a Term that is over stays over.
+//
+// Epochs rise strictly: a new epoch is greater than the Lease's
+// leaseTransitions, greater than what knownEpoch (the mirror in etcd) has on
+// record and greater than any epoch this elector has seen. Deleting or wiping
+// the Lease does not bring an old epoch back. leaseTransitions is raised on
+// every acquisition, also when the same identity acquires again; client-go
+// raises it only when the holder changes, which is harmless: its value never
+// falls, so an epoch that was in the Lease is never reached from below again.
+// (The one window left, a Lease wiped with all its metadata before the new lead
+// could claim its epoch and an elector that has never seen that Lease, is closed
+// by the claim itself, which succeeds only over an older epoch.)
+//
+// Work that outlives its Term ends with the process: the watchdog calls
+// Config.Expired if neither Finished nor Release has been called by the time
+// the Lease could be taken by others.
+//
+// # When the Lease is taken
+//
+// At once when it has been released, when this elector's own unanswered write
+// turns out to have landed, and when there never was a lead. After the full
+// lease duration without a change, by the local monotonic clock, in all other
+// cases. That includes a Lease that has been deleted or whose holder has been
+// wiped by somebody other than the holder: the lead may not have noticed yet.
+// The two are told apart by an annotation with the epoch that the holder keeps
+// and that only a release removes (client-go's release can wipe the Lease of a
+// successor; its own Lease carries a higher leaseTransitions than the
+// annotation, so its honest releases are recognised).
+//
+// A proof of death is a release by somebody else, Depose: a compare-and-swap
+// that clears the holder if it is the one that is known to be dead.
+//
+// A released Lease may name a preferred successor; others then hold back for
+// Config.PreferredWait. Kubernetes drops spec.preferredHolder unless the
+// CoordinatedLeaderElection gate is on and a strategy is set, so a release
+// writes an annotation; both are read.
+//
+// # Beside client-go
+//
+// client-go's LeaderElector (v0.37) may contend for the same Lease. It judges
+// expiry by the leaseDurationSeconds found in the record (older ones by their
+// own configuration, which must then not be shorter than ours), since it last
+// saw the record change. It compares records with times cut to whole seconds, so
+// that it may miss all renewals but the first of a second: its clock may start
+// up to a second early. Config.Margin covers that, which is why it is never less
+// than a second. In the other direction the elector waits for the longer of the
+// record's duration and its own, because client-go rounds its duration down.
+//
+// What cannot be repaired from here: a client-go leader counts its deadline from
+// the response and not from the request, and a client-go candidate takes a
+// deleted or wiped Lease at once.
+package election

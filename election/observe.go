@@ -1,0 +1,180 @@
+package election
+
+import (
+	"context"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Observation is the Lease as this replica last saw it. Times said to be local
+// carry a monotonic reading; the others are what the holder's clock said.
+type Observation struct {
+	// Synced is false until the Lease has been read once; the rest is then zero.
+	Synced bool
+	// Exists is false if there is no Lease.
+	Exists bool
+	// Holder is the identity that holds the Lease, empty for none.
+	Holder string
+	// Previous is the last other identity seen to hold it.
+	Previous string
+	// Transitions is the Lease's leaseTransitions: the holder's epoch.
+	Transitions uint64
+	// AcquireTime and RenewTime are the holder's.
+	AcquireTime, RenewTime time.Time
+	// Preferred is the successor that a released Lease names.
+	Preferred string
+	// ResourceVersion is the version observed.
+	ResourceVersion string
+	// Since is the local time when Holder was first seen; for an empty Holder,
+	// when the loss of Previous was detected.
+	Since time.Time
+	// Changed is the local time when a sign of life was last seen.
+	Changed time.Time
+	// Expires is the local time at which the Lease may be taken if nothing
+	// changes; in the past for a Lease that is free.
+	Expires time.Time
+	// Watching is true while a watch is open, false while the Lease is polled.
+	Watching bool
+	// LastError is why the Lease could not be read or watched the last time, nil
+	// once it could.
+	LastError error
+}
+
+// sighting is the elector's memory of the Lease. Its lock is held for
+// assignments only.
+type sighting struct {
+	synced   bool
+	seq      uint64 // counts what has been taken in, see accept
+	rec      record
+	version  string // highest version seen, also after a deletion
+	changed  time.Time
+	since    time.Time
+	previous string
+	patience time.Duration // longest duration promised by the last holder
+	floor    uint64        // highest epoch known
+	watching bool
+	lastErr  error
+	notify   chan struct{} // closed and replaced at each change
+}
+
+// accept takes a newly seen record in and reports whether it differs.
+//
+// A read that was sent after everything taken in so far (asOf equals seq) is
+// authoritative whatever its version, so that a restored control plane, whose
+// versions start lower, is believed. All else must be newer than what is known:
+// a watch and a read may overtake each other.
+func (s *sighting) accept(rec record, version string, asOf uint64, now time.Time) bool {
+	authoritative := asOf == s.seq
+	if !authoritative && !newer(version, s.version) {
+		return false
+	}
+	s.seq++
+	if version != "" {
+		s.version = version
+	}
+	first := !s.synced
+	s.synced = true
+	if !first && rec.exists() == s.rec.exists() && rec.version == s.rec.version {
+		return false
+	}
+	if first || !rec.sameSign(s.rec) {
+		s.changed = now
+	}
+	if first || rec.holder != s.rec.holder {
+		if s.rec.holder != "" {
+			s.previous = s.rec.holder
+		}
+		s.since = now
+	}
+	if rec.holder != "" {
+		s.patience = rec.duration
+	}
+	s.floor = max(s.floor, rec.transitions)
+	s.rec = rec
+	close(s.notify)
+	s.notify = make(chan struct{})
+	return true
+}
+
+// never is an asOf that no read has: what comes by watch or as the answer to a
+// write is ordered by version alone.
+const never = ^uint64(0)
+
+// see takes in what came by watch, by read or as the answer to a write; a nil
+// lease means that there is none. It reports whether that was news. When it
+// returns, the running term knows at least as much: a renewal must not build on
+// less than what the watch has already delivered.
+func (e *Elector) see(lease *coordinationv1.Lease, version string, asOf uint64) bool {
+	rec := parse(lease)
+	e.mu.Lock()
+	from, was := e.seen.rec.holder, e.seen.synced
+	news := e.seen.accept(rec, version, asOf, time.Now())
+	now, seq, term := e.seen.rec, e.seen.seq, e.term
+	e.mu.Unlock()
+	if news && (!was || from != rec.holder) {
+		e.log.Info("lease holder", "from", from, "to", rec.holder, "transitions", rec.transitions,
+			"exists", rec.exists())
+		e.metrics.holderChanges.Inc()
+	}
+	if term != nil {
+		term.observe(now, seq)
+	}
+	return news
+}
+
+// read gets the Lease and takes it in. A Lease that does not exist is no error.
+func (e *Elector) read(ctx context.Context) (rec record, news bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
+	defer cancel()
+	e.mu.Lock()
+	asOf := e.seen.seq
+	e.mu.Unlock()
+	lease, err := e.lease.Get(ctx)
+	if apierrors.IsNotFound(err) {
+		lease, err = nil, nil
+	}
+	e.noteError(err)
+	if err != nil {
+		return record{}, false, err
+	}
+	rec = parse(lease)
+	return rec, e.see(lease, rec.version, asOf), nil
+}
+
+func (e *Elector) noteError(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen.lastErr = err
+}
+
+// snapshot returns what is known now and a channel that is closed when it
+// changes.
+func (e *Elector) snapshot() (sighting, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen, e.seen.notify
+}
+
+// Observed returns the Lease as last seen.
+func (e *Elector) Observed() Observation {
+	s, _ := e.snapshot()
+	o := Observation{
+		Synced: s.synced, Watching: s.watching, LastError: s.lastErr,
+		Exists: s.rec.exists(), Holder: s.rec.holder, Previous: s.previous, Transitions: s.rec.transitions,
+		AcquireTime: s.rec.acquired, RenewTime: s.rec.renewed, Preferred: s.rec.preferred,
+		ResourceVersion: s.rec.version, Since: s.since, Changed: s.changed,
+	}
+	if s.synced {
+		o.Expires = e.judge(s).at
+	}
+	return o
+}
+
+// Changed returns a channel that is closed when the Lease is next seen to have
+// changed. Take it before calling Observed, and no change is missed.
+func (e *Elector) Changed() <-chan struct{} {
+	_, changed := e.snapshot()
+	return changed
+}

@@ -1,0 +1,169 @@
+package election
+
+import (
+	"maps"
+	"math"
+	"strconv"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/utils/ptr"
+)
+
+// Annotations on the Lease.
+const (
+	// AnnotationTerm holds the epoch of the term that holds the Lease. Only a
+	// release removes it, so a Lease without a holder that still carries it has
+	// been wiped by somebody else.
+	AnnotationTerm = "understudy.dev/term"
+	// AnnotationPreferred names the successor that a release asks for.
+	AnnotationPreferred = "understudy.dev/preferred-holder"
+)
+
+// maxEpoch is what leaseTransitions can hold.
+const maxEpoch = math.MaxInt32
+
+// record is a Lease as observed. The zero record means that there is none.
+type record struct {
+	lease       *coordinationv1.Lease // as read; never written to
+	version     string
+	uid         types.UID
+	holder      string
+	transitions uint64
+	duration    time.Duration
+	acquired    time.Time // by the holder's clock
+	renewed     time.Time // by the holder's clock
+	preferred   string
+	mark        uint64 // epoch in AnnotationTerm, 0 for none
+}
+
+func parse(lease *coordinationv1.Lease) record {
+	if lease == nil {
+		return record{}
+	}
+	spec := &lease.Spec
+	r := record{
+		lease:       lease,
+		version:     lease.ResourceVersion,
+		uid:         lease.UID,
+		holder:      ptr.Deref(spec.HolderIdentity, ""),
+		transitions: uint64(max(0, ptr.Deref(spec.LeaseTransitions, 0))),
+		duration:    time.Duration(ptr.Deref(spec.LeaseDurationSeconds, 0)) * time.Second,
+		preferred:   ptr.Deref(spec.PreferredHolder, ""),
+	}
+	if spec.AcquireTime != nil {
+		r.acquired = spec.AcquireTime.Time
+	}
+	if spec.RenewTime != nil {
+		r.renewed = spec.RenewTime.Time
+	}
+	if p := lease.Annotations[AnnotationPreferred]; p != "" {
+		r.preferred = p
+	}
+	// A mark that cannot be read counts as the highest: when in doubt, wait.
+	if m, ok := lease.Annotations[AnnotationTerm]; ok {
+		var err error
+		if r.mark, err = strconv.ParseUint(m, 10, 64); err != nil {
+			r.mark = math.MaxUint64
+		}
+	}
+	return r
+}
+
+func (r record) exists() bool { return r.lease != nil }
+
+// released reports whether the last holder itself, or a proof of its death,
+// gave the Lease up. A mark older than leaseTransitions is a leftover: a holder
+// that does not write marks came after it.
+func (r record) released() bool {
+	return r.exists() && r.holder == "" && (r.mark == 0 || r.mark < r.transitions)
+}
+
+// sameSign reports whether o shows no sign of life that r does not show.
+func (r record) sameSign(o record) bool {
+	return r.exists() == o.exists() && r.uid == o.uid && r.holder == o.holder &&
+		r.transitions == o.transitions && r.duration == o.duration &&
+		r.acquired.Equal(o.acquired) && r.renewed.Equal(o.renewed)
+}
+
+// tenure identifies one acquisition of the Lease. The acquire time tells apart
+// two acquisitions that share everything else, across a wiped Lease say.
+type tenure struct {
+	holder   string
+	epoch    uint64
+	acquired time.Time
+}
+
+func (n tenure) holds(r record) bool {
+	return r.holder == n.holder && r.transitions == n.epoch && r.acquired.Equal(n.acquired)
+}
+
+// held returns the Lease as tenure n writes it over what was last read, nil if
+// there was nothing.
+func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *coordinationv1.Lease {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: cfg.Namespace, Name: cfg.Name}}
+	if last != nil {
+		lease = last.DeepCopy()
+	}
+	annotate(lease, AnnotationTerm, strconv.FormatUint(n.epoch, 10))
+	annotate(lease, AnnotationPreferred, "")
+	lease.Spec = coordinationv1.LeaseSpec{
+		HolderIdentity:       ptr.To(n.holder),
+		LeaseDurationSeconds: ptr.To(wholeSeconds(cfg.LeaseDuration)),
+		AcquireTime:          ptr.To(metav1.NewMicroTime(n.acquired)),
+		RenewTime:            ptr.To(metav1.NewMicroTime(renewed)),
+		LeaseTransitions:     ptr.To(int32(n.epoch)),
+		Strategy:             lease.Spec.Strategy,
+	}
+	return lease
+}
+
+// vacated returns the Lease without its holder. leaseTransitions stays, and so
+// does the rest of the record but for the sign that this is a release.
+func vacated(last *coordinationv1.Lease, preferred string) *coordinationv1.Lease {
+	lease := last.DeepCopy()
+	annotate(lease, AnnotationTerm, "")
+	annotate(lease, AnnotationPreferred, preferred)
+	now := metav1.NewMicroTime(time.Now())
+	// Empty rather than absent, and one second: as client-go releases.
+	lease.Spec.HolderIdentity = ptr.To("")
+	lease.Spec.LeaseDurationSeconds = ptr.To(int32(1))
+	lease.Spec.AcquireTime = &now
+	lease.Spec.RenewTime = &now
+	lease.Spec.PreferredHolder = nil
+	return lease
+}
+
+// annotate sets an annotation; an empty value removes it.
+func annotate(lease *coordinationv1.Lease, key, value string) {
+	annotations := maps.Clone(lease.Annotations)
+	if value == "" {
+		delete(annotations, key)
+	} else {
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[key] = value
+	}
+	lease.Annotations = annotations
+}
+
+// wholeSeconds rounds up: a Lease must never promise less than is enforced.
+func wholeSeconds(d time.Duration) int32 {
+	return int32((d + time.Second - 1) / time.Second)
+}
+
+// newer reports whether resource version a is later than b. Versions that do
+// not compare count as newer when they differ.
+func newer(a, b string) bool {
+	if b == "" {
+		return a != ""
+	}
+	if c, err := resourceversion.CompareResourceVersion(a, b); err == nil {
+		return c > 0
+	}
+	return a != b
+}

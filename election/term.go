@@ -1,0 +1,232 @@
+package election
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+)
+
+// Term is the time for which this replica leads. All work done as lead belongs
+// to one Term: it runs under Context, sends nothing after Deadline, and has
+// stopped before Finished or Release is called.
+type Term struct {
+	elector *Elector
+	cfg     Config
+	tenure  tenure
+	taken   taken
+	inner   context.Context
+	cancel  context.CancelCauseFunc
+	stopped chan struct{} // closed when the renewal loop has returned
+
+	mu       sync.Mutex
+	lease    *coordinationv1.Lease // as last seen to be this term's
+	seq      uint64                // of the sighting that showed it
+	deadline time.Time
+	stopBy   time.Time // when the watchdog acts
+	cause    error     // set once, when the term is over
+	ended    time.Time
+	finished bool
+	tolled   bool        // the watchdog has acted
+	bell     *time.Timer // at deadline
+	dog      *time.Timer // at stopBy
+}
+
+// taken is how the term began.
+type taken struct {
+	why                      Reason
+	from                     string
+	detected, sent, acquired time.Time
+}
+
+func newTerm(ctx context.Context, e *Elector, n tenure, lease *coordinationv1.Lease, how taken) *Term {
+	t := &Term{
+		elector: e, cfg: e.cfg, tenure: n, taken: how, lease: lease,
+		stopped:  make(chan struct{}),
+		deadline: how.sent.Add(e.cfg.RenewDeadline),
+		stopBy:   how.sent.Add(e.cfg.stopAfter()),
+	}
+	t.inner, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bell = time.AfterFunc(time.Until(t.deadline), func() { t.Valid() })
+	t.dog = time.AfterFunc(time.Until(t.stopBy), t.watchdog)
+	e.metrics.terms.Inc()
+	e.metrics.leading.Set(1)
+	e.log.Info("term won", "epoch", n.epoch, "why", how.why, "from", how.from,
+		"detected", how.detected, "took", how.acquired.Sub(how.detected))
+	return t
+}
+
+func (t *Term) start() { go t.renewLoop() }
+
+// Epoch is the term's number: greater than that of every earlier term.
+func (t *Term) Epoch() uint64 { return t.tenure.epoch }
+
+// Why says what made the Lease free.
+func (t *Term) Why() Reason { return t.taken.why }
+
+// From is the previous holder as far as known.
+func (t *Term) From() string { return t.taken.from }
+
+// DetectedAt is the local time when the Lease was noticed to be free.
+func (t *Term) DetectedAt() time.Time { return t.taken.detected }
+
+// AcquiredAt is the local time when the compare-and-swap had succeeded.
+func (t *Term) AcquiredAt() time.Time { return t.taken.acquired }
+
+// Context is cancelled when the term is over, with the cause. Its Err looks at
+// the deadline itself, so that a process that was stopped past its deadline
+// learns of it from its first look, before any timer has fired.
+func (t *Term) Context() context.Context { return termContext{t.inner, t} }
+
+type termContext struct {
+	context.Context
+	term *Term
+}
+
+func (c termContext) Err() error {
+	c.term.Valid()
+	return c.Context.Err()
+}
+
+// Deadline is the time, with a monotonic reading, after which nothing may be
+// sent. It moves with each renewal, and no further once the term is over; it is
+// never later than the end of the term.
+func (t *Term) Deadline() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause != nil && t.ended.Before(t.deadline) {
+		return t.ended
+	}
+	return t.deadline
+}
+
+// Valid reports whether the term is still running. It compares the deadline with
+// the clock, and ends the term if that has passed.
+func (t *Term) Valid() bool {
+	t.mu.Lock()
+	if t.cause != nil {
+		t.mu.Unlock()
+		return false
+	}
+	late := !time.Now().Before(t.deadline)
+	t.mu.Unlock()
+	if late {
+		t.end(ErrRenewDeadline)
+	}
+	return !late
+}
+
+// Cause is why the term is over, nil while it is valid.
+func (t *Term) Cause() error {
+	t.Valid()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause
+}
+
+// end ends the term. Only the first cause counts.
+func (t *Term) end(cause error) {
+	t.mu.Lock()
+	if t.cause != nil {
+		t.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	// Renewals in flight and Valid may disagree on which came first; the clock
+	// does not.
+	if !now.Before(t.deadline) {
+		cause = ErrRenewDeadline
+	}
+	t.cause, t.ended = cause, now
+	t.bell.Stop()
+	// Somebody else may be at work already: work here gets the usual time to
+	// stop, but no more.
+	if by := now.Add(t.cfg.grace()); by.Before(t.stopBy) {
+		t.stopBy = by
+	}
+	if !t.finished {
+		t.dog.Reset(time.Until(t.stopBy))
+	}
+	t.mu.Unlock()
+	t.cancel(cause)
+	e := t.elector
+	e.metrics.leading.Set(0)
+	e.metrics.ends.WithLabelValues(causeLabel(cause)).Inc()
+	e.log.Info("term over", "epoch", t.tenure.epoch, "cause", cause, "lasted", now.Sub(t.taken.acquired))
+}
+
+// watchdog ends the process when work has outlived the term.
+func (t *Term) watchdog() {
+	t.Valid() // a process that was stopped comes here first
+	t.mu.Lock()
+	early := time.Until(t.stopBy)
+	if t.finished || t.tolled || early > 0 {
+		if early > 0 && !t.finished {
+			t.dog.Reset(early)
+		}
+		t.mu.Unlock()
+		return
+	}
+	t.tolled = true
+	cause := t.cause
+	t.mu.Unlock()
+	t.elector.log.Error("work has outlived its term", "epoch", t.tenure.epoch, "cause", cause)
+	t.cfg.Expired(cause)
+}
+
+// observe ends the term if the Lease, as of a sighting, is not this term's.
+func (t *Term) observe(rec record, seq uint64) {
+	t.mu.Lock()
+	if seq <= t.seq {
+		t.mu.Unlock()
+		return
+	}
+	t.seq = seq
+	if rec.exists() && t.holds(rec) {
+		t.lease = rec.lease
+		t.mu.Unlock()
+		return
+	}
+	t.mu.Unlock()
+	t.end(&LostError{By: rec.holder, Transitions: rec.transitions, Deleted: !rec.exists()})
+}
+
+// holds reports whether the record is of this term and of this object.
+func (t *Term) holds(rec record) bool {
+	return t.tenure.holds(rec) && rec.uid == t.lease.UID
+}
+
+// extend takes in a successful write that was sent at a given time.
+func (t *Term) extend(sent time.Time) {
+	if !t.Valid() {
+		return // an answer that comes too late revives nothing
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause != nil {
+		return
+	}
+	t.deadline = sent.Add(t.cfg.RenewDeadline)
+	t.stopBy = sent.Add(t.cfg.stopAfter())
+	t.bell.Reset(time.Until(t.deadline))
+	t.dog.Reset(time.Until(t.stopBy))
+}
+
+// Finished declares that all work of the term has stopped: the watchdog is
+// called off, renewals end, and the elector may campaign again. The Lease is
+// left to expire. Calling it earlier lets two leads work at once.
+func (t *Term) Finished() {
+	t.mu.Lock()
+	done := t.finished
+	t.finished = true
+	t.dog.Stop()
+	t.mu.Unlock()
+	if done {
+		return
+	}
+	t.end(ErrReleased)
+	t.elector.finished(t)
+}
