@@ -1,0 +1,197 @@
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/protocol"
+)
+
+// Cluster is where a manager sees pods.
+type Cluster interface {
+	// PodInformer watches the pods of all namespaces.
+	PodInformer() cache.SharedIndexInformer
+	// Namespace returns the namespace, or nil if it is not known.
+	Namespace(name string) *v1.Namespace
+}
+
+// Config tunes a General manager; empty fields select defaults.
+type Config struct {
+	// SchedulerName is the spec.schedulerName of the pods to report.
+	SchedulerName string
+	// UserLabel is the key of the label that names the user of a pod.
+	UserLabel string
+	// Resources returns what a pod requests, in the engine's units, for
+	// GetExistingAllocation. Nil leaves the resources out.
+	Resources func(*v1.Pod) map[string]int64
+}
+
+// GeneralName is the name of the General manager in records.
+const GeneralName = "general"
+
+var (
+	_ protocol.AppManager  = (*General)(nil)
+	_ protocol.Recoverable = (*General)(nil)
+)
+
+// General is the app manager of ordinary pods: labels and annotations say what
+// application a pod belongs to, and the pods are all there is to know of it.
+type General struct {
+	amp      protocol.ApplicationManagementProtocol
+	cluster  Cluster
+	cfg      Config
+	problems func(*v1.Pod, []Problem)
+	log      *slog.Logger
+
+	// reported is the application that each task was reported for. It belongs
+	// to the one goroutine on which the informer calls handlers.
+	reported map[types.UID]string
+	// live holds the applications known to be live while the initial listing
+	// is replayed; nil after it. The same goroutine owns it.
+	live map[string]bool
+
+	// gate is held for reading during each handler and for writing by Stop.
+	gate    sync.RWMutex
+	stopped bool
+	handle  cache.ResourceEventHandlerRegistration
+}
+
+// NewGeneral makes a manager that reports the pods of cluster to amp, and what
+// cannot be read of a pod to report, which must return at once and may be nil.
+func NewGeneral(amp protocol.ApplicationManagementProtocol, cluster Cluster, cfg Config, report func(*v1.Pod, []Problem), log *slog.Logger) *General {
+	if cfg.SchedulerName == "" {
+		cfg.SchedulerName = DefaultSchedulerName
+	}
+	if cfg.UserLabel == "" {
+		cfg.UserLabel = DefaultUserLabel
+	}
+	if report == nil {
+		report = func(*v1.Pod, []Problem) {}
+	}
+	return &General{
+		amp: amp, cluster: cluster, cfg: cfg, problems: report, log: log,
+		reported: make(map[types.UID]string),
+		live:     make(map[string]bool),
+	}
+}
+
+// Name returns GeneralName.
+func (g *General) Name() string { return GeneralName }
+
+// ServiceInit does nothing: the informer is run by its owner.
+func (g *General) ServiceInit() error { return nil }
+
+// Start begins to report. The handlers are called for every pod that exists,
+// then for what changes, on a goroutine of the informer.
+func (g *General) Start() error {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	if g.stopped || g.handle != nil {
+		return errors.New("general app manager: started more than once")
+	}
+	handle, err := g.cluster.PodInformer().AddEventHandler(handlers{g})
+	if err != nil {
+		return fmt.Errorf("general app manager: watching pods: %w", err)
+	}
+	g.handle = handle
+	return nil
+}
+
+// Stop ends reporting. A protocol call under way must be able to return, for
+// Stop waits for it; none is made afterwards.
+func (g *General) Stop() {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	g.stopped = true
+	if g.handle == nil {
+		return
+	}
+	if err := g.cluster.PodInformer().RemoveEventHandler(g.handle); err != nil {
+		g.log.Warn("pod handlers not removed", "manager", GeneralName, "err", err)
+	}
+	g.handle = nil
+}
+
+// Task returns what task a pod is, and false if it is not for this manager.
+func (g *General) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
+	if !Ours(pod, g.cfg.SchedulerName) {
+		return protocol.TaskMetadata{}, false
+	}
+	meta, _ := ParseTask(pod)
+	return meta, true
+}
+
+// ListApplications returns the applications that have an assigned pod which has
+// not terminated. The oldest such pod of an application describes it.
+func (g *General) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
+	informer := g.cluster.PodInformer()
+	if !informer.HasSynced() {
+		return nil, errors.New("general app manager: the pods have not been listed yet")
+	}
+	oldest := make(map[string]*v1.Pod)
+	for _, obj := range informer.GetStore().List() {
+		pod, ok := obj.(*v1.Pod)
+		if !ok || !Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || terminated(pod) {
+			continue
+		}
+		id := AppID(pod)
+		if known := oldest[id]; known == nil || older(pod, known) {
+			oldest[id] = pod
+		}
+	}
+	apps := make(map[string]protocol.ApplicationMetadata, len(oldest))
+	for id, pod := range oldest {
+		// Problems are reported when the handlers see the pod.
+		apps[id], _ = ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+	}
+	return apps, nil
+}
+
+// older orders pods by creation; those of the same second by name, so that
+// every replica chooses the same.
+func older(a, b *v1.Pod) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	if a.Name != b.Name {
+		return a.Name < b.Name
+	}
+	return a.UID < b.UID
+}
+
+// GetExistingAllocation returns the allocation of an assigned pod of this
+// manager that has not terminated, else nil.
+func (g *General) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
+	meta, ours := g.Task(pod)
+	if !ours || pod.Spec.NodeName == "" || terminated(pod) {
+		return nil
+	}
+	allocation := &si.Allocation{
+		AllocationKey: meta.TaskID,
+		NodeID:        pod.Spec.NodeName,
+		ApplicationID: meta.ApplicationID,
+		TaskGroupName: meta.TaskGroupName,
+		Placeholder:   meta.Placeholder,
+	}
+	if pod.Spec.Priority != nil {
+		allocation.Priority = *pod.Spec.Priority
+	}
+	if g.cfg.Resources != nil {
+		allocation.ResourcePerAlloc = &si.Resource{Resources: make(map[string]*si.Quantity)}
+		for name, value := range g.cfg.Resources(pod) {
+			allocation.ResourcePerAlloc.Resources[name] = &si.Quantity{Value: value}
+		}
+	}
+	return allocation
+}
+
+func terminated(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}

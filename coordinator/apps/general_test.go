@@ -1,0 +1,343 @@
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
+
+	"github.com/understudy-ha/understudy/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// contract records the protocol calls.
+type contract struct {
+	mu     sync.Mutex
+	calls  []string
+	states map[string]string // of applications
+	tasks  map[string]bool
+	made   chan struct{} // receives one value for each call, if not nil
+}
+
+func (c *contract) call(format string, args ...any) {
+	c.mu.Lock()
+	c.calls = append(c.calls, fmt.Sprintf(format, args...))
+	c.mu.Unlock()
+	if c.made != nil {
+		c.made <- struct{}{}
+	}
+}
+
+func (c *contract) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := c.calls
+	c.calls = nil
+	return calls
+}
+
+func (c *contract) GetApplication(id string) protocol.ManagedApp {
+	if _, ok := c.states[id]; !ok {
+		return nil
+	}
+	return knownApp{c, id}
+}
+
+func (c *contract) AddApplication(r *protocol.AddApplicationRequest) protocol.ManagedApp {
+	c.call("app %s", r.Metadata.ApplicationID)
+	return nil
+}
+
+func (c *contract) AddTask(r *protocol.AddTaskRequest) protocol.ManagedTask {
+	c.call("task %s/%s on %q", r.Metadata.ApplicationID, r.Metadata.TaskID, r.Metadata.Pod.Spec.NodeName)
+	return nil
+}
+func (c *contract) RemoveApplication(string) error      { return nil }
+func (c *contract) RemoveTask(app, task string)         { c.call("remove %s/%s", app, task) }
+func (c *contract) NotifyApplicationComplete(string)    {}
+func (c *contract) NotifyApplicationFail(string)        {}
+func (c *contract) NotifyTaskComplete(app, task string) { c.call("complete %s/%s", app, task) }
+
+type knownApp struct {
+	c  *contract
+	id string
+}
+
+func (a knownApp) GetApplicationID() string    { return a.id }
+func (a knownApp) GetApplicationState() string { return a.c.states[a.id] }
+func (a knownApp) GetQueue() string            { return "" }
+func (a knownApp) GetUser() string             { return "" }
+func (a knownApp) SetState(string)             {}
+func (a knownApp) TriggerAppRecovery() error   { return nil }
+func (a knownApp) GetTask(id string) (protocol.ManagedTask, error) {
+	if !a.c.tasks[a.id+"/"+id] {
+		return nil, errors.New("not known")
+	}
+	return nil, nil
+}
+
+type fakeCluster struct{ informer cache.SharedIndexInformer }
+
+func (c fakeCluster) PodInformer() cache.SharedIndexInformer { return c.informer }
+func (c fakeCluster) Namespace(string) *v1.Namespace         { return nil }
+
+type option func(*v1.Pod)
+
+func inApp(id string) option      { return func(p *v1.Pod) { p.Labels = set{KeyAppID: id} } }
+func on(node string) option       { return func(p *v1.Pod) { p.Spec.NodeName = node } }
+func in(phase v1.PodPhase) option { return func(p *v1.Pod) { p.Status.Phase = phase } }
+func named(name string) option    { return func(p *v1.Pod) { p.Name = name } }
+func created(at int64) option {
+	return func(p *v1.Pod) { p.CreationTimestamp = metav1.Unix(at, 0) }
+}
+func asking(cpu string) option {
+	return func(p *v1.Pod) {
+		p.Spec.Containers = []v1.Container{{Name: "c", Resources: v1.ResourceRequirements{
+			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)},
+		}}}
+	}
+}
+
+func pod(uid string, options ...option) *v1.Pod {
+	p := podWith(set{KeyAppID: "app"}, nil)
+	p.UID, p.Name = types.UID(uid), uid
+	for _, o := range options {
+		o(p)
+	}
+	return p
+}
+
+func general(c *contract) handlers {
+	return handlers{NewGeneral(c, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))}
+}
+
+func TestHandlers(t *testing.T) {
+	gated := func(p *v1.Pod) { p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "g"}} }
+	leaving := func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{} }
+	foreign := func(p *v1.Pod) { p.Spec.SchedulerName = "other" }
+	tests := []struct {
+		name string
+		do   func(handlers)
+		want []string
+	}{
+		{"add", func(h handlers) { h.OnAdd(pod("u"), false) }, []string{"app app", `task app/u on ""`}},
+		{"add assigned", func(h handlers) { h.OnAdd(pod("u", on("n")), false) }, []string{"app app", `task app/u on "n"`}},
+		{"add terminated", func(h handlers) { h.OnAdd(pod("u", on("n"), in(v1.PodSucceeded)), false) }, []string{"complete app/u"}},
+		{"add foreign", func(h handlers) { h.OnAdd(pod("u", foreign), false); h.OnDelete(pod("u", foreign)) }, nil},
+		{"add deleting", func(h handlers) { h.OnAdd(pod("u", leaving), false) }, nil},
+		{"gate opens", func(h handlers) { h.OnAdd(pod("u", gated), false); h.OnUpdate(pod("u", gated), pod("u")) }, []string{"app app", `task app/u on ""`}},
+		{"nothing of interest", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnUpdate(pod("u"), pod("u", in(v1.PodPending)))
+		}, []string{"app app", `task app/u on ""`}},
+		{"assigned", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnUpdate(pod("u"), pod("u", on("n")))
+			h.OnUpdate(pod("u", on("n")), pod("u", on("n"), in(v1.PodRunning)))
+		}, []string{"app app", `task app/u on ""`, `task app/u on "n"`}},
+		{"resized in place", func(h handlers) {
+			h.OnAdd(pod("u", on("n"), asking("1")), false)
+			h.OnUpdate(pod("u", on("n"), asking("1")), pod("u", on("n"), asking("2")))
+		}, []string{"app app", `task app/u on "n"`, `task app/u on "n"`}},
+		{"succeeds", func(h handlers) {
+			h.OnAdd(pod("u", on("n")), false)
+			h.OnUpdate(pod("u", on("n")), pod("u", on("n"), in(v1.PodSucceeded)))
+			h.OnUpdate(pod("u", on("n"), in(v1.PodSucceeded)), pod("u", on("n"), in(v1.PodSucceeded)))
+		}, []string{"app app", `task app/u on "n"`, "complete app/u"}},
+		{"fails", func(h handlers) {
+			h.OnAdd(pod("u", on("n")), false)
+			h.OnUpdate(pod("u", on("n")), pod("u", on("n"), in(v1.PodFailed)))
+		}, []string{"app app", `task app/u on "n"`, "complete app/u"}},
+		{"deleted", func(h handlers) { h.OnAdd(pod("u"), false); h.OnDelete(pod("u")) },
+			[]string{"app app", `task app/u on ""`, "complete app/u", "remove app/u"}},
+		{"deletion noticed by a new listing", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "ns/u", Obj: pod("u")})
+		}, []string{"app app", `task app/u on ""`, "complete app/u", "remove app/u"}},
+		{"name taken by another pod between listings", func(h handlers) {
+			h.OnAdd(pod("u1", named("p")), false)
+			h.OnUpdate(pod("u1", named("p")), pod("u2", named("p")))
+		}, []string{"app app", `task app/u1 on ""`, "complete app/u1", "remove app/u1", "app app", `task app/u2 on ""`}},
+		{"label changed after the report", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnUpdate(pod("u"), pod("u", inApp("other"), on("n")))
+			h.OnDelete(pod("u", inApp("other"), on("n")))
+		}, []string{"app app", `task app/u on ""`, `task app/u on "n"`, "complete app/u", "remove app/u"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &contract{}
+			tt.do(general(c))
+			if got := c.take(); !slices.Equal(got, tt.want) {
+				t.Errorf("calls = %q\nwant    %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A new lead's handlers see every pod again. That must not begin anew what its
+// predecessor saw end.
+func TestReplay(t *testing.T) {
+	c := &contract{
+		states: map[string]string{"live": "Running", "failed": "Failed"},
+		tasks:  map[string]bool{"failed/old": true},
+	}
+	h := general(c)
+	h.OnAdd(pod("a", inApp("live")), true)
+	h.OnAdd(pod("old", inApp("failed")), true)
+	h.OnAdd(pod("new", inApp("failed")), true)
+	h.OnAdd(pod("b", inApp("unknown")), true)
+	h.OnAdd(pod("c", inApp("unknown")), true)
+	want := []string{
+		`task live/a on ""`,
+		`task failed/old on ""`,
+		"app failed", `task failed/new on ""`,
+		"app unknown", `task unknown/b on ""`, `task unknown/c on ""`,
+	}
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("calls = %q\nwant    %q", got, want)
+	}
+}
+
+func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
+	c := &contract{}
+	var reported []string
+	g := NewGeneral(c, fakeCluster{}, Config{}, func(p *v1.Pod, found []Problem) {
+		for _, f := range found {
+			reported = append(reported, p.Name+" "+f.Key)
+		}
+	}, slog.New(slog.DiscardHandler))
+	bad := pod("u")
+	bad.Annotations = set{AnnotationTaskGroups: "[{]", AnnotationUserInfo: "?", AnnotationPlaceholder: "?"}
+	before := bad.DeepCopy()
+	handlers{g}.OnAdd(bad, false)
+	slices.Sort(reported)
+	if want := []string{"u " + AnnotationPlaceholder, "u " + AnnotationTaskGroups, "u " + AnnotationUserInfo}; !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q", reported, want)
+	}
+	if got, want := c.take(), []string{"app app", `task app/u on ""`}; !slices.Equal(got, want) {
+		t.Errorf("calls = %q, want %q", got, want)
+	}
+	if !equality.Semantic.DeepEqual(bad, before) {
+		t.Error("the pod of the cache was changed")
+	}
+}
+
+// startInformer runs a pod informer over source until the test ends.
+func startInformer(t *testing.T, source *cachetesting.FakeControllerSource) cache.SharedIndexInformer {
+	informer := cache.NewSharedIndexInformer(source, &v1.Pod{}, 0, cache.Indexers{})
+	var running sync.WaitGroup
+	stop := make(chan struct{})
+	running.Go(func() { informer.Run(stop) })
+	t.Cleanup(func() {
+		close(stop)
+		running.Wait()
+		source.Shutdown()
+	})
+	if !cache.WaitForCacheSync(t.Context().Done(), informer.HasSynced) {
+		t.Fatal("not synced")
+	}
+	return informer
+}
+
+func TestStartReportsAndStopEndsIt(t *testing.T) {
+	source := cachetesting.NewFakeControllerSource()
+	source.Add(pod("u1"))
+	c := &contract{made: make(chan struct{}, 16)}
+	g := NewGeneral(c, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	if err := g.ServiceInit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if g.Start() == nil {
+		t.Error("a second Start did not fail")
+	}
+	<-c.made
+	<-c.made
+	source.Add(pod("u2"))
+	<-c.made
+	<-c.made
+	want := []string{"app app", `task app/u1 on ""`, "app app", `task app/u2 on ""`}
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("calls = %q, want %q", got, want)
+	}
+
+	g.Stop()
+	handlers{g}.OnAdd(pod("u3"), false) // what the informer may still have under way
+	if got := c.take(); len(got) > 0 {
+		t.Errorf("calls after Stop: %q", got)
+	}
+	g.Stop()
+}
+
+func TestListApplications(t *testing.T) {
+	source := cachetesting.NewFakeControllerSource()
+	for _, p := range []*v1.Pod{
+		pod("young", on("n"), created(20), func(p *v1.Pod) { p.Labels[KeyQueue] = "root.young" }),
+		pod("old", on("n"), created(10), func(p *v1.Pod) { p.Labels[KeyQueue] = "root.old" }),
+		pod("oldest", created(1)), // not assigned
+		pod("done", on("n"), created(2), in(v1.PodSucceeded)),
+		pod("elsewhere", inApp("waiting")),
+		pod("finished", inApp("finished"), on("n"), in(v1.PodFailed)),
+		pod("foreign", inApp("foreign"), on("n"), func(p *v1.Pod) { p.Spec.SchedulerName = "other" }),
+	} {
+		source.Add(p)
+	}
+	g := NewGeneral(&contract{}, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	apps, err := g.ListApplications()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, ok := apps["app"]
+	if len(apps) != 1 || !ok || app.QueueName != "root.old" || app.CreationTime != 10 {
+		t.Errorf("applications = %+v; want app alone, as its oldest running pod says", apps)
+	}
+}
+
+func TestListApplicationsRefusesAPartialListing(t *testing.T) {
+	source := cachetesting.NewFakeControllerSource()
+	defer source.Shutdown()
+	never := cache.NewSharedIndexInformer(source, &v1.Pod{}, 0, cache.Indexers{})
+	g := NewGeneral(&contract{}, fakeCluster{never}, Config{}, nil, slog.New(slog.DiscardHandler))
+	if apps, err := g.ListApplications(); err == nil {
+		t.Errorf("got %v before the pods were listed", apps)
+	}
+}
+
+func TestGetExistingAllocation(t *testing.T) {
+	g := NewGeneral(&contract{}, fakeCluster{}, Config{
+		Resources: func(*v1.Pod) map[string]int64 { return map[string]int64{"vcore": 100} },
+	}, nil, slog.New(slog.DiscardHandler))
+	priority := int32(7)
+	p := pod("u", on("n"))
+	p.Annotations = set{AnnotationPlaceholder: "true", AnnotationTaskGroupName: "tg"}
+	p.Spec.Priority = &priority
+	a := g.GetExistingAllocation(p)
+	if a == nil || a.AllocationKey != "u" || a.NodeID != "n" || a.ApplicationID != "app" || !a.Placeholder ||
+		a.TaskGroupName != "tg" || a.Priority != 7 || a.ResourcePerAlloc.Resources["vcore"].Value != 100 {
+		t.Errorf("allocation = %v", a)
+	}
+	for _, none := range []*v1.Pod{
+		pod("u"),
+		pod("u", on("n"), in(v1.PodSucceeded)),
+		pod("u", on("n"), func(p *v1.Pod) { p.Spec.SchedulerName = "other" }),
+	} {
+		if a := g.GetExistingAllocation(none); a != nil {
+			t.Errorf("pod %+v got %v", none.Spec, a)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package apps
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/tools/cache"
+	resourcehelper "k8s.io/component-helpers/resource"
+
+	"github.com/understudy-ha/understudy/protocol"
+)
+
+// handlers is what the pod informer calls. It is a type of its own so that the
+// methods are not part of General.
+type handlers struct{ g *General }
+
+func (h handlers) OnAdd(obj any, initial bool) {
+	if pod, ok := obj.(*v1.Pod); ok {
+		h.g.locked(func() { h.g.added(pod, initial) })
+	}
+}
+
+func (h handlers) OnUpdate(before, after any) {
+	old, okOld := before.(*v1.Pod)
+	pod, ok := after.(*v1.Pod)
+	if ok && okOld {
+		h.g.locked(func() { h.g.updated(old, pod) })
+	}
+}
+
+// OnDelete also gets a DeletedFinalStateUnknown: the deletion was missed, and
+// noticed by a new listing.
+func (h handlers) OnDelete(obj any) {
+	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = unknown.Obj
+	}
+	if pod, ok := obj.(*v1.Pod); ok {
+		h.g.locked(func() { h.g.deleted(pod) })
+	}
+}
+
+// locked runs handle unless the manager has been stopped.
+func (g *General) locked(handle func()) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	if !g.stopped {
+		handle()
+	}
+}
+
+// added handles a pod that is seen for the first time. initial says that it
+// existed before the manager started, so that its task may well be known.
+func (g *General) added(pod *v1.Pod, initial bool) {
+	if !initial {
+		g.live = nil
+	}
+	if !Ours(pod, g.cfg.SchedulerName) {
+		return
+	}
+	if terminated(pod) {
+		g.amp.NotifyTaskComplete(AppID(pod), string(pod.UID))
+		return
+	}
+	if pod.Spec.NodeName == "" && (pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0) {
+		return // the API server would refuse to bind it
+	}
+	task, found := ParseTask(pod)
+	if task.Placeholder && g.amp.GetApplication(task.ApplicationID) != nil {
+		// A late placeholder must not begin an application anew that has ended.
+	} else if !initial || !g.known(task) {
+		app, more := ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+		found = append(found, more...)
+		g.amp.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
+		if initial && g.live != nil {
+			g.live[task.ApplicationID] = true
+		}
+		if len(found) > 0 && pod.Spec.NodeName == "" {
+			g.problems(pod, found)
+		}
+	}
+	g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+	g.reported[pod.UID] = task.ApplicationID
+}
+
+// known reports whether the application of a task needs no report: it is live,
+// or it has ended with this task in it. To report one that has ended would
+// begin it anew, which a replay of old pods must not do.
+func (g *General) known(task protocol.TaskMetadata) bool {
+	id := task.ApplicationID
+	if g.live[id] {
+		return true
+	}
+	app := g.amp.GetApplication(id)
+	if app == nil {
+		return false
+	}
+	if !ended(app.GetApplicationState()) {
+		if g.live != nil {
+			g.live[id] = true
+		}
+		return true
+	}
+	_, err := app.GetTask(task.TaskID)
+	return err == nil
+}
+
+// ended names the states that an application does not leave by itself.
+func ended(state string) bool {
+	switch state {
+	case "Completed", "Rejected", "Failed", "Killed":
+		return true
+	}
+	return false
+}
+
+func (g *General) updated(old, pod *v1.Pod) {
+	if old.UID != pod.UID { // another pod took the name between two listings
+		g.deleted(old)
+		g.added(pod, false)
+		return
+	}
+	app, known := g.reported[pod.UID]
+	switch {
+	case terminated(pod):
+		if !known {
+			app = AppID(pod)
+		}
+		if !terminated(old) && (known || Ours(pod, g.cfg.SchedulerName)) {
+			g.amp.NotifyTaskComplete(app, string(pod.UID))
+		}
+	case !known:
+		g.added(pod, false)
+	case old.Spec.NodeName != pod.Spec.NodeName || resized(old, pod):
+		task, _ := ParseTask(pod)
+		task.ApplicationID = app
+		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+	}
+}
+
+func (g *General) deleted(pod *v1.Pod) {
+	app, known := g.reported[pod.UID]
+	if !known {
+		if !Ours(pod, g.cfg.SchedulerName) {
+			return
+		}
+		app = AppID(pod)
+	}
+	delete(g.reported, pod.UID)
+	g.amp.NotifyTaskComplete(app, string(pod.UID))
+	g.amp.RemoveTask(app, string(pod.UID))
+}
+
+// resized reports whether what the pod requests was changed in place.
+func resized(old, pod *v1.Pod) bool {
+	options := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
+	return !equality.Semantic.DeepEqual(resourcehelper.PodRequests(old, options), resourcehelper.PodRequests(pod, options))
+}

@@ -1,0 +1,230 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+// APIVersion and Kind are what the head of a configuration file must say.
+const (
+	APIVersion = "understudy.dev/v1alpha1"
+	Kind       = "Config"
+)
+
+// Config is the configuration of one replica. Durations are written in the
+// file as strings such as "2.5s".
+type Config struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+
+	// Identity is the name of this replica, unique among the replicas. Empty
+	// selects POD_NAME, then the host name. The holder identity in the Lease is
+	// this name, an underscore, and a token that is new with every process.
+	Identity string `yaml:"identity"`
+	// Namespace is where the replicas run, with their Lease, their own pods and
+	// their ConfigMaps. Empty selects POD_NAMESPACE, then DefaultNamespace.
+	Namespace string `yaml:"namespace"`
+	// SchedulerName is the spec.schedulerName of the pods to schedule.
+	SchedulerName string `yaml:"schedulerName"`
+
+	Kubernetes  Kubernetes  `yaml:"kubernetes"`
+	Election    Election    `yaml:"election"`
+	Etcd        Etcd        `yaml:"etcd"`
+	Mirror      Mirror      `yaml:"mirror"`
+	Engine      Engine      `yaml:"engine"`
+	Binder      Binder      `yaml:"binder"`
+	Placeholder Placeholder `yaml:"placeholder"`
+	Workload    Workload    `yaml:"workload"`
+	HTTP        HTTP        `yaml:"http"`
+	Log         Log         `yaml:"log"`
+}
+
+// Kubernetes says how to reach the API server.
+type Kubernetes struct {
+	// Kubeconfig is the path of a kubeconfig file; empty means the service
+	// account of the pod.
+	Kubeconfig string `yaml:"kubeconfig"`
+	// QPS and Burst bound the requests of this replica. A QPS of zero leaves
+	// the bounding to the API server's own priority and fairness.
+	QPS   float32 `yaml:"qps"`
+	Burst int     `yaml:"burst"`
+}
+
+// Election tunes the Lease.
+type Election struct {
+	// LeaseName is the name of the Lease in Namespace.
+	LeaseName string `yaml:"leaseName"`
+	// LeaseDuration is how long the others wait for a lead that fell silent.
+	LeaseDuration time.Duration `yaml:"leaseDuration"`
+	// RenewDeadline is how long a lead goes on without a renewal.
+	RenewDeadline time.Duration `yaml:"renewDeadline"`
+	// RetryPeriod is the time between two renewals or attempts.
+	RetryPeriod time.Duration `yaml:"retryPeriod"`
+}
+
+// Etcd says how to reach the etcd that holds the mirror.
+type Etcd struct {
+	Endpoints []string `yaml:"endpoints"`
+	// Prefix is the key under which everything is kept; it begins with a slash.
+	// Two clusters that share an etcd need two prefixes.
+	Prefix string `yaml:"prefix"`
+	TLS    TLS    `yaml:"tls"`
+	// Username and PasswordFile go together.
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
+
+	DialTimeout    time.Duration `yaml:"dialTimeout"`
+	RequestTimeout time.Duration `yaml:"requestTimeout"`
+}
+
+// TLS names the files for a TLS connection: the certificate authority of the
+// server, and a certificate and key of the client.
+type TLS struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Enabled reports whether any file is named.
+func (t TLS) Enabled() bool { return t != TLS{} }
+
+// The mirror policies.
+const (
+	// Available keeps scheduling while etcd is away and flushes the debt later.
+	Available = "available"
+	// Strict holds every effect back until it is durable.
+	Strict = "strict"
+)
+
+// Mirror tunes the lead's writes of application and task state.
+type Mirror struct {
+	Policy string `yaml:"policy"`
+	// Patience is how long effects wait for a slow etcd before the policy
+	// "available" lets them go ahead of durability.
+	Patience time.Duration `yaml:"patience"`
+	// MaxOps and MaxBytes bound one transaction.
+	MaxOps   int `yaml:"maxOps"`
+	MaxBytes int `yaml:"maxBytes"`
+}
+
+// Engine configures the scheduling engine.
+type Engine struct {
+	// DefaultsConfigMap, then ConfigMap, hold the queue configuration; the
+	// second overrides the first, and both are reloaded when they change.
+	DefaultsConfigMap string `yaml:"defaultsConfigMap"`
+	ConfigMap         string `yaml:"configMap"`
+	LogLevel          string `yaml:"logLevel"`
+}
+
+// Binder tunes the binding of pods.
+type Binder struct {
+	// Workers is how many bindings are in flight at a time.
+	Workers int `yaml:"workers"`
+}
+
+// Placeholder configures the pods that hold the place of a gang.
+type Placeholder struct {
+	Image string `yaml:"image"`
+}
+
+// Workload says how pods describe themselves.
+type Workload struct {
+	// UserLabel is the key of the label that names the user of a pod.
+	UserLabel string `yaml:"userLabel"`
+}
+
+// HTTP configures the endpoints for probes, metrics and status.
+type HTTP struct {
+	// Address is where to listen. The default is a free port of the loopback
+	// interface: whoever wants to be reached says where.
+	Address string `yaml:"address"`
+	// Profiling serves /debug/pprof. It shows the memory of the process to
+	// whoever can reach the address.
+	Profiling bool `yaml:"profiling"`
+}
+
+// Log configures the log on standard error.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+	// Format is json or text.
+	Format string `yaml:"format"`
+}
+
+// DefaultNamespace is where the replicas run if nothing else is said.
+const DefaultNamespace = "understudy-system"
+
+// Default returns the configuration of an empty file. It is valid but for the
+// etcd endpoints, which nobody can guess.
+func Default() Config {
+	return Config{
+		APIVersion:    APIVersion,
+		Kind:          Kind,
+		SchedulerName: "yunikorn",
+		Kubernetes:    Kubernetes{QPS: 2000, Burst: 4000},
+		Election: Election{
+			LeaseName:     "understudy",
+			LeaseDuration: 4 * time.Second,
+			RenewDeadline: 2500 * time.Millisecond,
+			RetryPeriod:   500 * time.Millisecond,
+		},
+		Etcd: Etcd{
+			Prefix:         "/understudy",
+			DialTimeout:    5 * time.Second,
+			RequestTimeout: 2 * time.Second,
+		},
+		Mirror: Mirror{
+			Policy:   Available,
+			Patience: time.Second,
+			MaxOps:   maxTxnOps,
+			MaxBytes: maxTxnBytes,
+		},
+		Engine: Engine{
+			DefaultsConfigMap: "yunikorn-defaults",
+			ConfigMap:         "yunikorn-configs",
+			LogLevel:          "warn",
+		},
+		Binder:      Binder{Workers: 64},
+		Placeholder: Placeholder{Image: "registry.k8s.io/pause:3.10"},
+		Workload:    Workload{UserLabel: "yunikorn.apache.org/username"},
+		HTTP:        HTTP{Address: "127.0.0.1:0"},
+		Log:         Log{Level: "info", Format: "json"},
+	}
+}
+
+// Load reads the file at path and fills in what only the environment knows.
+func Load(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return cfg.Resolve(os.Getenv, os.Hostname)
+}
+
+// Resolve returns c with an identity and a namespace, taken where the file left
+// them out from the environment variables POD_NAME and POD_NAMESPACE, then from
+// the host name and DefaultNamespace.
+func (c Config) Resolve(getenv func(string) string, hostname func() (string, error)) (Config, error) {
+	if c.Identity == "" {
+		c.Identity = getenv("POD_NAME")
+	}
+	if c.Identity == "" {
+		name, err := hostname()
+		if err != nil {
+			return c, fmt.Errorf("configuration: identity is not set and the host has no name: %w", err)
+		}
+		c.Identity = name
+	}
+	if c.Namespace == "" {
+		c.Namespace = getenv("POD_NAMESPACE")
+	}
+	if c.Namespace == "" {
+		c.Namespace = DefaultNamespace
+	}
+	return c, c.Validate()
+}

@@ -1,0 +1,270 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// podCache remembers the pods that the engine will be asked to place.
+type podCache interface {
+	SetPod(pod *v1.Pod)
+	Pod(uid string) *v1.Pod
+}
+
+// contract is the application management protocol that one app manager speaks.
+// Each call becomes an event in the lead's mailbox; a call that reads is
+// answered by the goroutine that owns the ledger, after every event the same
+// caller sent before.
+type contract struct {
+	ctx     context.Context // of the term: after it, calls change nothing
+	manager string
+	box     *mailbox
+	pods    podCache
+	now     func() time.Time
+	log     *slog.Logger
+}
+
+var _ protocol.ApplicationManagementProtocol = (*contract)(nil)
+
+func (c *contract) send(event ledger.Event) { c.box.put(c.ctx, item{event: event}) }
+
+func (c *contract) stamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(c.now())} }
+
+// ask runs query on the ledger's goroutine and waits for it. It reports false
+// when the term ended first.
+func (c *contract) ask(query func(*ledger.Ledger)) bool {
+	done := make(chan struct{})
+	ok := c.box.put(c.ctx, item{query: func(l *ledger.Ledger) {
+		query(l)
+		close(done)
+	}})
+	if !ok {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-c.ctx.Done():
+		return false
+	}
+}
+
+// GetApplication returns nil for an application that is not known.
+func (c *contract) GetApplication(appID string) protocol.ManagedApp {
+	app := managedApp{c, appID}
+	if app.record() == nil {
+		return nil
+	}
+	return app
+}
+
+// AddApplication submits the application of request and returns a handle to it.
+func (c *contract) AddApplication(request *protocol.AddApplicationRequest) protocol.ManagedApp {
+	c.addApplication(request, false)
+	return managedApp{c, request.Metadata.ApplicationID}
+}
+
+func (c *contract) addApplication(request *protocol.AddApplicationRequest, recovery bool) {
+	c.send(appEvent(c.stamp(), c.manager, &request.Metadata, recovery))
+}
+
+func (c *contract) RemoveApplication(appID string) error {
+	if c.GetApplication(appID) == nil {
+		return fmt.Errorf("application %s is not known", appID)
+	}
+	c.send(ledger.RemoveApp{Stamp: c.stamp(), AppID: appID})
+	return nil
+}
+
+// AddTask adds the pod of request, or takes over what a pod that is known says.
+func (c *contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTask {
+	meta := &request.Metadata
+	if meta.Pod == nil {
+		c.log.Error("task without a pod refused", "app", meta.ApplicationID, "task", meta.TaskID, "manager", c.manager)
+		return nil
+	}
+	if meta.Pod.Spec.NodeName == "" || !failpoint.Off(failpoint.RecoveryGuard) {
+		c.pods.SetPod(meta.Pod)
+	}
+	c.send(taskEvent(c.stamp(), meta))
+	return managedTask{c, ledger.Key{AppID: meta.ApplicationID, TaskID: meta.TaskID}}
+}
+
+func (c *contract) RemoveTask(appID, taskID string) {
+	c.send(ledger.RemoveTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
+}
+
+func (c *contract) NotifyApplicationComplete(appID string) {
+	c.send(ledger.CompleteApp{Stamp: c.stamp(), AppID: appID})
+}
+
+func (c *contract) NotifyApplicationFail(appID string) {
+	c.send(ledger.FailApp{Stamp: c.stamp(), AppID: appID, Message: "reported failed by " + c.manager})
+}
+
+func (c *contract) NotifyTaskComplete(appID, taskID string) {
+	c.send(ledger.CompleteTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
+}
+
+// appEvent translates the metadata that an app manager gives.
+func appEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMetadata, recovery bool) ledger.AddApp {
+	event := ledger.AddApp{
+		Stamp:           stamp,
+		ID:              meta.ApplicationID,
+		Manager:         manager,
+		Queue:           meta.QueueName,
+		User:            meta.User,
+		Groups:          apps.Groups(meta.Tags),
+		Tags:            meta.Tags,
+		TaskGroups:      meta.TaskGroups,
+		OwnerReferences: meta.OwnerReferences,
+		Submitted:       ledger.At(time.Unix(meta.CreationTime, 0)),
+		Recovery:        recovery,
+	}
+	if meta.CreationTime == 0 {
+		event.Submitted = stamp.At
+	}
+	if policy := meta.SchedulingPolicyParameters; policy != nil {
+		event.PlaceholderTimeout = policy.GetPlaceholderTimeout()
+		event.Style = ledger.GangStyle(policy.GetGangSchedulingStyle())
+	}
+	return event
+}
+
+// taskEvent translates a pod.
+func taskEvent(stamp ledger.Stamp, meta *protocol.TaskMetadata) ledger.AddTask {
+	pod := meta.Pod
+	return ledger.AddTask{
+		Stamp:       stamp,
+		AppID:       meta.ApplicationID,
+		ID:          meta.TaskID,
+		Namespace:   pod.Namespace,
+		Name:        pod.Name,
+		Placeholder: meta.Placeholder,
+		TaskGroup:   meta.TaskGroupName,
+		Resources:   engine.ResourcesOf(pod),
+		Submitted:   submitted(stamp, pod),
+		Node:        pod.Spec.NodeName,
+		Terminated:  terminated(pod),
+	}
+}
+
+// submitted orders pods. The API server stamps whole seconds only, so a pod that
+// is seen within its second is stamped with the time it was seen.
+func submitted(stamp ledger.Stamp, pod *v1.Pod) ledger.Time {
+	created := ledger.At(pod.CreationTimestamp.Time)
+	if stamp.At-created < ledger.Time(time.Second) {
+		return stamp.At
+	}
+	return created
+}
+
+func terminated(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}
+
+// managedApp is a handle: it reads the ledger when asked.
+type managedApp struct {
+	c  *contract
+	id string
+}
+
+func (a managedApp) record() (app *ledger.App) {
+	a.c.ask(func(l *ledger.Ledger) { app = l.App(a.id) })
+	return app
+}
+
+func (a managedApp) GetApplicationID() string { return a.id }
+
+func (a managedApp) GetApplicationState() string {
+	if app := a.record(); app != nil {
+		return string(app.State)
+	}
+	return ""
+}
+
+func (a managedApp) GetQueue() string {
+	if app := a.record(); app != nil {
+		return app.Queue
+	}
+	return ""
+}
+
+func (a managedApp) GetUser() string {
+	if app := a.record(); app != nil {
+		return app.User
+	}
+	return ""
+}
+
+func (a managedApp) GetTask(taskID string) (protocol.ManagedTask, error) {
+	task := managedTask{a.c, ledger.Key{AppID: a.id, TaskID: taskID}}
+	if task.record() == nil {
+		return nil, fmt.Errorf("task %s is not known in application %s", taskID, a.id)
+	}
+	return task, nil
+}
+
+// SetState asks for the application to end in the given state. The other
+// states follow from what happens to the application, so asking for one of
+// them changes nothing.
+func (a managedApp) SetState(state string) {
+	stamp := a.c.stamp()
+	switch ledger.AppState(state) {
+	case ledger.AppStateCompleted:
+		a.c.send(ledger.CompleteApp{Stamp: stamp, AppID: a.id})
+	case ledger.AppStateFailing, ledger.AppStateFailed:
+		a.c.send(ledger.FailApp{Stamp: stamp, AppID: a.id, Message: "set by " + a.c.manager})
+	case ledger.AppStateKilling, ledger.AppStateKilled:
+		a.c.send(ledger.KillApp{Stamp: stamp, AppID: a.id})
+	default:
+		a.c.log.Warn("state is not for app managers to set", "app", a.id, "state", state, "manager", a.c.manager)
+	}
+}
+
+// TriggerAppRecovery restores an application that was added without being
+// accepted yet; one that is live already is left alone.
+func (a managedApp) TriggerAppRecovery() error {
+	app := a.record()
+	if app == nil {
+		return fmt.Errorf("application %s is not known", a.id)
+	}
+	a.c.send(ledger.AddApp{
+		Stamp: a.c.stamp(), ID: app.ID, Manager: app.Manager, Queue: app.Queue, User: app.User, Groups: app.Groups,
+		Tags: app.Tags, TaskGroups: app.TaskGroups, OwnerReferences: app.OwnerReferences,
+		PlaceholderTimeout: app.PlaceholderTimeout, Style: app.Style, Submitted: app.Submitted, Recovery: true,
+	})
+	return nil
+}
+
+// managedTask is a handle like managedApp.
+type managedTask struct {
+	c   *contract
+	key ledger.Key
+}
+
+func (t managedTask) record() (task *ledger.Task) {
+	t.c.ask(func(l *ledger.Ledger) { task = l.Task(t.key.AppID, t.key.TaskID) })
+	return task
+}
+
+func (t managedTask) GetTaskID() string { return t.key.TaskID }
+
+func (t managedTask) GetTaskState() string {
+	if task := t.record(); task != nil {
+		return string(task.State)
+	}
+	return ""
+}
+
+func (t managedTask) GetTaskPod() *v1.Pod { return t.c.pods.Pod(t.key.TaskID) }

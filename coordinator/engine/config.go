@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/yunikorn-core/pkg/common/configs"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+)
+
+// Keys of YuniKorn's configuration that mean something here.
+const (
+	queuesKey   = "queues.yaml"
+	logLevelKey = "log.level"
+)
+
+// Config says how the engine is run.
+type Config struct {
+	// RMID names this resource manager in the core; it becomes part of the
+	// partition's name, which users see in the REST API.
+	RMID string
+	// PolicyGroup selects the queue configuration.
+	PolicyGroup string
+	// Version is what the core is told about this program.
+	Version string
+	// ConfigYAML is the data of YuniKorn's ConfigMap: queues.yaml, and the
+	// log.*, event.* and health.* settings. Without queues.yaml the core's own
+	// default applies: a queue per namespace, created when it is needed.
+	ConfigYAML map[string]string
+	// Now is the clock that stamps events; time.Now if nil.
+	Now func() time.Time
+	// OnUnschedulable, if set, is told why a task fits nowhere: once per task
+	// and kind of reason. It is called from one goroutine and may block.
+	OnUnschedulable func(appID, taskID, reason string)
+	// PriorityClass, if set, looks up a priority class, whose annotation may
+	// protect its pods from preemption.
+	PriorityClass func(name string) *schedulingv1.PriorityClass
+	// ExplainInterval is how often the reasons of tasks that still fit nowhere
+	// are looked for again.
+	ExplainInterval time.Duration
+	// CompleteAfter is for how long an application must have had no pods to
+	// have completed.
+	CompleteAfter time.Duration
+}
+
+// Default returns the configuration of a stock installation.
+func Default() Config {
+	return Config{RMID: "mycluster", PolicyGroup: "queues", ExplainInterval: 15 * time.Second, CompleteAfter: 30 * time.Second}
+}
+
+// Validate checks the configuration, that of the core included.
+func (c Config) Validate() error {
+	var errs []error
+	if c.RMID == "" || strings.ContainsAny(c.RMID, "[]") {
+		errs = append(errs, fmt.Errorf("rmID %q: must be set and hold no brackets", c.RMID))
+	}
+	if c.PolicyGroup == "" {
+		errs = append(errs, errors.New("policyGroup: must be set"))
+	}
+	if c.ExplainInterval <= 0 {
+		errs = append(errs, fmt.Errorf("explainInterval %v: must be positive", c.ExplainInterval))
+	}
+	if c.CompleteAfter <= 0 {
+		errs = append(errs, fmt.Errorf("completeAfter %v: must be positive", c.CompleteAfter))
+	}
+	errs = append(errs, Validate(c.ConfigYAML))
+	return errors.Join(errs...)
+}
+
+// Validate checks YuniKorn's configuration as far as the engine reads it; each
+// error names the key. Keys that other components read are ignored.
+func Validate(data map[string]string) error {
+	captureCoreLog() // the core's validation logs what it also returns
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		if err := validateKey(key, data[key]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateKey(key, value string) error {
+	var err error
+	switch {
+	case key == queuesKey:
+		if strings.TrimSpace(value) != "" {
+			_, err = configs.LoadSchedulerConfigFromByteArray([]byte(value))
+		}
+	case key == logLevelKey, strings.HasPrefix(key, "log.") && strings.HasSuffix(key, ".level"):
+		err = validateLevel(value)
+	case key == configs.CMEventTrackingEnabled:
+		_, err = strconv.ParseBool(value)
+	case key == configs.CMEventRequestCapacity, key == configs.CMEventRingBufferCapacity,
+		key == configs.CMMaxEventStreams, key == configs.CMMaxEventStreamsPerHost, key == configs.CMRESTResponseSize:
+		_, err = strconv.ParseUint(value, 10, 64)
+	case key == configs.HealthCheckInterval:
+		_, err = time.ParseDuration(value)
+	}
+	return err
+}
+
+// split separates the queues from the rest, which the core wants apart. The
+// core's own chatter, several lines per pod, is off unless it was asked for.
+func split(data map[string]string) (queues string, extra map[string]string) {
+	extra = maps.Clone(data)
+	if extra == nil {
+		extra = make(map[string]string)
+	}
+	queues = extra[queuesKey]
+	delete(extra, queuesKey)
+	if strings.TrimSpace(queues) == "" {
+		queues = configs.DefaultSchedulerConfig
+	}
+	if _, ok := extra[logLevelKey]; !ok {
+		extra[logLevelKey] = slog.LevelWarn.String()
+	}
+	return queues, extra
+}

@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+
+	corelog "github.com/apache/yunikorn-core/pkg/log"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// coreLog receives what the core logs. It is the one global of this package
+// because the core's logger is one: whoever logs first initialises it for the
+// life of the process, even a mere validation of queues. So it is set up once,
+// silent, and Start gives it a destination.
+var coreLog = new(logSink)
+
+// logSink is a zap core that writes to a slog handler that can be set later.
+type logSink struct {
+	dest atomic.Pointer[slog.Handler]
+}
+
+// captureCoreLog routes the core's logger into coreLog. Only the first call in
+// a process has an effect, and it must come before any use of the core.
+func captureCoreLog() {
+	level := zap.NewAtomicLevelAt(zapcore.DebugLevel)
+	corelog.InitializeLogger(zap.New(coreLog), &zap.Config{Level: level})
+	corelog.UpdateLoggingConfig(map[string]string{logLevelKey: slog.LevelWarn.String()})
+}
+
+func (s *logSink) direct(h slog.Handler) { s.dest.Store(&h) }
+
+func (s *logSink) handler() slog.Handler {
+	if h := s.dest.Load(); h != nil {
+		return *h
+	}
+	return slog.DiscardHandler
+}
+
+// Enabled implements zapcore.Core. Levels are the core's own business: it
+// filters by its configuration before it asks.
+func (s *logSink) Enabled(l zapcore.Level) bool {
+	return s.handler().Enabled(context.Background(), slogLevel(l))
+}
+
+// With implements zapcore.Core.
+func (s *logSink) With(fields []zapcore.Field) zapcore.Core {
+	return &derivedSink{logSink: s, fields: fields}
+}
+
+// Check implements zapcore.Core.
+func (s *logSink) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if s.Enabled(e.Level) {
+		return ce.AddCore(e, s)
+	}
+	return ce
+}
+
+// Write implements zapcore.Core.
+func (s *logSink) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	return s.write(e, fields)
+}
+
+func (s *logSink) write(e zapcore.Entry, fields []zapcore.Field) error {
+	if e.Message == retiredMessage {
+		return nil
+	}
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		if f.Key == "partitionName" && f.String == barrierPartition {
+			return nil // our own barrier: see Sync
+		}
+		f.AddTo(enc)
+	}
+	r := slog.NewRecord(e.Time, slogLevel(e.Level), e.Message, 0)
+	r.AddAttrs(slog.String("logger", e.LoggerName))
+	for _, f := range fields {
+		if v, ok := enc.Fields[f.Key]; ok {
+			r.AddAttrs(slog.Any(f.Key, v))
+		}
+	}
+	return s.handler().Handle(context.Background(), r)
+}
+
+// Sync implements zapcore.Core.
+func (s *logSink) Sync() error { return nil }
+
+// retiredMessage is what the core has to say whenever an application is retired
+// the way lifecycle.go does it.
+const retiredMessage = "Application state not changed to Completing while removing all allocations"
+
+// derivedSink is a logSink with fields of its own.
+type derivedSink struct {
+	*logSink
+	fields []zapcore.Field
+}
+
+func (s *derivedSink) With(fields []zapcore.Field) zapcore.Core {
+	return &derivedSink{logSink: s.logSink, fields: append(s.fields[:len(s.fields):len(s.fields)], fields...)}
+}
+
+func (s *derivedSink) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if s.Enabled(e.Level) {
+		return ce.AddCore(e, s)
+	}
+	return ce
+}
+
+func (s *derivedSink) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	return s.write(e, append(s.fields[:len(s.fields):len(s.fields)], fields...))
+}
+
+func slogLevel(l zapcore.Level) slog.Level {
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return slog.LevelError
+	case l == zapcore.WarnLevel:
+		return slog.LevelWarn
+	case l == zapcore.InfoLevel:
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// validateLevel accepts what the core accepts: a name, or a number from -1
+// (debug) to 5.
+func validateLevel(value string) error {
+	if _, err := zapcore.ParseLevel(value); err == nil {
+		return nil
+	}
+	if _, err := strconv.ParseInt(value, 10, 8); err == nil {
+		return nil
+	}
+	return fmt.Errorf("unknown log level %q", value)
+}

@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+)
+
+// explainer tells users why their pods wait. The core only says that they do;
+// what each node has against a pod is found out here, off the core's
+// goroutines, and reported once per kind of reason.
+type explainer struct {
+	e    *Engine
+	tell func(appID, taskID, reason string)
+	wake chan struct{}
+	quit chan struct{}
+	done chan struct{}
+
+	mu sync.Mutex
+	// queue are tasks to look at, in order; pending are all that wait, with the
+	// kinds of reason that were reported.
+	queue   []string
+	pending map[string]*waiting
+}
+
+type waiting struct {
+	queued bool
+	told   map[string]bool
+	// quota is what the core said last about a quota that is in the way.
+	quota string
+}
+
+// explainBatch bounds how many tasks are looked at again per interval: each
+// costs a check of every node.
+const explainBatch = 256
+
+func newExplainer(e *Engine) *explainer {
+	x := &explainer{
+		e: e, tell: e.cfg.OnUnschedulable,
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		pending: make(map[string]*waiting),
+	}
+	if x.tell == nil {
+		close(x.done)
+		return x
+	}
+	go x.run()
+	return x
+}
+
+func (x *explainer) stop() {
+	close(x.quit)
+	<-x.done
+}
+
+// add has a task looked at.
+func (x *explainer) add(taskID string) {
+	if x.tell == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.enqueue(taskID)
+}
+
+// heard takes note of what the core says about a request. What it says about
+// nodes is left to be found out: it knows only of those that had room.
+func (x *explainer) heard(r *si.EventRecord) {
+	if x.tell == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case strings.HasPrefix(r.Message, "Unschedulable request"):
+		x.enqueue(r.ObjectID)
+	case strings.Contains(r.Message, "does not fit in queue"), strings.Contains(r.Message, "exceeds the available user quota"):
+		x.enqueue(r.ObjectID).quota = strings.Replace(r.Message, " '"+r.ObjectID+"'", "", 1)
+	case strings.Contains(r.Message, "has become schedulable in queue"), strings.Contains(r.Message, "fits in the available user quota"):
+		if w := x.pending[r.ObjectID]; w != nil {
+			w.quota = ""
+		}
+	}
+}
+
+func (x *explainer) enqueue(taskID string) *waiting {
+	w := x.pending[taskID]
+	if w == nil {
+		w = &waiting{told: make(map[string]bool)}
+		x.pending[taskID] = w
+	}
+	x.queueUp(taskID, w)
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+	return w
+}
+
+func (x *explainer) queueUp(taskID string, w *waiting) {
+	if !w.queued {
+		w.queued = true
+		x.queue = append(x.queue, taskID)
+	}
+}
+
+// forget is called when a task waits no more.
+func (x *explainer) forget(taskID string) {
+	x.mu.Lock()
+	delete(x.pending, taskID)
+	x.mu.Unlock()
+}
+
+func (x *explainer) run() {
+	defer close(x.done)
+	tick := time.NewTicker(x.e.cfg.ExplainInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-x.quit:
+			return
+		case <-x.wake:
+		case <-tick.C:
+			x.again()
+		}
+		for x.next() {
+		}
+	}
+}
+
+// again queues tasks that still wait: their reasons may have changed.
+func (x *explainer) again() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, w := range x.pending {
+		if len(x.queue) >= explainBatch {
+			return
+		}
+		x.queueUp(id, w)
+	}
+}
+
+// next looks at one task and reports whether there may be more.
+func (x *explainer) next() bool {
+	select {
+	case <-x.quit:
+		return false
+	default:
+	}
+	x.mu.Lock()
+	if len(x.queue) == 0 {
+		x.mu.Unlock()
+		return false
+	}
+	id := x.queue[0]
+	x.queue = x.queue[1:]
+	w := x.pending[id]
+	quota := ""
+	if w != nil {
+		w.queued = false
+		quota = w.quota
+	}
+	x.mu.Unlock()
+	appID, waits := x.e.waits(id)
+	if w == nil || !waits {
+		x.forget(id)
+		return true
+	}
+	why, err := x.e.preds.Explain(id)
+	switch {
+	case err != nil: // the pod is gone
+	case why.Fits == 0:
+		x.report(appID, id, why.Key(), why.Message())
+	case quota != "":
+		x.report(appID, id, kindOf(quota), quota)
+	}
+	return true
+}
+
+// kindOf cuts the numbers off the core's words.
+func kindOf(text string) string {
+	kind, _, _ := strings.Cut(text, " (")
+	return kind
+}
+
+func (x *explainer) report(appID, taskID, kind, text string) {
+	x.mu.Lock()
+	w := x.pending[taskID]
+	news := w != nil && !w.told[kind]
+	if news {
+		w.told[kind] = true
+	}
+	x.mu.Unlock()
+	if news && x.e.live.Load() {
+		x.tell(appID, taskID, text)
+	}
+}
+
+// waits reports whether the core has an ask of the task and no place for it.
+func (e *Engine) waits(taskID string) (appID string, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := e.tasks[taskID]
+	if t == nil || t.node != "" || !t.sent {
+		return "", false
+	}
+	return t.rec.AppID, true
+}

@@ -1,0 +1,151 @@
+package engine_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+func gang(n int32) []v1alpha1.TaskGroup {
+	return []v1alpha1.TaskGroup{{Name: "g", MinMember: n, MinResource: map[string]resource.Quantity{
+		"cpu": resource.MustParse("1"), "memory": resource.MustParse("64Mi"),
+	}}}
+}
+
+func gangTask(app *ledger.App, pod *v1.Pod, placeholder bool) *ledger.Task {
+	t := newTask(app, pod)
+	t.TaskGroup, t.Placeholder = "g", placeholder
+	return t
+}
+
+func TestPlaceholderIsReplaced(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	f.release()
+	app := newApp("gang", "root.a")
+	app.TaskGroups = gang(2)
+	f.submit(app)
+	holders := []*ledger.Task{gangTask(app, f.pod("ph0", "1"), true), gangTask(app, f.pod("ph1", "1"), true)}
+	for _, h := range holders {
+		f.do(ledger.Ask{App: app, Task: h})
+	}
+	f.allocated("ph0")
+	f.allocated("ph1")
+	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
+	rel := waitFor(f, func(e ledger.Released) bool { return e.Termination == ledger.PlaceholderReplaced })
+	if !strings.Contains(rel.Message, "real") {
+		t.Errorf("message %q does not name the real task", rel.Message)
+	}
+	for _, h := range holders {
+		if h.ID == rel.TaskID {
+			f.preds.RemovePod(h.ID)
+			f.do(ledger.Release{Task: h, Termination: ledger.PlaceholderReplaced})
+		}
+	}
+	if node := f.allocated("real"); node != "n1" {
+		t.Errorf("swapped to %s", node)
+	}
+	if got := f.vcore("root.a"); got != 2000 {
+		t.Errorf("usage %d after the swap", got)
+	}
+}
+
+func TestGangTimesOut(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	f.release()
+	app := newApp("gang", "root.a")
+	app.TaskGroups = gang(6) // two more than fit
+	app.PlaceholderTimeout = 1
+	f.submit(app)
+	for i := range 6 {
+		f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("ph"+string(rune('0'+i)), "1"), true)})
+	}
+	waitFor(f, func(e ledger.AppEnded) bool { return e.State == ledger.AppStateResuming })
+	f.until("the allocated are released, the asks dropped", func() bool {
+		released, dropped := 0, 0
+		for _, e := range f.events {
+			switch x := e.(type) {
+			case ledger.Released:
+				if x.Termination == ledger.Timeout {
+					released++
+				}
+			case ledger.AskReleased:
+				if x.Termination == ledger.Timeout {
+					dropped++
+				}
+			}
+		}
+		return released == 4 && dropped == 2
+	})
+	for i := range 6 {
+		id := "ph" + string(rune('0'+i))
+		f.do(ledger.Release{Task: gangTask(app, newPod(id, "1"), true), Termination: ledger.Timeout})
+		f.preds.RemovePod(id)
+	}
+	// The application goes on as ordinary pods.
+	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
+	f.allocated("real")
+}
+
+// A gang that ran before a failover, with a placeholder left over, is not taken
+// for one that is still waiting, and its ordinary asks survive its deadline.
+func TestRunningGangIsRestoredAsRunning(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	app := newApp("gang", "root.small")
+	app.TaskGroups = gang(4) // more than the queue would admit now
+	app.State = ledger.AppStateRunning
+	app.PlaceholderDeadline = ledger.At(time.Now().Add(700 * time.Millisecond))
+	f.do(ledger.SubmitApp{App: app, Recovery: true},
+		ledger.Restore{App: app, Task: gangTask(app, f.pod("ph0", "1", on("n1")), true)})
+	f.release()
+	big := newTask(app, f.pod("big", "16")) // stays pending, in no group
+	f.do(ledger.Ask{App: app, Task: big})
+	waitFor(f, func(e ledger.Released) bool { return e.TaskID == "ph0" && e.Termination == ledger.Timeout })
+	f.sync()
+	if n := count(f, func(ledger.AppEnded) bool { return true }); n != 0 {
+		t.Errorf("a running gang was ended: %s", show(f.events))
+	}
+	if n := count(f, func(e ledger.AskReleased) bool { return true }); n != 0 {
+		t.Errorf("an ordinary ask was dropped: %s", show(f.events))
+	}
+}
+
+// A swap that an older core had begun is not known to this one, which must not
+// be asked to finish it.
+func TestSwapOfAnOlderCore(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	app := newApp("gang", "root.a")
+	app.TaskGroups = gang(1)
+	app.State = ledger.AppStateRunning
+	holder := gangTask(app, f.pod("ph0", "1", on("n1")), true)
+	f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: holder})
+	f.release()
+	f.preds.RemovePod("ph0")
+	f.do(ledger.Release{Task: holder, Termination: ledger.PlaceholderReplaced},
+		ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
+	f.allocated("real")
+	if got := f.vcore("root.a"); got != 1000 {
+		t.Errorf("usage %d", got)
+	}
+}

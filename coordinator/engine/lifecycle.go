@@ -1,0 +1,252 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// Ending an application in the core is dangerous. The core completes one that
+// has had no pods for a while on a timer, and then takes it out of its tables
+// on a goroutine of its own, by name. A task that arrives at that moment makes
+// it dereference the queue that the application has just lost, which ends the
+// process; an application of the same name that arrives is taken out instead.
+//
+// So the core's timer is put out of reach, and applications are retired here:
+// nothing is sent for them any more, the core is brought past everything that
+// was, the application is made to fail, from where the core lets it be removed
+// without further ado, and removed. All of this happens on a goroutine of its
+// own, e.chores, while the application is in stage leaving or checking.
+
+// never is the completing timeout that the core is given.
+const never = 100 * 365 * 24 * time.Hour
+
+// choreLimit bounds how long a chore waits for the core.
+const choreLimit = time.Minute
+
+// idle is called when the core has nothing more to do for an application. If
+// that is still so after a while, it has completed.
+func (e *Engine) idle(id string, a *app) {
+	a.stopIdle()
+	a.idleTimer = time.AfterFunc(e.cfg.CompleteAfter, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.stopped || e.apps[id] != a || a.stage != accepted || a.idleTimer == nil || a.inCore > 0 {
+			return
+		}
+		a.idleTimer = nil
+		a.state, a.message = ledger.AppStateCompleted, "no pods for "+e.cfg.CompleteAfter.String()
+		e.retire(id, a)
+	})
+}
+
+func (a *app) stopIdle() {
+	if a.idleTimer != nil {
+		a.idleTimer.Stop()
+		a.idleTimer = nil
+	}
+}
+
+// retire takes an application out of the core. e.mu is held.
+func (e *Engine) retire(id string, a *app) {
+	a.stopIdle()
+	a.stage = leaving
+	e.chores.put(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
+		defer cancel()
+		if err := e.barrier(ctx); err != nil {
+			e.logErr("application is not removed", err, attrApp(id))
+			return
+		}
+		if !e.failInCore(id) {
+			e.pollGone(id) // it was ended by the core before
+			e.left(id, a)
+			return
+		}
+		err := e.send(&si.ApplicationRequest{
+			RmID: e.cfg.RMID, Remove: []*si.RemoveApplicationRequest{{ApplicationID: id}},
+		})
+		if err == nil {
+			err = e.barrier(ctx)
+		}
+		if err != nil {
+			e.logErr("application is not removed", err, attrApp(id))
+			return
+		}
+		e.left(id, a)
+	})
+}
+
+// failInCore brings an application into a state from which its removal does
+// not complete it. It reports false if it has ended already.
+func (e *Engine) failInCore(id string) bool {
+	p := e.corePartition()
+	if p == nil {
+		return true
+	}
+	x := p.GetApplication(id)
+	switch {
+	case x == nil, x.IsFailing():
+		return true
+	case ended(x):
+		return false
+	case x.IsCompleting(), x.IsResuming():
+		x.Lock()
+		e.logErr("cannot retire application", x.HandleApplicationEvent(objects.RunApplication), attrApp(id))
+		x.Unlock()
+	}
+	e.logErr("cannot retire application", x.FailApplication("removed"), attrApp(id))
+	return true
+}
+
+// ended reports whether the core takes the application out by itself.
+func ended(x *objects.Application) bool {
+	return x.IsCompleted() || x.IsFailed() || x.IsExpired() || x.IsRejected()
+}
+
+// awaitGone waits until the core has taken out an application that it ended by
+// itself. e.mu is held.
+func (e *Engine) awaitGone(id string, a *app) {
+	a.stopIdle()
+	a.stage = leaving
+	e.chores.put(func() {
+		e.pollGone(id)
+		e.left(id, a)
+	})
+}
+
+const pollGoneEvery = 100 * time.Microsecond
+
+func (e *Engine) pollGone(id string) {
+	for deadline := time.Now().Add(choreLimit); time.Now().Before(deadline); time.Sleep(pollGoneEvery) {
+		if p := e.corePartition(); p == nil || p.GetApplication(id) == nil || e.chores.isClosed() {
+			return
+		}
+	}
+}
+
+// left is called when the core has let go of an application: the ledger is
+// told, unless it wants it again already.
+func (e *Engine) left(id string, a *app) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || e.apps[id] != a {
+		return
+	}
+	a.stage = gone
+	switch {
+	case a.forgotten && !a.again:
+		delete(e.apps, id)
+	case a.again, len(a.tasks) > 0 && a.state != ledger.AppStateFailed:
+		e.logErr("cannot submit application again", e.resubmit(a), attrApp(id))
+	default:
+		e.emit(ledger.AppEnded{Stamp: e.stamp(), AppID: id, State: a.state, Message: a.message})
+	}
+}
+
+// resubmit gives the core an application that it does not have, with all that
+// the ledger wants of it. e.mu is held.
+func (e *Engine) resubmit(a *app) error {
+	recovery := !a.again || a.recover
+	if err := e.sendApp(a, recovery); err != nil {
+		return err
+	}
+	for _, t := range a.tasks {
+		a.setSent(t, false)
+		if !t.restore && t.node != "" {
+			t.restore, t.at = true, t.node
+		}
+		t.node = ""
+	}
+	return e.flush(a)
+}
+
+// flush sends the tasks of an application that had to wait. e.mu is held.
+func (e *Engine) flush(a *app) error {
+	for _, t := range inOrder(a.tasks) {
+		if t.sent || t.ending != ledger.NotTerminated {
+			continue
+		}
+		if err := e.sendTask(a, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check makes sure that the core can take a task for an application of which
+// it has, or is about to have, nothing: the last releases may be on their way,
+// and may end it. Its tasks wait meanwhile. e.mu is held.
+func (e *Engine) check(id string, a *app) {
+	a.stopIdle()
+	a.stage = checking
+	e.chores.put(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
+		defer cancel()
+		if err := e.barrier(ctx); err != nil {
+			e.logErr("application is not checked", err, attrApp(id))
+			return
+		}
+		alive := e.reviveInCore(id)
+		if !alive {
+			e.pollGone(id)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.stopped || e.apps[id] != a || a.stage != checking {
+			return
+		}
+		if alive {
+			a.stage = accepted
+			e.logErr("cannot submit tasks", e.flush(a), attrApp(id))
+			return
+		}
+		e.logErr("cannot submit application again", e.resubmit(a), attrApp(id))
+	})
+}
+
+// reviveInCore keeps an application that the core would complete, and reports
+// whether there is one to keep.
+func (e *Engine) reviveInCore(id string) bool {
+	p := e.corePartition()
+	if p == nil {
+		return false
+	}
+	x := p.GetApplication(id)
+	if x == nil {
+		return false
+	}
+	x.Lock()
+	defer x.Unlock()
+	switch {
+	case ended(x):
+		return false
+	case x.IsCompleting():
+		e.logErr("cannot revive application", x.HandleApplicationEvent(objects.RunApplication), attrApp(id))
+	}
+	return true
+}
+
+// runCore tells the core that the gang of an application is complete. It would
+// not find out: it sees only the placeholders that are left. And if it thought
+// that they are still being waited for when their time is up, it would take
+// asks of ordinary pods for placeholders, and panic over them.
+func (e *Engine) runCore(id string) {
+	p := e.corePartition()
+	if p == nil {
+		return
+	}
+	x := p.GetApplication(id)
+	if x == nil {
+		return
+	}
+	x.Lock()
+	defer x.Unlock()
+	if x.IsAccepted() {
+		e.logErr("cannot run application", x.HandleApplicationEvent(objects.RunApplication), attrApp(id))
+	}
+}

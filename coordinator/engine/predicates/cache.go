@@ -1,0 +1,309 @@
+package predicates
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/go-logr/logr"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/informers"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
+)
+
+// Cache holds nodes and pods and answers whether a pod fits a node. All of its
+// methods may be called from several goroutines. Objects handed in are kept
+// and must not be changed afterwards.
+type Cache struct {
+	log *slog.Logger
+	// ctx carries a logger that discards what plugins log: every refusal is
+	// returned to the caller anyway.
+	ctx     context.Context
+	plugins *plugins
+
+	// mu guards everything below; an answer is computed under its read side.
+	mu    sync.RWMutex
+	nodes map[string]*nodeEntry
+	pods  map[string]*podEntry
+	index nodeIndex
+	gens  generations
+
+	signatures signatures
+}
+
+// generations count the changes that precomputed state may depend on.
+type generations struct {
+	// nodes: a node came, went, or changed its labels or taints.
+	nodes uint64
+	// pods: a pod was placed, moved or removed, or changed its labels.
+	pods uint64
+	// repel: the pods whose anti-affinity reaches beyond their own node have
+	// changed, or whether any pod has anti-affinity at all.
+	repel uint64
+	// namespaces: the labels of a namespace have changed.
+	namespaces uint64
+}
+
+type nodeEntry struct {
+	info *framework.NodeInfo
+}
+
+// known reports whether the node itself has been seen, not just pods on it.
+func (n *nodeEntry) known() bool { return n.info.Node() != nil }
+
+// ErrUnknownPod and ErrUnknownNode say that the cache has not seen the object.
+var (
+	ErrUnknownPod  = errors.New("pod is not known")
+	ErrUnknownNode = errors.New("node is not known")
+)
+
+// Option changes how a Cache is built.
+type Option func(*options)
+
+type options struct {
+	factory informers.SharedInformerFactory
+	client  clientset.Interface
+	volumes bool
+}
+
+// WithNamespaces gives the cache the factory's namespaces, without which an
+// affinity term with a namespaceSelector matches no pod. Start the factory
+// after New.
+func WithNamespaces(factory informers.SharedInformerFactory) Option {
+	return func(o *options) { o.factory = factory }
+}
+
+// WithVolumes adds the volume plugins and BindVolumes; it implies
+// WithNamespaces. Of the factory it uses nodes and pods, and everything about
+// storage: claims, volumes, classes, attachments, CSI nodes, drivers and
+// capacities. Start it after New.
+func WithVolumes(factory informers.SharedInformerFactory, client clientset.Interface) Option {
+	return func(o *options) { o.factory, o.client, o.volumes = factory, client, true }
+}
+
+// New builds an empty cache.
+func New(log *slog.Logger, opts ...Option) (*Cache, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	c := &Cache{
+		log:   log,
+		ctx:   klog.NewContext(context.Background(), logr.Discard()),
+		nodes: make(map[string]*nodeEntry),
+		pods:  make(map[string]*podEntry),
+	}
+	c.signatures.init()
+	factory := o.factory
+	if factory == nil {
+		// Never started: its listers are empty.
+		factory = informers.NewSharedInformerFactory(nil, 0)
+	} else if err := c.watchNamespaces(factory); err != nil {
+		return nil, err
+	}
+	h := &handle{lister: sharedLister{c}, factory: factory, client: o.client}
+	if o.volumes {
+		h.csi = nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())
+	}
+	p, err := newPlugins(c.ctx, h, o.volumes)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler plugins: %w", err)
+	}
+	c.plugins = p
+	return c, nil
+}
+
+func (c *Cache) watchNamespaces(factory informers.SharedInformerFactory) error {
+	changed := func() {
+		c.mu.Lock()
+		c.gens.namespaces++
+		c.mu.Unlock()
+	}
+	_, err := factory.Core().V1().Namespaces().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { changed() },
+		DeleteFunc: func(any) { changed() },
+		UpdateFunc: func(before, after any) {
+			b, ok1 := before.(*v1.Namespace)
+			a, ok2 := after.(*v1.Namespace)
+			if !ok1 || !ok2 || !maps.Equal(b.Labels, a.Labels) {
+				changed()
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watch namespaces: %w", err)
+	}
+	return nil
+}
+
+// SetNode adds a node or takes over what has changed about it.
+func (c *Cache) SetNode(node *v1.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.node(node.Name)
+	before := n.info.Node()
+	n.info.SetNode(node)
+	if before == nil {
+		c.index.add(n.info)
+	}
+	if before == nil || !maps.Equal(before.Labels, node.Labels) ||
+		!equality.Semantic.DeepEqual(before.Spec.Taints, node.Spec.Taints) {
+		c.gens.nodes++
+	}
+}
+
+// RemoveNode forgets a node. Pods assigned to it stay known and count again if
+// the node comes back.
+func (c *Cache) RemoveNode(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[name]
+	if n == nil || !n.known() {
+		return
+	}
+	c.index.remove(n.info)
+	n.info.RemoveNode()
+	c.gens.nodes++
+	if len(n.info.Pods) == 0 {
+		delete(c.nodes, name)
+	}
+}
+
+// SetPod adds a pod or takes over what has changed about it. A pod with a node
+// name counts on that node; one without keeps the node it was assumed on, if
+// any; a terminated one counts nowhere.
+func (c *Cache) SetPod(pod *v1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	uid := string(pod.UID)
+	e := c.pods[uid]
+	if e != nil && e.sameToOthers(pod) {
+		e.replace(pod)
+		return
+	}
+	target, assumed := pod.Spec.NodeName, false
+	if target == "" && e != nil && e.assumed {
+		target, assumed = e.node, true
+	}
+	if terminated(pod) {
+		target, assumed = "", false
+	}
+	if e != nil {
+		c.uncount(e)
+	}
+	e = newPodEntry(pod)
+	c.pods[uid] = e
+	if target != "" {
+		c.count(e, target, assumed)
+	}
+}
+
+// RemovePod forgets a pod.
+func (c *Cache) RemovePod(uid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.pods[uid]; e != nil {
+		c.uncount(e)
+		delete(c.pods, uid)
+	}
+}
+
+// Pod returns the newest version of a pod, or nil.
+func (c *Cache) Pod(uid string) *v1.Pod {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if e := c.pods[uid]; e != nil {
+		return e.pod
+	}
+	return nil
+}
+
+// Assume counts an unbound pod on the node that has been decided for it.
+// A pod that is bound, terminated or not known is left as it is.
+func (c *Cache) Assume(uid, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.pods[uid]
+	if e == nil || e.pod.Spec.NodeName != "" || terminated(e.pod) {
+		return
+	}
+	if e.node == node {
+		return
+	}
+	c.uncount(e)
+	c.count(e, node, true)
+}
+
+// Forget undoes Assume. A pod that has been bound meanwhile keeps counting.
+func (c *Cache) Forget(uid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.pods[uid]; e != nil && e.assumed {
+		c.uncount(e)
+	}
+}
+
+// node returns the entry of a node, creating one for a node not yet seen.
+func (c *Cache) node(name string) *nodeEntry {
+	n := c.nodes[name]
+	if n == nil {
+		n = &nodeEntry{info: framework.NewNodeInfo()}
+		c.nodes[name] = n
+	}
+	return n
+}
+
+// count adds the pod to a node. It counts nowhere before.
+func (c *Cache) count(e *podEntry, node string, assumed bool) {
+	e.node, e.assumed = node, assumed
+	c.node(node).info.AddPodInfo(e.info)
+	c.gens.pods++
+	if c.index.counted(e.pod, 1) {
+		c.gens.repel++
+	}
+}
+
+// uncount takes the pod off the node it counts on, if any.
+func (c *Cache) uncount(e *podEntry) {
+	if e.node == "" {
+		return
+	}
+	n := c.nodes[e.node]
+	if err := n.info.RemovePod(klog.FromContext(c.ctx), e.pod); err != nil {
+		// Cannot happen while count and uncount are the only writers.
+		c.log.Error("pod was not counted on its node", "pod", e.pod.Namespace+"/"+e.pod.Name, "node", e.node)
+	}
+	if len(n.info.Pods) == 0 && !n.known() {
+		delete(c.nodes, e.node)
+	}
+	e.node, e.assumed = "", false
+	c.gens.pods++
+	if c.index.counted(e.pod, -1) {
+		c.gens.repel++
+	}
+}
+
+func terminated(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}
+
+// NodeNames returns the names of all nodes, sorted.
+func (c *Cache) NodeNames() []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	out := make([]string, 0, len(c.index.all))
+	for _, n := range c.index.all {
+		out = append(out, n.Node().Name)
+	}
+	slices.Sort(out)
+	return out
+}

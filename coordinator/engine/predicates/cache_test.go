@@ -1,0 +1,599 @@
+package predicates_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newCache(t testing.TB, opts ...predicates.Option) *predicates.Cache {
+	t.Helper()
+	c, err := predicates.New(slog.New(slog.DiscardHandler), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func node(name string, edit ...func(*v1.Node)) *v1.Node {
+	n := &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.LabelHostname: name}},
+		Status: v1.NodeStatus{Allocatable: v1.ResourceList{
+			v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: resource.MustParse("10"),
+		}},
+	}
+	for _, e := range edit {
+		e(n)
+	}
+	return n
+}
+
+func label(key, value string) func(*v1.Node) { return func(n *v1.Node) { n.Labels[key] = value } }
+
+func taint(key string, effect v1.TaintEffect) func(*v1.Node) {
+	return func(n *v1.Node) { n.Spec.Taints = append(n.Spec.Taints, v1.Taint{Key: key, Effect: effect}) }
+}
+
+func pod(uid string, edit ...func(*v1.Pod)) *v1.Pod {
+	p := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: uid, UID: types.UID(uid), Labels: map[string]string{}},
+		Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c", Resources: v1.ResourceRequirements{
+			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("500m")},
+		}}}},
+	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
+}
+
+func on(node string) func(*v1.Pod) { return func(p *v1.Pod) { p.Spec.NodeName = node } }
+func cpu(q string) func(*v1.Pod) {
+	return func(p *v1.Pod) { p.Spec.Containers[0].Resources.Requests[v1.ResourceCPU] = resource.MustParse(q) }
+}
+func labelled(kv ...string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		for i := 0; i < len(kv); i += 2 {
+			p.Labels[kv[i]] = kv[i+1]
+		}
+	}
+}
+
+func port(n int32) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Spec.Containers[0].Ports = []v1.ContainerPort{{HostPort: n, ContainerPort: n, Protocol: v1.ProtocolTCP}}
+	}
+}
+
+func tolerate(key string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Spec.Tolerations = append(p.Spec.Tolerations, v1.Toleration{Key: key, Operator: v1.TolerationOpExists})
+	}
+}
+
+func affinity(p *v1.Pod) *v1.Affinity {
+	if p.Spec.Affinity == nil {
+		p.Spec.Affinity = &v1.Affinity{}
+	}
+	return p.Spec.Affinity
+}
+
+func term(topology, key, value string) v1.PodAffinityTerm {
+	return v1.PodAffinityTerm{
+		TopologyKey:   topology,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}},
+	}
+}
+
+// apart keeps the pod off topologies with pods of these labels.
+func apart(topology, key, value string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		affinity(p).PodAntiAffinity = &v1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []v1.PodAffinityTerm{term(topology, key, value)},
+		}
+	}
+}
+
+// together keeps it on them.
+func together(topology, key, value string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		affinity(p).PodAffinity = &v1.PodAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []v1.PodAffinityTerm{term(topology, key, value)},
+		}
+	}
+}
+
+func spread(topology, key, value string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Spec.TopologySpreadConstraints = []v1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: v1.DoNotSchedule,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}},
+		}}
+	}
+}
+
+func byName(names ...string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		affinity(p).NodeAffinity = &v1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &v1.NodeSelector{
+			NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchFields: []v1.NodeSelectorRequirement{
+				{Key: metav1.ObjectNameField, Operator: v1.NodeSelectorOpIn, Values: names},
+			}}},
+		}}
+	}
+}
+
+// TestPlugins asks each plugin a question it refuses and one it does not.
+func TestPlugins(t *testing.T) {
+	const zone = v1.LabelTopologyZone
+	for _, tt := range []struct {
+		name  string
+		nodes []*v1.Node
+		pods  []*v1.Pod
+		pod   *v1.Pod
+		// fit maps nodes to the refusal, empty for none; reserve does the same
+		// for reservations, where it differs.
+		fit, reserve map[string]string
+	}{
+		{
+			name: "resources", nodes: []*v1.Node{node("full"), node("free")},
+			pods:    []*v1.Pod{pod("a", on("full"), cpu("1800m"))},
+			pod:     pod("p"),
+			fit:     map[string]string{"full": "Insufficient cpu", "free": ""},
+			reserve: map[string]string{"full": ""},
+		},
+		{
+			name: "init containers and overhead count", nodes: []*v1.Node{node("n")},
+			pod: pod("p", func(p *v1.Pod) {
+				p.Spec.InitContainers = []v1.Container{{Name: "i", Resources: v1.ResourceRequirements{
+					Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("1900m")},
+				}}}
+				p.Spec.Overhead = v1.ResourceList{v1.ResourceCPU: resource.MustParse("200m")}
+			}),
+			fit: map[string]string{"n": "Insufficient cpu"},
+		},
+		{
+			name:  "extended resources",
+			nodes: []*v1.Node{node("plain"), node("gpu", func(n *v1.Node) { n.Status.Allocatable["x.com/gpu"] = resource.MustParse("1") })},
+			pod: pod("p", func(p *v1.Pod) {
+				p.Spec.Containers[0].Resources.Requests["x.com/gpu"] = resource.MustParse("1")
+			}),
+			fit: map[string]string{"plain": "Insufficient x.com/gpu", "gpu": ""},
+		},
+		{
+			name: "number of pods", nodes: []*v1.Node{node("n", func(n *v1.Node) { n.Status.Allocatable[v1.ResourcePods] = resource.MustParse("1") })},
+			pods: []*v1.Pod{pod("a", on("n"), cpu("1m"))}, pod: pod("p", cpu("1m")),
+			fit: map[string]string{"n": "Too many pods"},
+		},
+		{
+			name: "taints", nodes: []*v1.Node{node("hard", taint("k", v1.TaintEffectNoSchedule)), node("soft", taint("k", v1.TaintEffectPreferNoSchedule)), node("evict", taint("k", v1.TaintEffectNoExecute))},
+			pod: pod("p"),
+			fit: map[string]string{"hard": "untolerated taint", "soft": "", "evict": "untolerated taint"},
+		},
+		{
+			name: "tolerated taints", nodes: []*v1.Node{node("hard", taint("k", v1.TaintEffectNoSchedule))},
+			pod: pod("p", tolerate("k")), fit: map[string]string{"hard": ""},
+		},
+		{
+			name: "cordon", nodes: []*v1.Node{node("n", func(n *v1.Node) { n.Spec.Unschedulable = true })},
+			pod: pod("p"), fit: map[string]string{"n": "unschedulable"},
+		},
+		{
+			name: "cordon tolerated", nodes: []*v1.Node{node("n", func(n *v1.Node) { n.Spec.Unschedulable = true })},
+			pod: pod("p", tolerate(v1.TaintNodeUnschedulable)), fit: map[string]string{"n": ""},
+		},
+		{
+			name: "node selector", nodes: []*v1.Node{node("ssd", label("disk", "ssd")), node("hdd", label("disk", "hdd"))},
+			pod: pod("p", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} }),
+			fit: map[string]string{"ssd": "", "hdd": "didn't match Pod's node affinity/selector"},
+		},
+		{
+			name: "node affinity by name", nodes: []*v1.Node{node("one"), node("two")},
+			pod: pod("p", byName("two")),
+			fit: map[string]string{"one": "didn't match Pod's node affinity/selector", "two": ""},
+		},
+		{
+			name: "node name", nodes: []*v1.Node{node("one"), node("two")},
+			pod: pod("p", on("two")),
+			fit: map[string]string{"one": "didn't match the requested node name"},
+		},
+		{
+			name: "ports", nodes: []*v1.Node{node("used"), node("free")},
+			pods: []*v1.Pod{pod("a", on("used"), port(80))}, pod: pod("p", port(80)),
+			fit:     map[string]string{"used": "free ports", "free": ""},
+			reserve: map[string]string{"used": ""},
+		},
+		{
+			name: "anti-affinity to hosts", nodes: []*v1.Node{node("taken"), node("free")},
+			pods: []*v1.Pod{pod("a", on("taken"), labelled("app", "db"))},
+			pod:  pod("p", apart(v1.LabelHostname, "app", "db")),
+			fit:  map[string]string{"taken": "didn't match pod anti-affinity rules", "free": ""},
+		},
+		{
+			name:  "anti-affinity to zones",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("a2", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("a", on("a1"), labelled("app", "db"))},
+			pod:   pod("p", apart(zone, "app", "db")),
+			fit:   map[string]string{"a1": "anti-affinity rules", "a2": "anti-affinity rules", "b1": ""},
+		},
+		{
+			name:  "existing pods' anti-affinity to hosts",
+			nodes: []*v1.Node{node("taken"), node("free")},
+			pods:  []*v1.Pod{pod("a", on("taken"), apart(v1.LabelHostname, "app", "web"))},
+			pod:   pod("p", labelled("app", "web")),
+			fit:   map[string]string{"taken": "existing pods anti-affinity", "free": ""},
+		},
+		{
+			name:  "existing pods' anti-affinity to zones",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("a2", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("a", on("a1"), apart(zone, "app", "web"))},
+			pod:   pod("p", labelled("app", "web")),
+			fit:   map[string]string{"a1": "existing pods anti-affinity", "a2": "existing pods anti-affinity", "b1": ""},
+		},
+		{
+			name:  "anti-affinity that means others",
+			nodes: []*v1.Node{node("n")},
+			pods:  []*v1.Pod{pod("a", on("n"), apart(v1.LabelHostname, "app", "web"))},
+			pod:   pod("p", labelled("app", "db")),
+			fit:   map[string]string{"n": ""},
+		},
+		{
+			name:  "affinity to hosts",
+			nodes: []*v1.Node{node("near"), node("far")},
+			pods:  []*v1.Pod{pod("a", on("near"), labelled("app", "cache"))},
+			pod:   pod("p", together(v1.LabelHostname, "app", "cache")),
+			fit:   map[string]string{"near": "", "far": "didn't match pod affinity rules"},
+		},
+		{
+			name:  "affinity to zones",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("a2", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("a", on("a1"), labelled("app", "cache"))},
+			pod:   pod("p", together(zone, "app", "cache")),
+			fit:   map[string]string{"a2": "", "b1": "didn't match pod affinity rules"},
+		},
+		{
+			name:  "the first of a group with affinity to itself",
+			nodes: []*v1.Node{node("n", label(zone, "a"))},
+			pod:   pod("p", labelled("app", "web"), together(zone, "app", "web")),
+			fit:   map[string]string{"n": ""},
+		},
+		{
+			name:  "topology spread",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web"), cpu("1m"))},
+			pod:   pod("p", labelled("app", "web"), spread(zone, "app", "web")),
+			fit:   map[string]string{"a1": "topology spread constraints", "b1": ""},
+		},
+		{
+			name:  "topology spread without the label",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("bare")},
+			pod:   pod("p", labelled("app", "web"), spread(zone, "app", "web")),
+			fit:   map[string]string{"a1": "", "bare": "missing required label"},
+		},
+		{
+			name: "preferences refuse nothing", nodes: []*v1.Node{node("n")},
+			pods: []*v1.Pod{pod("a", on("n"), labelled("app", "web"))},
+			pod: pod("p", labelled("app", "web"), spread(v1.LabelHostname, "app", "web"), func(p *v1.Pod) {
+				p.Spec.TopologySpreadConstraints[0].WhenUnsatisfiable = v1.ScheduleAnyway
+				affinity(p).PodAntiAffinity = &v1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []v1.WeightedPodAffinityTerm{
+					{Weight: 1, PodAffinityTerm: term(v1.LabelHostname, "app", "web")},
+				}}
+			}),
+			fit: map[string]string{"n": ""},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCache(t)
+			for _, n := range tt.nodes {
+				c.SetNode(n)
+			}
+			for _, p := range tt.pods {
+				c.SetPod(p)
+			}
+			c.SetPod(tt.pod)
+			for name, want := range tt.fit {
+				expect(t, "allocate on "+name, c.Fits("p", name, true), want)
+			}
+			for name, want := range tt.reserve {
+				expect(t, "reserve "+name, c.Fits("p", name, false), want)
+			}
+		})
+	}
+}
+
+func expect(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("%s: refused: %v", what, err)
+	case want != "" && err == nil:
+		t.Errorf("%s: not refused, want %q", what, want)
+	case want != "":
+		var r *predicates.Refusal
+		if !errors.As(err, &r) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %q, want %q", what, err, want)
+		}
+	}
+}
+
+// A decision counts for the next one, before the API server knows of it.
+func TestAssumedPodsCount(t *testing.T) {
+	const zone = v1.LabelTopologyZone
+	for _, tt := range []struct {
+		name string
+		edit []func(*v1.Pod)
+		want string
+	}{
+		{"resources", []func(*v1.Pod){cpu("1500m")}, "Insufficient cpu"},
+		{"ports", []func(*v1.Pod){port(80)}, "free ports"},
+		{"anti-affinity to hosts", []func(*v1.Pod){labelled("app", "web"), apart(v1.LabelHostname, "app", "web")}, "anti-affinity"},
+		{"anti-affinity to zones", []func(*v1.Pod){labelled("app", "web"), apart(zone, "app", "web")}, "anti-affinity"},
+		{"spread", []func(*v1.Pod){labelled("app", "web"), spread(zone, "app", "web")}, "topology spread"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCache(t)
+			c.SetNode(node("n", label(zone, "a")))
+			c.SetNode(node("other", label(zone, "b")))
+			one, two := pod("one", tt.edit...), pod("two", tt.edit...)
+			c.SetPod(one)
+			c.SetPod(two)
+			expect(t, "first", c.Fits("one", "n", true), "")
+			expect(t, "second, before", c.Fits("two", "n", true), "")
+			c.Assume("one", "n")
+			expect(t, "second, after", c.Fits("two", "n", true), tt.want)
+			expect(t, "second, elsewhere", c.Fits("two", "other", true), "")
+			expect(t, "first again", c.Fits("one", "n", true), "")
+			c.Forget("one")
+			expect(t, "second, forgotten", c.Fits("two", "n", true), "")
+
+			// Bound as assumed, it counts once, and no longer on sufferance.
+			c.Assume("one", "n")
+			bound := one.DeepCopy()
+			bound.Spec.NodeName = "n"
+			c.SetPod(bound)
+			c.Forget("one")
+			expect(t, "second, bound", c.Fits("two", "n", true), tt.want)
+			done := bound.DeepCopy()
+			done.Status.Phase = v1.PodSucceeded
+			c.SetPod(done)
+			expect(t, "second, terminated", c.Fits("two", "n", true), "")
+			c.RemovePod("one")
+			expect(t, "second, removed", c.Fits("two", "n", true), "")
+		})
+	}
+}
+
+func TestBoundElsewhereThanAssumed(t *testing.T) {
+	c := newCache(t)
+	c.SetNode(node("a"))
+	c.SetNode(node("b"))
+	p := pod("one", cpu("1500m"))
+	c.SetPod(p)
+	c.SetPod(pod("two", cpu("1500m")))
+	c.Assume("one", "a")
+	bound := p.DeepCopy()
+	bound.Spec.NodeName = "b"
+	c.SetPod(bound)
+	expect(t, "where it was assumed", c.Fits("two", "a", true), "")
+	expect(t, "where it is", c.Fits("two", "b", true), "Insufficient cpu")
+	c.Assume("one", "a") // too late
+	expect(t, "assumed after it was bound", c.Fits("two", "a", true), "")
+}
+
+// Whatever order informers deliver in, the answer is the same.
+func TestNodesComeLateAndBack(t *testing.T) {
+	c := newCache(t)
+	c.SetPod(pod("one", on("n"), cpu("1500m"), labelled("app", "web"), apart(v1.LabelHostname, "app", "web")))
+	c.SetPod(pod("two", cpu("1500m"), labelled("app", "web")))
+	if err := c.Fits("two", "n", true); !errors.Is(err, predicates.ErrUnknownNode) {
+		t.Errorf("unknown node: %v", err)
+	}
+	c.SetNode(node("n"))
+	expect(t, "node came after its pod", c.Fits("two", "n", true), "Insufficient cpu")
+	c.RemoveNode("n")
+	if err := c.Fits("two", "n", true); !errors.Is(err, predicates.ErrUnknownNode) {
+		t.Errorf("removed node: %v", err)
+	}
+	big := node("n")
+	big.Status.Allocatable[v1.ResourceCPU] = resource.MustParse("8")
+	c.SetNode(big)
+	expect(t, "node came back bigger", c.Fits("two", "n", true), "existing pods anti-affinity")
+	c.RemovePod("one")
+	expect(t, "its pod went", c.Fits("two", "n", true), "")
+	if err := c.Fits("nobody", "n", true); !errors.Is(err, predicates.ErrUnknownPod) {
+		t.Errorf("unknown pod: %v", err)
+	}
+}
+
+// What is kept from one question to the next must not outlive its truth.
+func TestStateFollowsChanges(t *testing.T) {
+	const zone = v1.LabelTopologyZone
+	c := newCache(t)
+	c.SetNode(node("a", label(zone, "a")))
+	c.SetNode(node("b", label(zone, "b")))
+	c.SetPod(pod("p", labelled("app", "web"), apart(zone, "app", "db")))
+	ask := func(what, want string) {
+		t.Helper()
+		expect(t, what, c.Fits("p", "a", true), want)
+	}
+	ask("empty", "")
+	c.SetPod(pod("db", on("a"), labelled("app", "db")))
+	ask("a pod came", "anti-affinity")
+	c.SetPod(pod("db", on("a"), labelled("app", "other")))
+	ask("its labels changed", "")
+	c.SetPod(pod("db", on("b"), labelled("app", "db")))
+	ask("in the other zone", "")
+	c.SetNode(node("b", label(zone, "a")))
+	ask("the other node moved here", "anti-affinity")
+	c.RemoveNode("b")
+	ask("and went", "")
+	c.SetNode(node("a", label(zone, "a"), taint("k", v1.TaintEffectNoSchedule)))
+	ask("a taint", "taint")
+	c.SetPod(pod("p", labelled("app", "web"), tolerate("k")))
+	ask("the pod changed", "")
+	c.SetPod(pod("picky", on("a"), apart(zone, "app", "web"), tolerate("k")))
+	ask("somebody else's anti-affinity", "existing pods anti-affinity")
+	c.RemovePod("picky")
+	ask("gone", "")
+}
+
+// An update that says nothing new about placement must not be costly or lose
+// anything; one that does must not be taken for such.
+func TestStatusUpdates(t *testing.T) {
+	c := newCache(t)
+	c.SetNode(node("n"))
+	c.SetPod(pod("two", cpu("1500m")))
+	one := pod("one", on("n"), cpu("1500m"))
+	c.SetPod(one)
+	running := one.DeepCopy()
+	running.Status.Phase = v1.PodRunning
+	running.Status.PodIP = "10.0.0.1"
+	c.SetPod(running)
+	if c.Pod("one") != running {
+		t.Error("the newest version is not kept")
+	}
+	expect(t, "running", c.Fits("two", "n", true), "Insufficient cpu")
+	// Resized in place.
+	small := running.DeepCopy()
+	small.Spec.Containers[0].Resources.Requests[v1.ResourceCPU] = resource.MustParse("100m")
+	c.SetPod(small)
+	expect(t, "resized", c.Fits("two", "n", true), "")
+	c.RemovePod("one")
+	c.RemovePod("one")
+	if c.Pod("one") != nil {
+		t.Error("a removed pod is still known")
+	}
+}
+
+func TestPreemptionFindsTheShortestRun(t *testing.T) {
+	c := newCache(t)
+	c.SetNode(node("n"))
+	for i := range 4 {
+		c.SetPod(pod(fmt.Sprint("v", i), on("n")))
+	}
+	c.SetPod(pod("vip", cpu("1")))
+	victims := []string{"v0", "v1", "v2", "v3"}
+	for _, tt := range []struct {
+		start, want int
+	}{{0, 1}, {1, 1}, {2, 2}} {
+		got, err := c.PreemptionFits("vip", "n", victims, tt.start)
+		if err != nil || got != tt.want {
+			t.Errorf("start %d: index %d, %v; want %d", tt.start, got, err, tt.want)
+		}
+	}
+	if _, err := c.PreemptionFits("vip", "n", victims[:1], 0); err == nil {
+		t.Error("one victim is not enough")
+	}
+	if _, err := c.PreemptionFits("vip", "n", []string{"nobody", "v0", "v1"}, 0); err != nil {
+		t.Errorf("an unknown victim frees nothing, but does no harm: %v", err)
+	}
+	expect(t, "nothing was really removed", c.Fits("vip", "n", true), "Insufficient cpu")
+
+	// Victims take their anti-affinity and their spread along.
+	c = newCache(t)
+	c.SetNode(node("n", label("zone", "a")))
+	c.SetNode(node("m", label("zone", "b")))
+	c.SetPod(pod("v0", on("n"), cpu("1m"), apart("zone", "app", "vip")))
+	c.SetPod(pod("v1", on("n"), cpu("1m"), labelled("app", "vip")))
+	c.SetPod(pod("vip", labelled("app", "vip"), spread("zone", "app", "vip"), apart("zone", "app", "vip")))
+	got, err := c.PreemptionFits("vip", "n", []string{"v0", "v1"}, 0)
+	if err != nil || got != 1 {
+		t.Errorf("index %d, %v; want 1", got, err)
+	}
+	c.SetNode(node("n", label("zone", "a"), taint("k", v1.TaintEffectNoSchedule)))
+	if _, err := c.PreemptionFits("vip", "n", []string{"v0", "v1"}, 0); err == nil {
+		t.Error("preemption does not remove taints")
+	}
+}
+
+func TestExplain(t *testing.T) {
+	c := newCache(t)
+	for i := range 3 {
+		c.SetNode(node(fmt.Sprint("n", i)))
+	}
+	c.SetNode(node("gpu", taint("gpu", v1.TaintEffectNoSchedule)))
+	c.SetPod(pod("p", cpu("8")))
+	x, err := c.Explain("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := x.Message(), "0/4 nodes fit: 3 Insufficient cpu, 1 node(s) had untolerated taint(s)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	key := x.Key()
+	c.SetNode(node("more"))
+	if x, _ = c.Explain("p"); x.Key() != key || x.Nodes != 5 {
+		t.Errorf("key %q became %q", key, x.Key())
+	}
+	if _, err := c.Explain("nobody"); !errors.Is(err, predicates.ErrUnknownPod) {
+		t.Errorf("unknown pod: %v", err)
+	}
+	empty, err := newCacheWith(t, pod("p")).Explain("p")
+	if err != nil || empty.Message() != "0/0 nodes fit" {
+		t.Errorf("%q, %v", empty.Message(), err)
+	}
+}
+
+func newCacheWith(t *testing.T, p *v1.Pod) *predicates.Cache {
+	c := newCache(t)
+	c.SetPod(p)
+	return c
+}
+
+// The core asks from several goroutines while informers change the cluster.
+func TestConcurrentUse(t *testing.T) {
+	c := newCache(t)
+	for i := range 8 {
+		c.SetNode(node(fmt.Sprint("n", i), label("zone", fmt.Sprint(i%2))))
+	}
+	kinds := [][]func(*v1.Pod){
+		{}, {labelled("app", "web"), apart(v1.LabelHostname, "app", "web")},
+		{labelled("app", "web"), spread("zone", "app", "web")}, {labelled("app", "db"), apart("zone", "app", "db")}, {port(80)},
+	}
+	done := make(chan struct{})
+	for g := range 4 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for i := range 200 {
+				uid := fmt.Sprintf("%d-%d", g, i%20)
+				n := fmt.Sprint("n", i%8)
+				c.SetPod(pod(uid, append(kinds[i%len(kinds)], cpu("10m"))...))
+				if c.Fits(uid, n, true) == nil {
+					c.Assume(uid, n)
+				}
+				_, _ = c.PreemptionFits(uid, n, []string{"0-1", "1-2"}, 0)
+				_, _ = c.Explain(uid)
+				switch i % 7 {
+				case 0:
+					c.Forget(uid)
+				case 1:
+					c.RemovePod(uid)
+				case 2:
+					c.SetNode(node(n, label("zone", fmt.Sprint(i%2))))
+				case 3:
+					c.RemoveNode("n7")
+				}
+			}
+		}()
+	}
+	timeout := time.After(time.Minute)
+	for range 4 {
+		select {
+		case <-done:
+		case <-timeout:
+			t.Fatal("stuck")
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
+	e.preds.Forget(rec.ID)
+	t := e.tasks[rec.ID]
+	if t == nil {
+		return nil
+	}
+	sent := t.sent
+	e.untrack(t)
+	switch {
+	case !sent:
+		return nil
+	case t.node == "":
+		// For the core, other reasons end allocations only and leave asks.
+		why = ledger.StoppedByRM
+	case t.ending == ledger.PlaceholderReplaced:
+		// Whatever ended the pod, the core has promised its place.
+		e.confirmSwap(t)
+		return nil
+	case why == ledger.PlaceholderReplaced:
+		// A swap that an older core began means nothing to this one, which
+		// would look for the real task.
+		why = ledger.StoppedByRM
+	}
+	return e.releaseSafely(t, why)
+}
+
+// releaseSafely releases a task at once, or as a chore if the core may be
+// placing it at this moment, or removing the node it is on: see grants and
+// decommission.
+func (e *Engine) releaseSafely(t *task, why ledger.Termination) error {
+	wait := e.removing[t.node] > 0 || t.node == "" && len(e.removing) > 0
+	if t.node == "" {
+		busy, first := e.grants.refuseTask(t.rec.ID)
+		if first {
+			e.chores.put(e.allowTasks)
+		}
+		wait = wait || busy
+	}
+	if !wait {
+		return e.sendRelease(t, why)
+	}
+	e.releaseLater(t, func() ledger.Termination {
+		e.grants.settle(func(g grant) bool { return g.task == t.rec.ID })
+		return why
+	})
+	return nil
+}
+
+// allowTasks lifts the refusal of tasks once the core has released them.
+func (e *Engine) allowTasks() {
+	ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
+	defer cancel()
+	refused := e.grants.refusedTasks()
+	if err := e.barrier(ctx); err != nil {
+		return
+	}
+	if e.grants.allowTasks(refused) {
+		e.chores.put(e.allowTasks)
+	}
+}
+
+// releaseLater releases a task as a chore. What is sent for it until then waits
+// too, so that the core sees both in order.
+func (e *Engine) releaseLater(t *task, why func() ledger.Termination) {
+	e.deferred[t.rec.ID]++
+	e.chores.put(func() {
+		w := why()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.deferred[t.rec.ID]--; e.deferred[t.rec.ID] == 0 {
+			delete(e.deferred, t.rec.ID)
+		}
+		if !e.stopped {
+			e.logErr("cannot release", e.sendRelease(t, w), attrTask(t.rec.ID))
+		}
+	})
+}
+
+// confirmSwap tells the core that a placeholder is gone, so that the real task
+// takes its place. That must still be so in the core, which follows the link
+// from the one to the other without looking: it undoes a swap when a node goes.
+// Nodes are taken out as chores too, so that none goes between look and leap.
+func (e *Engine) confirmSwap(t *task) {
+	node := t.node
+	e.releaseLater(t, func() ledger.Termination {
+		if e.swapping(t.rec.ID, node) {
+			return ledger.PlaceholderReplaced
+		}
+		return ledger.StoppedByRM
+	})
+}
+
+// swapping reports whether the core is about to put a real task in the place
+// of a placeholder.
+func (e *Engine) swapping(id, node string) bool {
+	p := e.corePartition()
+	if p == nil {
+		return false
+	}
+	n := p.GetNode(node)
+	if n == nil {
+		return false
+	}
+	a := n.GetAllocation(id)
+	return a != nil && a.HasRelease()
+}
+
+func (e *Engine) sendRelease(t *task, why ledger.Termination) error {
+	return e.sendAllocations(&si.AllocationRequest{
+		RmID: e.cfg.RMID,
+		Releases: &si.AllocationReleasesRequest{AllocationsToRelease: []*si.AllocationRelease{{
+			ApplicationID:   t.rec.AppID,
+			AllocationKey:   t.rec.ID,
+			TerminationType: terminationSI(why),
+		}}},
+	})
+}
+
+func terminationSI(t ledger.Termination) si.TerminationType {
+	if v, ok := si.TerminationType_value[string(t)]; ok {
+		return si.TerminationType(v)
+	}
+	return si.TerminationType_STOPPED_BY_RM
+}

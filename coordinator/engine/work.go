@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// stage is how far the core is with an application.
+type stage int
+
+const (
+	// submitted: the core has not answered yet.
+	submitted stage = iota
+	accepted
+	rejected
+	// checking: nothing is sent until the core is known to be able to take it.
+	checking
+	// leaving: the application ends; its name cannot be used until it is gone.
+	leaving
+	gone
+)
+
+// app is an application that the ledger wants the core to have.
+type app struct {
+	rec   *ledger.App
+	stage stage
+	queue string
+	// again says that the ledger submitted it anew while it was leaving, and
+	// recover whether as a recovery.
+	again, recover bool
+	// forgotten says that the ledger does not want it any more.
+	forgotten bool
+	// run says that its gang was complete before the core was told of it, so
+	// that the core has to be told that as well: see runCore.
+	run bool
+	// state is the core's last word on an application, empty while there is
+	// nothing the ledger must know.
+	state   ledger.AppState
+	message string
+	// tasks are those of its tasks that the core should have, and inCore how
+	// many of them it was told of.
+	tasks  map[string]*task
+	inCore int
+	// used says that it was told of any before.
+	used bool
+	// idleTimer runs while the core has nothing to do for it.
+	idleTimer *time.Timer
+	// originator is the first task of the application, which is preempted last.
+	originator string
+}
+
+// task is an ask or allocation that the ledger wants the core to have.
+type task struct {
+	app *ledger.App
+	rec *ledger.Task
+	// restore says that the allocation, on the node at, is reported to the core
+	// rather than asked for.
+	restore bool
+	at      string
+	// sent says that the core has been told.
+	sent bool
+	// bare says that it was told without what only the pod knows.
+	bare bool
+	// node is where the core has allocated the task, empty while it has not.
+	node string
+	// res is what the core was told the task takes.
+	res map[string]int64
+	// ending is a release that the core asked for and the ledger has not
+	// carried out yet.
+	ending  ledger.Termination
+	message string
+	// attempts counts submissions that the core answered with not knowing the
+	// application.
+	attempts int
+}
+
+// maxAttempts bounds how often a task is submitted again with its application.
+const maxAttempts = 3
+
+// Do carries out an effect on the engine; other effects are an error. It does
+// not wait for the core.
+func (e *Engine) Do(effect ledger.Effect) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	switch x := effect.(type) {
+	case ledger.SubmitApp:
+		return e.submitApp(x.App, x.Recovery)
+	case ledger.ForgetApp:
+		return e.forgetApp(x.AppID)
+	case ledger.Ask:
+		return e.ask(x.App, x.Task)
+	case ledger.Restore:
+		return e.restore(x.App, x.Task)
+	case ledger.Release:
+		return e.release(x.Task, x.Termination)
+	}
+	return fmt.Errorf("effect %T is not the engine's", effect)
+}
+
+func (e *Engine) submitApp(rec *ledger.App, recovery bool) error {
+	a := e.apps[rec.ID]
+	if a != nil {
+		a.rec = rec
+		switch a.stage {
+		case submitted: // will be answered
+			return nil
+		case leaving: // submitted when it is gone
+			a.again, a.recover = true, recovery
+			return nil
+		case accepted, checking:
+			if a.queue == "" {
+				return nil // being looked up: see appAccepted
+			}
+			e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: rec.ID, PlacedQueue: a.queue})
+			return nil
+		}
+	} else {
+		a = &app{rec: rec, tasks: make(map[string]*task)}
+		e.apps[rec.ID] = a
+	}
+	return e.sendApp(a, recovery)
+}
+
+// ensureApp makes sure that the core has, or will have, the application of a
+// task. One that has to be submitted for this was accepted before, and must be
+// taken whatever its queue's limits say now.
+func (e *Engine) ensureApp(rec *ledger.App) (*app, error) {
+	a := e.apps[rec.ID]
+	if a == nil {
+		a = &app{stage: gone, tasks: make(map[string]*task)}
+		e.apps[rec.ID] = a
+	}
+	a.rec = rec
+	switch {
+	case a.stage == leaving && a.forgotten:
+		a.again, a.recover = true, true
+	case a.stage == gone:
+		return a, e.sendApp(a, true)
+	case a.stage == accepted && a.used && a.inCore == 0:
+		e.check(rec.ID, a)
+	}
+	return a, nil
+}
+
+func (e *Engine) sendApp(a *app, recovery bool) error {
+	a.stopIdle()
+	a.stage, a.queue, a.state, a.message = submitted, "", "", ""
+	a.again, a.forgotten, a.used = false, false, false
+	a.run = len(a.rec.TaskGroups) > 0 && !reserving(a.rec)
+	return e.send(&si.ApplicationRequest{
+		RmID: e.cfg.RMID,
+		New:  []*si.AddApplicationRequest{addRequest(a.rec, recovery, e.cfg.Now())},
+	})
+}
+
+// addRequest describes an application to the core.
+func addRequest(rec *ledger.App, recovery bool, now time.Time) *si.AddApplicationRequest {
+	tags := make(map[string]string, len(rec.Tags)+1)
+	maps.Copy(tags, rec.Tags)
+	if recovery {
+		tags[sicommon.AppTagCreateForce] = "true"
+	}
+	user := rec.User
+	if user == "" {
+		user = "nobody"
+	}
+	req := &si.AddApplicationRequest{
+		ApplicationID:                rec.ID,
+		QueueName:                    rec.Queue,
+		Ugi:                          &si.UserGroupInformation{User: user, Groups: append([]string(nil), rec.Groups...)},
+		Tags:                         tags,
+		ExecutionTimeoutMilliSeconds: placeholderTimeout(rec, now).Milliseconds(),
+		GangSchedulingStyle:          string(rec.Style),
+	}
+	if req.GangSchedulingStyle == "" {
+		req.GangSchedulingStyle = string(ledger.Soft)
+	}
+	if reserving(rec) {
+		req.PlaceholderAsk = toSI(gangTotal(rec.TaskGroups))
+	}
+	return req
+}
+
+// placeholderTimeout is what is left of the time to wait for the gang. Zero
+// selects the core's default, which is the ledger's.
+func placeholderTimeout(rec *ledger.App, now time.Time) time.Duration {
+	if rec.PlaceholderDeadline == 0 {
+		return time.Duration(rec.PlaceholderTimeout) * time.Second
+	}
+	return max(rec.PlaceholderDeadline.Time().Sub(now)-coreFirst, time.Millisecond)
+}
+
+// coreFirst lets the core's timer of a restored gang run out a little before
+// the ledger's. The core then counts the placeholders it never allocated as
+// timed out; released one by one they would still be waited for.
+const coreFirst = 50 * time.Millisecond
+
+// reserving reports whether the application may still wait for its gang. For
+// one that is past it the core must not check again that the whole gang fits
+// its queue.
+func reserving(rec *ledger.App) bool {
+	if len(rec.TaskGroups) == 0 {
+		return false
+	}
+	switch rec.State {
+	case ledger.AppStateNew, ledger.AppStateSubmitted, ledger.AppStateRecovering, ledger.AppStateAccepted, ledger.AppStateReserving, "":
+		return true
+	}
+	return false
+}
+
+func (e *Engine) forgetApp(id string) error {
+	a := e.apps[id]
+	if a == nil {
+		return nil
+	}
+	for _, t := range a.tasks {
+		// One by one: if the core allocated an ask while it removes the
+		// application, the queue would never get that back.
+		if err := e.release(t.rec, ledger.StoppedByRM); err != nil {
+			return err
+		}
+	}
+	a.stopIdle()
+	a.forgotten, a.again = true, false
+	switch a.stage {
+	case gone, rejected:
+		delete(e.apps, id)
+	case leaving: // dropped by left
+	default:
+		e.retire(id, a)
+	}
+	return nil
+}
+
+// track returns the entry of a task, creating it if need be.
+func (e *Engine) track(a *app, rec *ledger.Task) *task {
+	t := e.tasks[rec.ID]
+	if t == nil {
+		t = &task{}
+		e.tasks[rec.ID] = t
+		a.tasks[rec.ID] = t
+		if a.originator == "" && !rec.Placeholder && rec.Submitted <= a.rec.Submitted {
+			a.originator = rec.ID
+		}
+	}
+	t.app, t.rec = a.rec, rec
+	return t
+}
+
+func (e *Engine) untrack(t *task) {
+	delete(e.tasks, t.rec.ID)
+	if a := e.apps[t.rec.AppID]; a != nil {
+		a.setSent(t, false)
+		delete(a.tasks, t.rec.ID)
+	}
+	e.explain.forget(t.rec.ID)
+}
+
+// setSent notes whether the core has been told of a task.
+func (a *app) setSent(t *task, sent bool) {
+	switch {
+	case sent && !t.sent:
+		a.inCore++
+		a.used = true
+	case !sent && t.sent:
+		a.inCore--
+	}
+	t.sent = sent
+}
+
+func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
+	a, err := e.ensureApp(appRec)
+	if err != nil {
+		return err
+	}
+	t := e.track(a, rec)
+	t.ending = ledger.NotTerminated
+	if t.node != "" {
+		if !maps.Equal(t.res, rec.Resources) {
+			return e.sendTask(a, t)
+		}
+		// Decided already; the ledger cannot have heard, or would not ask.
+		e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: rec.AppID, TaskID: rec.ID, Node: t.node})
+		return nil
+	}
+	if t.sent && t.bare && e.preds.Pod(rec.ID) != nil {
+		// The core takes over only new resources of an ask that it has.
+		if err := e.releaseSafely(t, ledger.StoppedByRM); err != nil {
+			return err
+		}
+	}
+	t.restore = false
+	return e.sendTask(a, t)
+}
+
+func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
+	a, err := e.ensureApp(appRec)
+	if err != nil {
+		return err
+	}
+	t := e.track(a, rec)
+	e.preds.Assume(rec.ID, rec.Node)
+	if t.sent && t.node == rec.Node && maps.Equal(t.res, rec.Resources) {
+		return nil
+	}
+	if t.node != "" && t.node != rec.Node {
+		// Elsewhere than the core thinks: the pod is what counts.
+		if err := e.releaseSafely(t, ledger.StoppedByRM); err != nil {
+			return err
+		}
+		a.setSent(t, false)
+		t.node = ""
+	}
+	t.restore, t.at = true, rec.Node
+	return e.sendTask(a, t)
+}
+
+// sendTask tells the core of an ask, or of an allocation that exists. It waits
+// if the core cannot be told yet.
+func (e *Engine) sendTask(a *app, t *task) error {
+	if a.stage == leaving || a.stage == checking {
+		a.setSent(t, false)
+		return nil // sent by flush
+	}
+	if t.restore {
+		if n := e.nodes[t.at]; n == nil || !n.accepted {
+			a.setSent(t, false)
+			e.absent(t.at).tasks[t.rec.ID] = t
+			return nil // sent by nodeAccepted
+		}
+	}
+	if e.deferred[t.rec.ID] > 0 {
+		a.setSent(t, false)
+		e.chores.put(func() { e.sendLater(t) })
+		return nil
+	}
+	pod := e.preds.Pod(t.rec.ID)
+	alloc := &si.Allocation{
+		AllocationKey:    t.rec.ID,
+		ApplicationID:    t.rec.AppID,
+		ResourcePerAlloc: toSI(t.rec.Resources),
+		TaskGroupName:    t.rec.TaskGroup,
+		Placeholder:      t.rec.Placeholder,
+		Originator:       a.originator == t.rec.ID,
+		AllocationTags:   tagsOf(t.rec, pod),
+		Priority:         priorityOf(pod),
+		PreemptionPolicy: e.preemptionOf(pod),
+	}
+	if t.restore {
+		alloc.NodeID, t.node = t.at, t.at
+	}
+	a.setSent(t, true)
+	t.bare, t.res = pod == nil, t.rec.Resources
+	return e.sendAllocations(&si.AllocationRequest{RmID: e.cfg.RMID, Allocations: []*si.Allocation{alloc}})
+}
+
+// sendLater sends a task that had to wait for its own release, if it is still
+// wanted.
+func (e *Engine) sendLater(t *task) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || e.tasks[t.rec.ID] != t || t.sent {
+		return
+	}
+	e.logErr("cannot submit task", e.sendTask(e.apps[t.rec.AppID], t), attrTask(t.rec.ID))
+}
+
+func (e *Engine) send(req *si.ApplicationRequest) error {
+	if err := e.proxy.UpdateApplication(req); err != nil {
+		return fmt.Errorf("scheduling core: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) sendAllocations(req *si.AllocationRequest) error {
+	if err := e.proxy.UpdateAllocation(req); err != nil {
+		return fmt.Errorf("scheduling core: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// DefaultBinders is how many bindings are in flight at a time by default.
+const DefaultBinders = 32
+
+// requestTimeout bounds one request of an executor.
+const requestTimeout = 10 * time.Second
+
+// Binder assigns pods to nodes. For every attempt it sends one event to its
+// sink: BindDone, BindFailed, or CompleteTask if the pod is gone; none once the
+// term is over, for the successor decides then.
+type Binder struct {
+	client kubernetes.Interface
+	epoch  string
+	sink   Sink
+	log    *slog.Logger
+	pool   *pool
+	before func(ctx context.Context, taskID, node string) error
+}
+
+// NewBinder makes a binder with up to workers bindings in flight, zero for the
+// default. client should be fenced. sink is called from several goroutines and
+// must return at once.
+func NewBinder(client kubernetes.Interface, workers int, epoch uint64, sink Sink, log *slog.Logger) *Binder {
+	if workers <= 0 {
+		workers = DefaultBinders
+	}
+	return &Binder{client: client, epoch: formatEpoch(epoch), sink: sink, log: log, pool: newPool(workers)}
+}
+
+// ErrNodeGone says that the node a pod should be bound to does not exist. The
+// API server would bind the pod all the same, to be deleted as an orphan.
+var ErrNodeGone = errors.New("the node is gone")
+
+// Before has prepare called ahead of every attempt, to bind the pod's volumes for
+// instance; its error is that of the attempt, and ErrNodeGone among it ends the
+// allocation. It is set before the first Do.
+func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) error) {
+	b.before = prepare
+}
+
+// Do takes a binding and returns at once. One that is already waiting or in
+// flight is not sent twice.
+func (b *Binder) Do(bind ledger.Bind) {
+	task := bind.Task
+	b.pool.add(task.ID, task.Node, func(ctx context.Context) time.Duration {
+		if event := b.bind(ctx, task); event != nil {
+			b.sink(event)
+		}
+		return 0
+	})
+}
+
+// Stop cancels what is in flight and returns when nothing is.
+func (b *Binder) Stop() { b.pool.stop() }
+
+// bind makes one attempt and returns the event that tells its outcome.
+func (b *Binder) bind(ctx context.Context, task *ledger.Task) ledger.Event {
+	failpoint.Hit("bind/before")
+	if b.before != nil {
+		if err := b.before(ctx, task.ID, task.Node); err != nil {
+			if over(ctx, err) {
+				return nil
+			}
+			if errors.Is(err, ErrNodeGone) {
+				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
+			}
+			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
+		}
+	}
+	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := b.client.CoreV1().Pods(task.Namespace).Bind(request, &v1.Binding{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: task.Namespace,
+			Name:      task.Name,
+			// The decision was for this pod, not for one that takes its name.
+			UID:         types.UID(task.ID),
+			Annotations: map[string]string{EpochAnnotation: b.epoch},
+		},
+		Target: v1.ObjectReference{Kind: "Node", Name: task.Node},
+	}, metav1.CreateOptions{})
+	failpoint.Hit("bind/after")
+	if err == nil {
+		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: task.Node}
+	}
+	if over(ctx, err) {
+		return nil
+	}
+	return b.judge(request, task, err)
+}
+
+// judge says what became of a binding that was answered with an error.
+func (b *Binder) judge(ctx context.Context, task *ledger.Task, err error) ledger.Event {
+	failed := func(err error) ledger.Event {
+		b.log.Debug("binding failed", "app", task.AppID, "task", task.ID, "node", task.Node, "err", err)
+		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
+	}
+	gone := ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
+	switch {
+	case apierrors.IsNotFound(err):
+		return gone
+	case !apierrors.IsConflict(err):
+		return failed(err)
+	}
+	// A conflict may be the echo of an earlier attempt that did succeed.
+	pod, getErr := b.client.CoreV1().Pods(task.Namespace).Get(ctx, task.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(getErr):
+		return gone
+	case getErr != nil:
+		return failed(fmt.Errorf("%w; and what the pod says is not known: %w", err, getErr))
+	case string(pod.UID) != task.ID:
+		return gone
+	case pod.Spec.NodeName != "":
+		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName}
+	case pod.DeletionTimestamp != nil:
+		return gone // it can never be assigned any more
+	}
+	return failed(err)
+}
+
+// over reports whether err tells that the term is over rather than that the
+// request failed.
+func over(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, ErrFenced)
+}
+
+func stamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(time.Now())} }

@@ -1,0 +1,130 @@
+package kube
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// ClientConfig says how to reach the API server.
+type ClientConfig struct {
+	// Kubeconfig is the path of a kubeconfig file; empty means the service
+	// account of the pod.
+	Kubeconfig string
+	// QPS and Burst bound reads and writes, each for itself; a QPS of zero
+	// leaves that to the priority and fairness of the API server. The Lease is
+	// never held up.
+	QPS       float32
+	Burst     int
+	UserAgent string
+	// Wrap is put around the transport of reads and writes, for traces; it may
+	// be nil.
+	Wrap func(http.RoundTripper) http.RoundTripper
+	// Guard says whether writes are allowed. Without it none are.
+	Guard Guard
+	// Margin is how much of the lease must be left for a write to be sent; zero
+	// selects DefaultMargin.
+	Margin time.Duration
+}
+
+// DefaultMargin is the default of ClientConfig.Margin.
+const DefaultMargin = 50 * time.Millisecond
+
+// Clients are the clients of one replica. Each has a connection of its own, so
+// that a long listing holds up no bind, and neither holds up the Lease.
+type Clients struct {
+	Reads    kubernetes.Interface
+	Metadata metadata.Interface
+	// Writes is fenced: outside a term every change fails with ErrFenced.
+	Writes kubernetes.Interface
+	// Lease is for the election alone.
+	Lease kubernetes.Interface
+}
+
+// NewClients makes the clients. It does not connect.
+func NewClients(cfg ClientConfig) (*Clients, error) {
+	base, err := restConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Margin == 0 {
+		cfg.Margin = DefaultMargin
+	}
+	clients := &Clients{}
+
+	reads := connection(base)
+	reads.Wrap(wrapper(cfg.Wrap))
+	if clients.Reads, err = kubernetes.NewForConfig(reads); err != nil {
+		return nil, fmt.Errorf("client for reads: %w", err)
+	}
+	if clients.Metadata, err = metadata.NewForConfig(reads); err != nil {
+		return nil, fmt.Errorf("client for metadata: %w", err)
+	}
+
+	// The fence is wrapped first and so stands closest to the wire: whatever
+	// takes time outside it cannot carry a request past the deadline.
+	writes := connection(base)
+	writes.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return FencedTransport(next, cfg.Guard, cfg.Margin)
+	})
+	writes.Wrap(wrapper(cfg.Wrap))
+	if clients.Writes, err = kubernetes.NewForConfig(writes); err != nil {
+		return nil, fmt.Errorf("client for writes: %w", err)
+	}
+
+	// Over HTTP/1.1 a request that is given up closes its connection, and the
+	// next attempt dials. Over HTTP/2 attempts would be sent into the same dead
+	// connection until its health check notices, long after the lease.
+	lease := connection(base)
+	lease.QPS = -1
+	lease.NextProtos = []string{"http/1.1"}
+	if clients.Lease, err = kubernetes.NewForConfig(lease); err != nil {
+		return nil, fmt.Errorf("client for the lease: %w", err)
+	}
+	return clients, nil
+}
+
+func restConfig(cfg ClientConfig) (*rest.Config, error) {
+	var base *rest.Config
+	var err error
+	if cfg.Kubeconfig == "" {
+		base, err = rest.InClusterConfig()
+	} else {
+		base, err = clientcmd.BuildConfigFromFlags("", cfg.Kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("how to reach the API server: %w", err)
+	}
+	base.ContentType = runtime.ContentTypeProtobuf
+	base.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	base.QPS, base.Burst = cfg.QPS, cfg.Burst
+	if base.QPS <= 0 {
+		base.QPS = -1
+	}
+	if cfg.UserAgent != "" {
+		base.UserAgent = cfg.UserAgent
+	}
+	return base, nil
+}
+
+// connection copies base for a client that dials for itself: client-go shares
+// connections among configurations whose dialers are the same.
+func connection(base *rest.Config) *rest.Config {
+	cfg := rest.CopyConfig(base)
+	cfg.Dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	return cfg
+}
+
+func wrapper(wrap func(http.RoundTripper) http.RoundTripper) func(http.RoundTripper) http.RoundTripper {
+	if wrap == nil {
+		return func(next http.RoundTripper) http.RoundTripper { return next }
+	}
+	return wrap
+}

@@ -1,0 +1,236 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// PodsConfig tunes Pods; Epoch and Image are required.
+type PodsConfig struct {
+	// Epoch is the epoch of the term.
+	Epoch uint64
+	// SchedulerName is the scheduler of placeholders; empty means YuniKorn's.
+	SchedulerName string
+	// Image is what placeholders run: a program that does nothing.
+	Image string
+	// Workers is how many requests are in flight at a time; zero selects 8.
+	Workers int
+}
+
+// Pods creates placeholders, deletes pods and fails pods. What has been created
+// or deleted is confirmed by what the pod informer then sees; only what cannot
+// be done, and what the informer will not tell, becomes an event for the sink.
+// Nothing does once the term is over, for the successor decides then.
+type Pods struct {
+	client kubernetes.Interface
+	cfg    PodsConfig
+	sink   Sink
+	log    *slog.Logger
+	pool   *pool
+}
+
+// NewPods makes the executor. client should be fenced.
+func NewPods(client kubernetes.Interface, cfg PodsConfig, sink Sink, log *slog.Logger) *Pods {
+	if cfg.SchedulerName == "" {
+		cfg.SchedulerName = apps.DefaultSchedulerName
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 8
+	}
+	return &Pods{client: client, cfg: cfg, sink: sink, log: log, pool: newPool(cfg.Workers)}
+}
+
+// Do takes a CreatePlaceholder, DeletePod or FailPod and returns at once. One
+// that has been taken and is not done is not taken twice.
+func (p *Pods) Do(effect ledger.Effect) {
+	switch e := effect.(type) {
+	case ledger.CreatePlaceholder:
+		var pause backoff
+		p.pool.add("placeholder/"+e.App.ID+"/"+e.Name, "create", func(ctx context.Context) time.Duration {
+			return p.settle(ctx, &pause, "placeholder not created", e.Name, p.create(ctx, e))
+		})
+	case ledger.DeletePod:
+		p.pool.add(e.Task.ID, "delete", func(ctx context.Context) time.Duration {
+			p.remove(ctx, e.Task)
+			return 0
+		})
+	case ledger.FailPod:
+		var pause backoff
+		p.pool.add(e.Task.ID, "fail", func(ctx context.Context) time.Duration {
+			return p.settle(ctx, &pause, "pod not failed", e.Task.Name, p.fail(ctx, e))
+		})
+	default:
+		p.log.Error("not an effect on pods", "effect", fmt.Sprintf("%T", effect))
+	}
+}
+
+// Stop cancels what is in flight and returns when nothing is.
+func (p *Pods) Stop() { p.pool.stop() }
+
+// settle says when to try again after err, zero if not at all.
+func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err error) time.Duration {
+	if err == nil || over(ctx, err) {
+		return 0
+	}
+	again := pause.next()
+	p.log.Warn(what+", trying again", "pod", pod, "in", again, "err", err)
+	return again
+}
+
+// create makes one attempt at a placeholder. It returns an error if another
+// attempt may succeed; what cannot succeed it tells the sink.
+func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) error {
+	failed := func(err error) error {
+		p.sink(ledger.PlaceholderFailed{
+			Stamp: stamp(), AppID: e.App.ID,
+			Message: fmt.Sprintf("placeholder %s cannot be created: %v", e.Name, err),
+		})
+		return nil
+	}
+	pod, err := placeholder(e, p.cfg)
+	if err != nil {
+		return failed(err)
+	}
+	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err = p.client.CoreV1().Pods(pod.Namespace).Create(request, pod, metav1.CreateOptions{})
+	switch {
+	case err == nil || over(ctx, err):
+		return err
+	case apierrors.IsAlreadyExists(err):
+		taken, err := p.confirm(request, pod)
+		if taken {
+			return failed(err)
+		}
+		return err
+	case permanent(err):
+		return failed(err)
+	}
+	return err
+}
+
+var errLeftOver = errors.New("a left-over pod of that name has to go first")
+
+// confirm looks at the pod that has the name of the wanted placeholder. It
+// returns nil if it is that placeholder; taken if the name belongs to something
+// else for good; and an error if the name will become free.
+func (p *Pods) confirm(ctx context.Context, want *v1.Pod) (taken bool, err error) {
+	pods := p.client.CoreV1().Pods(want.Namespace)
+	pod, err := pods.Get(ctx, want.Name, metav1.GetOptions{})
+	if err != nil {
+		return false, err // gone already, or not known
+	}
+	task, _ := apps.ParseTask(pod)
+	if !task.Placeholder || task.ApplicationID != apps.AppID(want) {
+		return true, fmt.Errorf("a pod of that name exists in namespace %s and is not this placeholder", want.Namespace)
+	}
+	ended := pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return false, errLeftOver
+	case ended:
+		if err := pods.Delete(ctx, pod.Name, deletion(pod.UID, true)); err != nil && !apierrors.IsNotFound(err) {
+			return false, err
+		}
+		return false, errLeftOver
+	}
+	return false, nil
+}
+
+// remove makes one attempt at deleting the pod of a task.
+func (p *Pods) remove(ctx context.Context, task *ledger.Task) {
+	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := p.client.CoreV1().Pods(task.Namespace).Delete(request, task.Name, deletion(types.UID(task.ID), task.Placeholder))
+	switch {
+	case err == nil: // the informer tells when it is gone
+	case over(ctx, err):
+	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone, or another pod of that name
+		p.sink(ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
+	default:
+		p.sink(ledger.DeleteFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()})
+	}
+}
+
+// deletion names the pod by its UID. A placeholder has nothing to finish.
+func deletion(uid types.UID, atOnce bool) metav1.DeleteOptions {
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	if atOnce {
+		var grace int64
+		options.GracePeriodSeconds = &grace
+	}
+	return options
+}
+
+// fail makes one attempt at writing phase Failed to a pod, which must not have
+// been assigned: a pod that runs is left alone. It returns an error if another
+// attempt may succeed.
+func (p *Pods) fail(ctx context.Context, e ledger.FailPod) error {
+	task := e.Task
+	gone := ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
+	request, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	pods := p.client.CoreV1().Pods(task.Namespace)
+	pod, err := pods.Get(request, task.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && string(pod.UID) != task.ID:
+		p.sink(gone)
+		return nil
+	case err != nil:
+		return err
+	case pod.Spec.NodeName != "":
+		p.sink(ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName})
+		return nil
+	case pod.Status.Phase == v1.PodFailed || pod.Status.Phase == v1.PodSucceeded:
+		p.sink(ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
+		return nil
+	}
+	// The version is a precondition: if the pod is assigned meanwhile, this
+	// write conflicts and the next attempt sees the assignment.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID, "resourceVersion": pod.ResourceVersion},
+		"status":   map[string]any{"phase": v1.PodFailed, "reason": e.Reason, "message": task.Message},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = pods.Patch(request, task.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	switch {
+	case apierrors.IsNotFound(err):
+		p.sink(gone)
+		return nil
+	case err != nil:
+		return err
+	}
+	p.sink(ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
+	return nil
+}
+
+// permanent reports whether a request would be refused again, however often it
+// is repeated: the API server blames the request, not its own state.
+func permanent(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false // a token being renewed, and what passes
+	default:
+		return code >= 400 && code < 500
+	}
+}

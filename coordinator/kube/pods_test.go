@@ -1,0 +1,343 @@
+package kube
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+func gang() *ledger.App {
+	no := false
+	return &ledger.App{
+		ID: "app", Queue: "root.q", User: "ann", Groups: []string{"g"},
+		Tags: map[string]string{
+			apps.TagNamespace: "ns", apps.AnnotationTaskGroups: `[{"name":"tg"}]`, apps.AnnotationPolicy: "gangSchedulingStyle=Hard",
+			apps.TagImagePullSecrets: "s1,s2", apps.TagPriorityClass: "high",
+		},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "driver", UID: "d", Controller: &no}},
+		TaskGroups: []v1alpha1.TaskGroup{{
+			Name: "tg", MinMember: 2,
+			MinResource:               map[string]resource.Quantity{"cpu": resource.MustParse("1"), "nvidia.com/gpu": resource.MustParse("2")},
+			Labels:                    map[string]string{"l": "1", "placeholder": "no"},
+			Annotations:               map[string]string{"a": "1"},
+			NodeSelector:              map[string]string{"disk": "ssd"},
+			Tolerations:               []v1.Toleration{{Key: "k"}},
+			Affinity:                  &v1.Affinity{NodeAffinity: &v1.NodeAffinity{}},
+			TopologySpreadConstraints: []v1.TopologySpreadConstraint{{TopologyKey: "zone"}},
+		}},
+	}
+}
+
+func create(app *ledger.App) ledger.CreatePlaceholder {
+	return ledger.CreatePlaceholder{App: app, Group: "tg", Index: 0, Name: "tg-tg-app-0"}
+}
+
+var podsConfig = PodsConfig{Epoch: 7, Image: "pause:1", SchedulerName: "yunikorn"}
+
+func TestPlaceholder(t *testing.T) {
+	app := gang()
+	before, _ := json.Marshal(app)
+	p, err := placeholder(create(app), podsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLabels := map[string]string{
+		"yunikorn.apache.org/app-id": "app", "applicationId": "app",
+		"yunikorn.apache.org/queue": "root.q", "queue": "root.q", "placeholder": "true", "l": "1",
+	}
+	if !maps.Equal(p.Labels, wantLabels) {
+		t.Errorf("labels = %v\nwant     %v", p.Labels, wantLabels)
+	}
+	wantAnnotations := map[string]string{
+		"a":                               "1",
+		"yunikorn.apache.org/placeholder": "true",
+		"internal.yunikorn.apache.org/placeholder":       "true",
+		"yunikorn.apache.org/task-group-name":            "tg",
+		"yunikorn.apache.org/task-groups":                `[{"name":"tg"}]`,
+		"yunikorn.apache.org/schedulingPolicyParameters": "gangSchedulingStyle=Hard",
+		"yunikorn.apache.org/user.info":                  `{"user":"ann","groups":["g"]}`,
+		"understudy.dev/epoch":                           "7",
+	}
+	if !maps.Equal(p.Annotations, wantAnnotations) {
+		t.Errorf("annotations = %v\nwant          %v", p.Annotations, wantAnnotations)
+	}
+	c := p.Spec.Containers[0]
+	gpu := v1.ResourceName("nvidia.com/gpu")
+	if p.Namespace != "ns" || p.Name != "tg-tg-app-0" || p.Spec.SchedulerName != "yunikorn" ||
+		p.Spec.RestartPolicy != v1.RestartPolicyNever || !*p.Spec.SecurityContext.RunAsNonRoot || p.Spec.PriorityClassName != "high" ||
+		len(p.Spec.ImagePullSecrets) != 2 || p.Spec.NodeSelector["disk"] != "ssd" || len(p.Spec.Tolerations) != 1 ||
+		p.Spec.Affinity == nil || len(p.Spec.TopologySpreadConstraints) != 1 || len(p.OwnerReferences) != 1 || c.Image != "pause:1" {
+		t.Errorf("pod = %+v", p)
+	}
+	if c.Resources.Requests.Cpu().Value() != 1 || len(c.Resources.Limits) != 1 || c.Resources.Limits[gpu] != c.Resources.Requests[gpu] {
+		t.Errorf("resources = %+v; want minResource, with limits for what cannot be overcommitted", c.Resources)
+	}
+
+	// The record is shared.
+	p.Spec.NodeSelector["disk"], p.Spec.Tolerations[0].Key, *p.OwnerReferences[0].Controller = "x", "x", true
+	p.Spec.Affinity.NodeAffinity = nil
+	if after, _ := json.Marshal(app); string(after) != string(before) {
+		t.Errorf("the record was changed:\n%s\n%s", before, after)
+	}
+
+	task, problems := apps.ParseTask(p)
+	meta, more := apps.ParseApplication(p, nil, apps.DefaultUserLabel)
+	if !task.Placeholder || task.TaskGroupName != "tg" || meta.ApplicationID != "app" || meta.QueueName != "root.q" || meta.User != "ann" || len(problems) > 0 {
+		t.Errorf("read back: %+v, %+v, %q, %q", task, meta, problems, more)
+	}
+}
+
+func TestPlaceholderOfAnAppWhoseIDIsNoLabel(t *testing.T) {
+	app := gang()
+	app.ID = strings.Repeat("x", 70)
+	p, err := placeholder(create(app), podsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := apps.AppID(p); got != app.ID {
+		t.Errorf("app ID read back as %q", got)
+	}
+	if p.Labels[apps.KeyAppID] != "" || p.Labels[apps.LabelOldAppID] != "" {
+		t.Errorf("labels = %v would be refused", p.Labels)
+	}
+}
+
+func TestCreateOutcomes(t *testing.T) {
+	exists := apierrors.NewAlreadyExists(podResource, "tg-tg-app-0")
+	held := func(options ...option) *v1.Pod {
+		p, err := placeholder(create(gang()), podsConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.UID = "old"
+		for _, o := range options {
+			o(p)
+		}
+		return p
+	}
+	leaving := func(p *v1.Pod) { p.DeletionTimestamp, p.Finalizers = &metav1.Time{}, []string{"f"} }
+	tests := []struct {
+		name    string
+		err     error
+		there   *v1.Pod
+		fails   string // what PlaceholderFailed says, or empty
+		again   bool
+		deletes bool
+	}{
+		{"created", nil, nil, "", false, false},
+		{"exists", exists, held(), "", false, false},
+		{"exists and is leaving", exists, held(leaving), "", true, false},
+		{"exists and has ended", exists, held(in(v1.PodFailed)), "", true, true},
+		{"name taken by another pod", exists, pod("tg-tg-app-0"), "is not this placeholder", false, false},
+		{"forbidden", apierrors.NewForbidden(podResource, "p", errors.New("quota")), nil, "quota", false, false},
+		{"namespace gone", notFound, nil, "not found", false, false},
+		{"throttled", apierrors.NewTooManyRequests("later", 1), nil, "", true, false},
+		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, "", true, false},
+		{"no connection", errors.New("refused"), nil, "", true, false},
+		{"term over", ErrFenced, nil, "", false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, box := newServer(), newInbox()
+			if tt.there != nil {
+				s = newServer(tt.there)
+			}
+			s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+				return a.(clienttesting.CreateAction).GetObject(), tt.err
+			})
+			p := NewPods(s, podsConfig, box.sink, quiet)
+			defer p.Stop()
+			var pause backoff
+			again := p.settle(t.Context(), &pause, "", "", p.create(t.Context(), create(gang()))) > 0
+			if again != tt.again {
+				t.Errorf("tried again: %v, want %v", again, tt.again)
+			}
+			if tt.fails == "" {
+				box.empty(t)
+			} else if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || e.AppID != "app" || !strings.Contains(e.Message, tt.fails) {
+				t.Errorf("event = %#v, want PlaceholderFailed that says %q", e, tt.fails)
+			}
+			deleted := false
+			for _, a := range s.Actions() {
+				if d, ok := a.(clienttesting.DeleteAction); ok {
+					deleted = true
+					if u := d.GetDeleteOptions().Preconditions.UID; u == nil || *u != "old" {
+						t.Errorf("deleted with UID %v", u)
+					}
+				}
+			}
+			if deleted != tt.deletes {
+				t.Errorf("deleted: %v, want %v", deleted, tt.deletes)
+			}
+		})
+	}
+}
+
+func TestCreateRefusesWhatCannotBe(t *testing.T) {
+	s, box := newServer(), newInbox()
+	p := NewPods(s, podsConfig, box.sink, quiet)
+	defer p.Stop()
+	nowhere := gang()
+	delete(nowhere.Tags, apps.TagNamespace)
+	p.Do(create(nowhere))
+	if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || !strings.Contains(e.Message, "namespace") {
+		t.Errorf("event = %#v", e)
+	}
+	other := create(gang())
+	other.Group = "nothing"
+	p.Do(other)
+	if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || !strings.Contains(e.Message, "no task group") {
+		t.Errorf("event = %#v", e)
+	}
+	if n := len(s.Actions()); n != 0 {
+		t.Errorf("%d requests sent", n)
+	}
+}
+
+func TestDeleteOutcomes(t *testing.T) {
+	gone := ledger.CompleteTask{AppID: "app", TaskID: "uid-p"}
+	ill := apierrors.NewInternalError(errors.New("ill"))
+	for _, tt := range []struct {
+		name string
+		err  error
+		want ledger.Event
+	}{
+		{"deleted", nil, nil},
+		{"gone", notFound, gone},
+		{"another pod of the name", conflict, gone},
+		{"failed", ill, ledger.DeleteFailed{AppID: "app", TaskID: "uid-p", Message: ill.Error()}},
+		{"term over", ErrFenced, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, box := newServer(), newInbox()
+			sent := make(chan metav1.DeleteOptions, 1)
+			s.answer("delete", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+				sent <- a.(clienttesting.DeleteAction).GetDeleteOptions()
+				return nil, tt.err
+			})
+			p := NewPods(s, podsConfig, box.sink, quiet)
+			held := task("p")
+			held.Placeholder = true
+			p.Do(ledger.DeletePod{Task: held})
+			options := <-sent
+			if options.Preconditions == nil || options.Preconditions.UID == nil || *options.Preconditions.UID != "uid-p" {
+				t.Errorf("options = %+v, want the UID as precondition", options)
+			}
+			if options.GracePeriodSeconds == nil || *options.GracePeriodSeconds != 0 {
+				t.Errorf("a placeholder is given %v seconds", options.GracePeriodSeconds)
+			}
+			if tt.want != nil {
+				if got := box.next(t); got != tt.want {
+					t.Errorf("event = %#v, want %#v", got, tt.want)
+				}
+			}
+			p.Stop()
+			box.empty(t)
+		})
+	}
+}
+
+func TestDeleteLeavesAPodItsGracePeriod(t *testing.T) {
+	if grace := deletion("u", false).GracePeriodSeconds; grace != nil {
+		t.Errorf("a pod is given %d seconds instead of its own", *grace)
+	}
+}
+
+func TestFailPod(t *testing.T) {
+	gone := ledger.CompleteTask{AppID: "app", TaskID: "uid-p"}
+	failed := ledger.PodFailed{AppID: "app", TaskID: "uid-p"}
+	for _, tt := range []struct {
+		name   string
+		pod    *v1.Pod
+		err    error // of the patch
+		want   ledger.Event
+		writes bool
+		again  bool
+	}{
+		{"unassigned", pod("p", version("5")), nil, failed, true, false},
+		{"assigned", pod("p", on("n")), nil, ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: "n"}, false, false},
+		{"gone", nil, nil, gone, false, false},
+		{"another pod of the name", pod("p", uid("other")), nil, gone, false, false},
+		{"failed already", pod("p", in(v1.PodFailed)), nil, failed, false, false},
+		{"gone meanwhile", pod("p", version("5")), notFound, gone, true, false},
+		{"assigned meanwhile", pod("p", version("5")), conflict, nil, true, true},
+		{"API server ill", pod("p", version("5")), errors.New("ill"), nil, true, true},
+		{"term over", pod("p", version("5")), ErrFenced, nil, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, box := newServer(), newInbox()
+			if tt.pod != nil {
+				s = newServer(tt.pod)
+			}
+			var patch string
+			s.answer("patch", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+				if a.GetSubresource() != "status" {
+					t.Errorf("patched subresource %q", a.GetSubresource())
+				}
+				patch = string(a.(clienttesting.PatchAction).GetPatch())
+				return tt.pod, tt.err
+			})
+			p := NewPods(s, podsConfig, box.sink, quiet)
+			defer p.Stop()
+			var pause backoff
+			effect := ledger.FailPod{Task: task("p"), Reason: "ResourceReservationTimeout"}
+			again := p.settle(t.Context(), &pause, "", "", p.fail(t.Context(), effect)) > 0
+			if again != tt.again {
+				t.Errorf("tried again: %v, want %v", again, tt.again)
+			}
+			if tt.want == nil {
+				box.empty(t)
+			} else if got := box.next(t); got != tt.want {
+				t.Errorf("event = %#v, want %#v", got, tt.want)
+			}
+			want := ""
+			if tt.writes {
+				want = `{"metadata":{"resourceVersion":"5","uid":"uid-p"},"status":{"message":"","phase":"Failed","reason":"ResourceReservationTimeout"}}`
+			}
+			if patch != want {
+				t.Errorf("patch = %s\nwant    %s", patch, want)
+			}
+		})
+	}
+}
+
+func TestExecutorsDoNotChangeCachedObjects(t *testing.T) {
+	before := pod("p", version("5"))
+	cached := before.DeepCopy()
+	s, box := newServer(cached), newInbox()
+	p := NewPods(s, podsConfig, box.sink, quiet)
+	p.Do(ledger.FailPod{Task: task("p"), Reason: "r"})
+	box.next(t)
+	p.Stop()
+	if !equality.Semantic.DeepEqual(before, cached) {
+		t.Error("changed")
+	}
+}
+
+func TestPermanent(t *testing.T) {
+	for _, err := range []error{errors.New("x"), fmt.Errorf("w: %w", conflict), apierrors.NewUnauthorized("u"), apierrors.NewServiceUnavailable("s")} {
+		if permanent(err) {
+			t.Errorf("%v is permanent", err)
+		}
+	}
+	for _, err := range []error{fmt.Errorf("w: %w", notFound), apierrors.NewBadRequest("b"), apierrors.NewInvalid(v1.SchemeGroupVersion.WithKind("Pod").GroupKind(), "p", nil)} {
+		if !permanent(err) {
+			t.Errorf("%v passes", err)
+		}
+	}
+}

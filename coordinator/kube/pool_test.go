@@ -1,0 +1,123 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(3)
+		defer p.stop()
+		var mu sync.Mutex
+		done := map[string][]int{}
+		var at, most atomic.Int32
+		for n := range 20 {
+			for _, key := range []string{"a", "b", "c", "d", "e"} {
+				p.add(key, fmt.Sprint(n), func(context.Context) time.Duration {
+					most.Store(max(most.Load(), at.Add(1)))
+					time.Sleep(time.Millisecond) // of the bubble
+					at.Add(-1)
+					mu.Lock()
+					defer mu.Unlock()
+					done[key] = append(done[key], n)
+					return 0
+				})
+			}
+		}
+		pass(time.Minute)
+		for key, order := range done {
+			if len(order) != 20 || !slices.IsSorted(order) {
+				t.Errorf("%s was done as %v", key, order)
+			}
+		}
+		if len(done) != 5 || most.Load() != 3 {
+			t.Errorf("%d keys done by up to %d workers, want 5 by 3", len(done), most.Load())
+		}
+	})
+}
+
+func TestPoolTakesTheSameWorkOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(2)
+		defer p.stop()
+		var runs int
+		work := func(context.Context) time.Duration { time.Sleep(time.Second); runs++; return 0 }
+		for range 100 {
+			p.add("k", "same", work)
+		}
+		pass(time.Minute)
+		p.add("k", "same", work) // after it has been done it is new
+		pass(time.Minute)
+		if runs != 2 {
+			t.Errorf("done %d times, want 2", runs)
+		}
+	})
+}
+
+func TestPoolTriesAgainBeforeWhatComesAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(2)
+		defer p.stop()
+		var order []string
+		tries := 0
+		p.add("k", "first", func(context.Context) time.Duration {
+			tries++
+			order = append(order, fmt.Sprint("first ", tries))
+			if tries < 3 {
+				return time.Second
+			}
+			return 0
+		})
+		p.add("k", "second", func(context.Context) time.Duration { order = append(order, "second"); return 0 })
+		pass(time.Minute)
+		if want := []string{"first 1", "first 2", "first 3", "second"}; !slices.Equal(order, want) {
+			t.Errorf("done as %q, want %q", order, want)
+		}
+	})
+}
+
+func TestPoolStopWaitsAndDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1)
+		ended, dropped := false, true
+		p.add("a", "", func(ctx context.Context) time.Duration {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			ended = true
+			return time.Second
+		})
+		p.add("b", "", func(context.Context) time.Duration { dropped = false; return 0 })
+		synctest.Wait()
+		p.stop()
+		if !ended || !dropped {
+			t.Errorf("work under way ended: %v; waiting work dropped: %v", ended, dropped)
+		}
+		p.add("c", "", func(context.Context) time.Duration { t.Error("done after stop"); return 0 })
+		pass(time.Minute)
+	})
+}
+
+func TestBackoffGrowsAndEnds(t *testing.T) {
+	var b backoff
+	for range 100 {
+		if wait := b.next(); wait < firstBackoff/2 || wait > maxBackoff {
+			t.Fatalf("waits %v", wait)
+		}
+	}
+	if wait := b.next(); wait < maxBackoff/2 {
+		t.Errorf("waits %v in the end, want at least %v", wait, maxBackoff/2)
+	}
+}
+
+// pass lets time go by in a bubble, and all that it sets off come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}

@@ -1,0 +1,149 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// record runs do with a recorder and returns the Events written once all has
+// been quiet. answer, if not nil, decides each request.
+func record(t *testing.T, do func(*Recorder), answer func() error) (written []*v1.Event) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		events := make(chan *v1.Event, 100_000)
+		s.answer("create", "events", func(a clienttesting.Action) (runtime.Object, error) {
+			event := a.(clienttesting.CreateAction).GetObject().(*v1.Event)
+			if answer != nil {
+				if err := answer(); err != nil {
+					return nil, err
+				}
+			}
+			events <- event
+			return event, nil
+		})
+		r := NewRecorder(s, "replica-1_abc", quiet)
+		do(r)
+		pass(10 * time.Minute)
+		r.Stop()
+		close(events)
+		for e := range events {
+			written = append(written, e)
+		}
+	})
+	return written
+}
+
+func messages(events []*v1.Event) (out []string) {
+	for _, e := range events {
+		out = append(out, e.InvolvedObject.Name+" "+e.Reason+" "+e.Message)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestEvent(t *testing.T) {
+	events := record(t, func(r *Recorder) {
+		r.Task(ledger.ReportTask{Task: task("p"), Reason: "Scheduled", Message: "on node-1"})
+	}, nil)
+	if len(events) != 1 {
+		t.Fatalf("%d events", len(events))
+	}
+	e := events[0]
+	if e.Namespace != "ns" || e.InvolvedObject.Kind != "Pod" || e.InvolvedObject.UID != "uid-p" || e.Type != v1.EventTypeNormal ||
+		e.Reason != "Scheduled" || e.Source.Component != "understudy" || e.Source.Host != "replica-1_abc" || e.FirstTimestamp.IsZero() {
+		t.Errorf("event = %+v", e)
+	}
+}
+
+func TestReasonsAreToldOncePerPod(t *testing.T) {
+	got := messages(record(t, func(r *Recorder) {
+		for i := range 50 {
+			r.Pod(pod("a"), true, "FailedScheduling", fmt.Sprintf("0/%d nodes: insufficient cpu", i))
+			r.Pod(pod("b"), true, "FailedScheduling", "untolerated taint")
+		}
+		r.Pod(pod("a"), true, "FailedScheduling", "untolerated taint")
+		r.Problems(pod("a"), []apps.Problem{{Key: "kx", Message: "bad"}, {Key: "ky", Message: "bad"}})
+		r.Forget("uid-b")
+		r.Pod(pod("b"), true, "FailedScheduling", "untolerated taint")
+	}, nil))
+	want := []string{
+		"a FailedScheduling 0/0 nodes: insufficient cpu",
+		"a FailedScheduling untolerated taint",
+		"a InvalidAnnotation kx: bad",
+		"a InvalidAnnotation ky: bad",
+		"b FailedScheduling untolerated taint",
+		"b FailedScheduling untolerated taint",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %q\nwant %q", got, want)
+	}
+}
+
+func TestNoReasonIsLostInABurst(t *testing.T) {
+	const pods = 5000
+	got := messages(record(t, func(r *Recorder) {
+		for i := range pods {
+			r.Pod(pod(fmt.Sprint(i)), true, "FailedScheduling", "no node")
+		}
+	}, nil))
+	if n := len(slices.Compact(got)); n != pods {
+		t.Errorf("%d pods were told, want %d", n, pods)
+	}
+}
+
+func TestAPodThatKeepsFailingIsToldSoMuch(t *testing.T) {
+	events := record(t, func(r *Recorder) {
+		for i := range 1000 {
+			r.Pod(pod("a"), true, "FailedScheduling", strings.Repeat("x", i))
+		}
+	}, nil)
+	if len(events) != maxReasons {
+		t.Errorf("%d events, want %d", len(events), maxReasons)
+	}
+}
+
+func TestEventTries(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		want int
+	}{
+		"passes":    {errors.New("refused"), recorderTries},
+		"permanent": {apierrors.NewForbidden(podResource, "p", errors.New("terminating")), 1},
+		"fenced":    {fmt.Errorf("post: %w", ErrFenced), 1},
+		"exists":    {apierrors.NewAlreadyExists(podResource, "p"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tries := 0
+			events := record(t, func(r *Recorder) { r.Pod(pod("a"), false, "r", "m") }, func() error { tries++; return tt.err })
+			if tries != tt.want || len(events) != 0 {
+				t.Errorf("%d tries, want %d", tries, tt.want)
+			}
+		})
+	}
+}
+
+func TestCut(t *testing.T) {
+	if got := cut("aé", 2); got != "a" {
+		t.Errorf("cut in the middle of a character: %q", got)
+	}
+	if got := cut("abc", 3); got != "abc" {
+		t.Errorf("got %q", got)
+	}
+}

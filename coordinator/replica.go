@@ -1,0 +1,276 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/config"
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/telemetry"
+	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/mirror"
+	"github.com/understudy-ha/understudy/replica/view"
+)
+
+// Options are what a replica is given besides its configuration.
+type Options struct {
+	Log      *slog.Logger
+	Standing *telemetry.Standing
+	Tracing  *telemetry.Tracing
+	Version  string
+	// Exit ends the process at once; it is called when work has outlived its
+	// term. Nil means os.Exit.
+	Exit func(code int)
+}
+
+// exitOutlived is the exit code of a process that the watchdog ended.
+const exitOutlived = 70
+
+// errHandOver is why the term of a replica that was asked to stop ends.
+var errHandOver = errors.New("asked to stop")
+
+// replica is what a process holds in every role.
+type replica struct {
+	cfg         config.Config
+	opts        Options
+	log         *slog.Logger
+	incarnation string
+	started     time.Time
+	now         func() time.Time
+
+	metrics *prometheus.Registry
+	etcd    *clientv3.Client
+	kube    *kube.Clients
+	cluster *kube.Cluster
+	view    *view.View
+	elector *election.Elector
+
+	role atomic.Pointer[serve.Role]
+	lead atomic.Pointer[lead] // from winning the Lease to the end of the process
+
+	events, refusals *prometheus.CounterVec
+}
+
+// Run is a replica from its start to its end. It follows, campaigns, and once
+// it has the Lease recovers and leads. It returns nil after ctx has ended and
+// the Lease, if it was held, has been handed over; an error if a term was lost:
+// the process has to be started afresh then, because the scheduling engine can
+// not be reset in place.
+func Run(ctx context.Context, cfg config.Config, opts Options) error {
+	r, err := newReplica(cfg, opts)
+	if err != nil {
+		return err
+	}
+	defer r.etcd.Close()
+
+	// What serves every role outlives ctx until the term has been wound up.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	failed := make(chan error, 1)
+	start := func(name string, run func(context.Context) error) {
+		running.Go(func() {
+			if err := run(background); err != nil && background.Err() == nil {
+				select {
+				case failed <- fmt.Errorf("%s: %w", name, err):
+				default:
+				}
+			}
+		})
+	}
+
+	server, err := serve.New(serve.Config{Address: cfg.HTTP.Address, Profiling: cfg.HTTP.Profiling}, r, r.metrics, r.log)
+	if err != nil {
+		return err
+	}
+	start("http", server.Serve)
+	start("view", r.view.Run)
+	start("informers", r.cluster.Run)
+	start("elector", r.elector.Run)
+
+	work, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	running.Go(func() {
+		select {
+		case err := <-failed:
+			cancel(err)
+		case <-background.Done():
+		}
+	})
+	err = r.play(work)
+	r.setRole(serve.Exiting, 0)
+	if cause := context.Cause(work); cause != nil && ctx.Err() == nil {
+		return cause
+	}
+	return err
+}
+
+// play goes through the roles once.
+func (r *replica) play(ctx context.Context) error {
+	r.setRole(serve.Understudy, 0)
+	r.log.Info("following", "incarnation", r.incarnation, "version", r.opts.Version)
+	if !r.awaitReady(ctx) {
+		return nil
+	}
+	r.log.Info("ready to lead", "revision", r.view.Status().Revision, "pods", r.cluster.PodCount())
+	term, err := r.elector.Campaign(ctx)
+	switch {
+	case ctx.Err() != nil && term == nil:
+		return nil // Asked to stop before there was a term.
+	case err != nil:
+		return fmt.Errorf("campaign: %w", err)
+	}
+	return r.serveTerm(ctx, term)
+}
+
+// readyPeriod is how often readiness is looked at until it is reached.
+const readyPeriod = 20 * time.Millisecond
+
+// awaitReady waits until the view and the informers are synced, saying now and
+// then what is missing. It reports false when ctx ended first.
+func (r *replica) awaitReady(ctx context.Context) bool {
+	ticker := time.NewTicker(readyPeriod)
+	defer ticker.Stop()
+	reported := r.now()
+	for {
+		missing := r.missing()
+		if len(missing) == 0 {
+			return true
+		}
+		if r.now().Sub(reported) > 5*time.Second {
+			reported = r.now()
+			r.log.Warn("waiting before this replica can lead", "missing", missing)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+}
+
+func newReplica(cfg config.Config, opts Options) (*replica, error) {
+	r := &replica{
+		cfg:         cfg,
+		opts:        opts,
+		log:         opts.Log,
+		incarnation: cfg.Identity + "_" + rand.Text()[:10],
+		started:     time.Now(),
+		now:         time.Now,
+		metrics:     prometheus.NewRegistry(),
+	}
+	if r.opts.Exit == nil {
+		r.opts.Exit = os.Exit
+	}
+	r.events = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "understudy_ledger_events_total", Help: "Events stepped by the lead.",
+	}, []string{"event"})
+	r.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "understudy_ledger_refused_total", Help: "Events that did not fit the state and changed nothing.",
+	}, []string{"event"})
+	r.metrics.MustRegister(r.events, r.refusals)
+	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	var err error
+	if r.etcd, err = r.dialEtcd(); err != nil {
+		return nil, err
+	}
+	if r.kube, err = kube.NewClients(kube.ClientConfig{
+		Kubeconfig: cfg.Kubernetes.Kubeconfig,
+		QPS:        cfg.Kubernetes.QPS,
+		Burst:      cfg.Kubernetes.Burst,
+		UserAgent:  "understudy/" + opts.Version,
+		Wrap:       opts.Tracing.WrapTransport,
+		Guard:      r.guard,
+	}); err != nil {
+		return nil, err
+	}
+	r.cluster = kube.New(r.kube, kube.ClusterConfig{
+		Namespace:     cfg.Namespace,
+		SchedulerName: cfg.SchedulerName,
+		PodName:       os.Getenv("POD_NAME"),
+		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap},
+	}, r.log)
+	following := view.Default()
+	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
+	if r.view, err = view.New(r.etcd, following, r.log, r.metrics); err != nil {
+		return nil, err
+	}
+	electing := election.Default()
+	electing.Namespace, electing.Name, electing.Identity = cfg.Namespace, cfg.Election.LeaseName, r.incarnation
+	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
+	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
+	electing.Expired = func(cause error) {
+		if failpoint.Off(failpoint.TermGuard) {
+			return
+		}
+		r.log.Error("work has outlived its term, ending the process", "cause", cause)
+		r.opts.Exit(exitOutlived)
+	}
+	lease := election.KubeLease(r.kube.Lease.CoordinationV1(), cfg.Namespace, cfg.Election.LeaseName)
+	r.elector, err = election.New(electing, lease, func(ctx context.Context) (uint64, error) {
+		return mirror.KnownEpoch(ctx, r.etcd, cfg.Etcd.Prefix)
+	}, r.log)
+	return r, err
+}
+
+func (r *replica) dialEtcd() (*clientv3.Client, error) {
+	tls, err := r.cfg.Etcd.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	password, err := r.cfg.Etcd.Password()
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            r.cfg.Etcd.Endpoints,
+		DialTimeout:          r.cfg.Etcd.DialTimeout,
+		DialKeepAliveTime:    5 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		TLS:                  tls,
+		Username:             r.cfg.Etcd.Username,
+		Password:             password,
+		Logger:               telemetry.Zap(r.log),
+		DialOptions:          r.opts.Tracing.EtcdDialOptions(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd client: %w", err)
+	}
+	return client, nil
+}
+
+// guard is what the transport for writes asks before every request.
+func (r *replica) guard() (ctx context.Context, deadline time.Time, ok bool) {
+	l := r.lead.Load()
+	if l != nil && failpoint.Off(failpoint.TermGuard) {
+		return context.Background(), time.Now().Add(time.Hour), true
+	}
+	if l == nil || !l.term.Valid() {
+		return nil, time.Time{}, false
+	}
+	return l.term.Context(), l.term.Deadline(), true
+}
+
+func (r *replica) setRole(role serve.Role, epoch uint64) {
+	r.role.Store(&role)
+	r.opts.Standing.Set(string(role), epoch)
+}
+
+// foreign reports whether a pod occupies a node without being ours to schedule.
+func (r *replica) foreign(pod *v1.Pod) bool { return pod.Spec.SchedulerName != r.cfg.SchedulerName }

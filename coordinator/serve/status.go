@@ -1,0 +1,128 @@
+package serve
+
+import "time"
+
+// Role is what a replica does at the moment.
+type Role string
+
+// The roles, in the order in which a replica goes through them.
+const (
+	// Understudy follows the lead.
+	Understudy Role = "understudy"
+	// Recovering holds the Lease and is not yet caught up.
+	Recovering Role = "recovering"
+	// Lead schedules.
+	Lead Role = "lead"
+	// Exiting has ended its term, or never had one, and stops.
+	Exiting Role = "exiting"
+)
+
+// Status is what /statusz and `understudy status -o json` show of one replica.
+type Status struct {
+	Replica     string `json:"replica"`
+	Incarnation string `json:"incarnation"`
+	Role        Role   `json:"role"`
+	// Epoch is the epoch of the own term; zero for a replica that leads nothing.
+	Epoch  uint64 `json:"epoch"`
+	Leader Leader `json:"leader"`
+	Mirror Mirror `json:"mirror"`
+	View   View   `json:"view"`
+	Counts Counts `json:"counts"`
+	// Suspended says in words which guarantees do not hold at the moment, such
+	// as durability while etcd is away. Empty when all is well.
+	Suspended []string `json:"suspended"`
+	// Terms is the history of leadership, newest first.
+	Terms []Term `json:"terms"`
+
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// UptimeSeconds is how long the process has been running.
+	UptimeSeconds float64 `json:"uptimeSeconds"`
+}
+
+// Leader is who leads, as this replica sees it.
+type Leader struct {
+	Identity string `json:"identity"`
+	Epoch    uint64 `json:"epoch"`
+}
+
+// Mirror is how the lead's writes to etcd fare. On an understudy only the
+// policy is set.
+type Mirror struct {
+	// Revision is the etcd revision of the last write.
+	Revision int64 `json:"revision"`
+	// Pending is how many records wait to be written.
+	Pending int `json:"pending"`
+	// Suspended says that effects run ahead of durability, since Since.
+	Suspended bool      `json:"suspended"`
+	Since     time.Time `json:"since,omitzero"`
+	Policy    string    `json:"policy"`
+	LastError string    `json:"lastError,omitempty"`
+}
+
+// View is how far this replica has followed the mirror.
+type View struct {
+	Synced bool `json:"synced"`
+	// Revision is the etcd revision up to which everything has been applied.
+	Revision int64 `json:"revision"`
+	// Lag is how many revisions the view is behind etcd. Other users of the same
+	// etcd count too.
+	Lag       int64 `json:"lag"`
+	Connected bool  `json:"connected"`
+	// Refused lists records that could not be read.
+	Refused   []Refused `json:"refused,omitempty"`
+	LastError string    `json:"lastError,omitempty"`
+}
+
+// Refused is a record of the mirror that could not be read, and why.
+type Refused struct {
+	Key   string `json:"key"`
+	Error string `json:"error"`
+}
+
+// Counts is how many applications and tasks there are in each state.
+type Counts struct {
+	Apps  map[string]int `json:"apps"`
+	Tasks map[string]int `json:"tasks"`
+}
+
+// Term is one term of leadership.
+type Term struct {
+	Epoch       uint64    `json:"epoch"`
+	Incarnation string    `json:"incarnation"`
+	Started     time.Time `json:"started"`
+	// Ended is zero while the term lasts, or where its end was not recorded.
+	Ended time.Time `json:"ended,omitzero"`
+	// Reason says why the term began, EndReason why it ended.
+	Reason    string `json:"reason"`
+	EndReason string `json:"endReason,omitempty"`
+	// Timings are the steps of the recovery, in order.
+	Timings []Timing `json:"timings,omitempty"`
+}
+
+// Timing is when a step of a recovery was complete.
+type Timing struct {
+	Step string    `json:"step"`
+	At   time.Time `json:"at"`
+	// Millis counts from the start of the term.
+	Millis float64 `json:"ms"`
+}
+
+// Check is one condition of readiness.
+type Check struct {
+	// Name is a short word such as "view"; /readyz lists the checks by it.
+	Name string
+	// Err says what is missing; nil means passed.
+	Err error
+	// Fatal marks a condition that only a restart can restore. Where it fails
+	// /livez fails too; everything else leaves /livez alone, because restarting
+	// a replica that waits for etcd makes nothing better.
+	Fatal bool
+}
+
+// Source is asked for snapshots. Both methods are called from many goroutines
+// at once and return without waiting for anything.
+type Source interface {
+	Status() Status
+	Checks() []Check
+}

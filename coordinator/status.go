@@ -1,0 +1,128 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+)
+
+var _ serve.Source = (*replica)(nil)
+
+// Status is a snapshot of this replica.
+func (r *replica) Status() serve.Status {
+	followed := r.view.Status()
+	held := r.elector.Observed()
+	status := serve.Status{
+		Replica:     r.cfg.Identity,
+		Incarnation: r.incarnation,
+		Role:        *r.role.Load(),
+		Leader:      serve.Leader{Identity: held.Holder, Epoch: held.Transitions},
+		Mirror:      serve.Mirror{Policy: r.cfg.Mirror.Policy},
+		View: serve.View{
+			Synced: followed.Synced, Revision: followed.Revision, Connected: followed.Connected,
+			Lag: followed.Lag, LastError: followed.LastError,
+		},
+		Version:       r.opts.Version,
+		Started:       r.started,
+		UptimeSeconds: time.Since(r.started).Seconds(),
+	}
+	for _, refused := range followed.Refused {
+		status.View.Refused = append(status.View.Refused, serve.Refused{Key: refused.Key, Error: refused.Err.Error()})
+	}
+	terms := followed.Terms
+	if l := r.lead.Load(); l != nil {
+		status.Epoch = l.term.Epoch()
+		if counts := l.counts.Load(); counts != nil {
+			status.Counts = countsOf(*counts)
+		}
+		if m := l.mirror.Load(); m != nil {
+			s := m.Status()
+			status.Mirror.Revision, status.Mirror.Pending = s.Revision, s.Pending
+			status.Mirror.Suspended, status.Mirror.Since, status.Mirror.LastError = s.Suspended, s.Since, s.LastError
+			if s.Suspended {
+				status.Suspended = append(status.Suspended,
+					"nothing acknowledged is lost: etcd is away and effects run ahead of durability")
+			}
+		}
+		terms = replaceTerm(terms, l.failover.snapshot())
+	} else {
+		status.Counts = countsOf(r.view.Counts())
+	}
+	for _, term := range slices.Backward(terms) {
+		status.Terms = append(status.Terms, termStatus(term))
+	}
+	return status
+}
+
+// replaceTerm puts the own term, which the view of a lead no longer follows,
+// in its place.
+func replaceTerm(terms []record.Term, own record.Term) []record.Term {
+	terms = slices.DeleteFunc(slices.Clone(terms), func(t record.Term) bool { return t.Epoch == own.Epoch })
+	return append(terms, own)
+}
+
+func termStatus(t record.Term) serve.Term {
+	term := serve.Term{
+		Epoch: t.Epoch, Incarnation: t.Incarnation, Reason: t.Reason, EndReason: t.EndReason,
+		Started: t.Started.Time(), Ended: t.Ended.Time(),
+	}
+	for _, step := range t.Timings {
+		at := step.At.Time()
+		term.Timings = append(term.Timings, serve.Timing{
+			Step: step.Step, At: at, Millis: float64(at.Sub(t.Started.Time()).Microseconds()) / 1000,
+		})
+	}
+	return term
+}
+
+func countsOf(c ledger.Counts) serve.Counts {
+	out := serve.Counts{Apps: map[string]int{}, Tasks: map[string]int{}}
+	for state, n := range c.Apps {
+		out.Apps[string(state)] = n
+	}
+	for state, n := range c.Tasks {
+		out.Tasks[string(state)] = n
+	}
+	return out
+}
+
+// Checks are the conditions of readiness: an understudy is ready when its view
+// and its informers are synced.
+func (r *replica) Checks() []serve.Check {
+	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}}
+	for name, synced := range r.cluster.Synced() {
+		check := serve.Check{Name: "informer-" + name}
+		if !synced {
+			check.Err = errors.New("not synced with the API server")
+		}
+		checks = append(checks, check)
+	}
+	slices.SortFunc(checks, func(a, b serve.Check) int { return compare(a.Name, b.Name) })
+	return checks
+}
+
+func (r *replica) viewSynced() error {
+	status := r.view.Status()
+	switch {
+	case r.lead.Load() != nil || status.Synced:
+		return nil
+	case status.LastError != "":
+		return fmt.Errorf("not synced with etcd: %s", status.LastError)
+	}
+	return errors.New("not synced with etcd")
+}
+
+// missing names the checks that have not passed.
+func (r *replica) missing() (names []string) {
+	for _, check := range r.Checks() {
+		if check.Err != nil {
+			names = append(names, check.Name+": "+check.Err.Error())
+		}
+	}
+	return names
+}

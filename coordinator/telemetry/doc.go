@@ -1,0 +1,17 @@
+// Package telemetry sets up the log and the traces of a replica.
+//
+// Log: every line, of this project or of a library it uses, is one record of
+// the same slog handler and carries the replica, its role and its epoch as they
+// were when the line was written.
+//
+// Traces: the standard OTEL_* variables configure everything. With none of them
+// set there is no exporter, no goroutine and no work: Enabled lets callers skip
+// even the making of attributes. A broken setting is an error to report, and
+// leaves a replica without traces, not without scheduling. One short trace
+// stands for one step of an application or task. Its root links to the span of
+// the step before, whose traceparent is kept in the record, so that the chain
+// of links goes on across a failover. Every span carries epoch, replica.role
+// and etcd.revision, and below a step of an application also app.id. Requests
+// to etcd and to the API server are traced as parts of a step only; watches and
+// the renewal of the Lease never are.
+package telemetry
