@@ -1,0 +1,403 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
+
+// invoke runs one command line, with a launch that must not be called.
+func invoke(t *testing.T, args ...string) (status int, out, err string) {
+	t.Helper()
+	return invokeWith(t, func(context.Context, replica) error {
+		t.Error("a replica was launched")
+		return nil
+	}, args...)
+}
+
+func invokeWith(t *testing.T, launch func(context.Context, replica) error, args ...string) (status int, out, err string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	status = execute(t.Context(), args, command{out: &stdout, err: &stderr, launch: launch})
+	return status, stdout.String(), stderr.String()
+}
+
+const minimal = `apiVersion: understudy.dev/v1alpha1
+kind: Config
+identity: r1
+etcd: {endpoints: [http://127.0.0.1:2379]}
+`
+
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWrongUse(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want []string // lines of standard error
+	}{
+		"unknown command": {[]string{"stauts"}, []string{
+			`understudy: unknown command "stauts" for "understudy"; did you mean status?`, "Try 'understudy --help'."}},
+		"unknown command below": {[]string{"config", "print"}, []string{
+			`understudy: unknown command "print" for "understudy config"`, "Try 'understudy config --help'."}},
+		"unknown flag": {[]string{"run", "--etcd", "x"}, []string{
+			"understudy: unknown flag: --etcd", "Try 'understudy run --help'."}},
+		"no configuration": {[]string{"run"}, []string{
+			"understudy: --config is missing: name a configuration file", "Try 'understudy run --help'."}},
+		"argument": {[]string{"version", "1"}, []string{
+			`understudy: unknown command "1" for "understudy version"`, "Try 'understudy version --help'."}},
+		"no file": {[]string{"config", "validate"}, []string{
+			"understudy: requires at least 1 arg(s), only received 0", "Try 'understudy config validate --help'."}},
+		"format": {[]string{"status", "-o", "xml"}, []string{
+			`understudy: output format "xml": want table or json`, "Try 'understudy status --help'."}},
+		"server": {[]string{"status", "--server", "ftp://a"}, []string{
+			`understudy: --server: "ftp://a" is not a URL such as http://127.0.0.1:8080`, "Try 'understudy status --help'."}},
+		"server and lab": {[]string{"status", "--server", "a:1", "--lab", "b"}, []string{
+			"understudy: --server and --lab exclude each other", "Try 'understudy status --help'."}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, out, err := invoke(t, c.args...)
+			if want := strings.Join(c.want, "\n") + "\n"; status != exitUsage || out != "" || err != want {
+				t.Errorf("exit %d\nstdout %q\nstderr %q\nwant   %q", status, out, err, want)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"status", "--help"}, {"config"}, {"config", "validate", "-h"}} {
+		status, out, err := invoke(t, args...)
+		if status != exitOK || err != "" || !strings.Contains(out, "Usage:") {
+			t.Errorf("%q: exit %d, stderr %q\n%s", args, status, err, out)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	good := file(t, "good.yaml", minimal)
+	bad := file(t, "bad.yaml", minimal+"election:\n  leaseDuration: 4\n  retries: 3\nlog: {level: loud}\n")
+
+	if status, out, err := invoke(t, "config", "validate", good); status != exitOK || out != good+": valid\n" || err != "" {
+		t.Errorf("exit %d, %q, %q", status, out, err)
+	}
+	status, out, err := invoke(t, "config", "validate", bad, good)
+	want := strings.Join([]string{
+		bad + `:6: election.leaseDuration: is "4", want a duration with its unit, such as "2.5s"`,
+		bad + ":7: election.retries: unknown field",
+		bad + `:8: log.level: is "loud", want debug, info, warn, error`,
+		good + ": valid",
+		"",
+	}, "\n")
+	if status != exitFailed || out != want || err != "understudy: 1 of 2 files invalid\n" {
+		t.Errorf("exit %d, stderr %q, stdout\n%s\nwant\n%s", status, err, out, want)
+	}
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
+	if status, _, err := invoke(t, "config", "validate", missing); status != exitFailed || !strings.Contains(err, missing) {
+		t.Errorf("missing file: exit %d, %q", status, err)
+	}
+}
+
+func TestRunLaunchesWhatIsConfigured(t *testing.T) {
+	path := file(t, "config.yaml", minimal)
+	var got replica
+	status, out, log := invokeWith(t, func(_ context.Context, r replica) error {
+		got = r
+		r.standing.Set("lead", 3)
+		r.log.Info("scheduling")
+		return nil
+	}, "run", "--config", path, "--identity", "r2", "--log-level", "debug")
+	if status != exitOK || out != "" {
+		t.Fatalf("exit %d, stdout %q, stderr %s", status, out, log)
+	}
+	if got.config.Identity != "r2" || got.config.Log.Level != "debug" || got.standing.Replica() != "r2" || got.tracing.Enabled() {
+		t.Errorf("launched %+v", got.config)
+	}
+	var messages []string
+	for line := range strings.Lines(log) {
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("not JSON: %s", line)
+		}
+		messages = append(messages, fmt.Sprintf("%v %v %v", entry["msg"], entry["replica"], entry["epoch"]))
+	}
+	if want := "starting r2 0, scheduling r2 3, stopped r2 3"; strings.Join(messages, ", ") != want {
+		t.Errorf("log: %q, want %q", messages, want)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	path := file(t, "config.yaml", minimal)
+	lost := errors.New("the term was lost")
+	status, _, err := invokeWith(t, func(context.Context, replica) error { return lost }, "run", "--config", path)
+	if status != exitFailed || strings.Count(err, lost.Error()) != 1 {
+		t.Errorf("exit %d, stderr %s", status, err)
+	}
+	for line := range strings.Lines(err) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	bad := file(t, "bad.yaml", minimal+"x: 1\n")
+	if status, _, err := invoke(t, "run", "--config", bad); status != exitFailed || !strings.Contains(err, bad) || !strings.Contains(err, "line 5: x: unknown field") {
+		t.Errorf("bad configuration: exit %d, stderr %s", status, err)
+	}
+	for _, flags := range [][]string{{"--identity", "a_b"}, {"--log-level", "loud"}} {
+		args := append([]string{"run", "--config", path}, flags...)
+		if status, _, err := invoke(t, args...); status != exitUsage {
+			t.Errorf("%q: exit %d, stderr %s", flags, status, err)
+		}
+	}
+}
+
+func TestRunIsToldToStop(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	status := execute(ctx, []string{"run", "--config", file(t, "config.yaml", minimal)},
+		command{out: &stderr, err: &stderr, launch: func(ctx context.Context, _ replica) error {
+			cancel()
+			<-ctx.Done()
+			return nil
+		}})
+	if status != exitOK {
+		t.Errorf("exit %d: %s", status, &stderr)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	status, out, err := invoke(t, "version")
+	if status != exitOK || err != "" || !strings.HasPrefix(out, "understudy ") {
+		t.Errorf("exit %d, %q, %q", status, out, err)
+	}
+	_, out, _ = invoke(t, "version", "-o", "json")
+	var v versionInfo
+	if err := json.Unmarshal([]byte(out), &v); err != nil || v.Go == "" || v.Platform == "" || v.Version == "" {
+		t.Errorf("%v: %s", err, out)
+	}
+	got := versionFrom(&debug.BuildInfo{
+		Main:     debug.Module{Version: "v1.2.3"},
+		Deps:     []*debug.Module{{Path: "github.com/apache/yunikorn-core", Version: "v1.9.0"}},
+		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time", Value: "now"}},
+	})
+	if got.Version != "v1.2.3" || got.Engine != "v1.9.0" || got.Revision != "abc" || !got.Modified || got.Built != "now" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		status, out, err := invoke(t, "completion", shell)
+		if status != exitOK || err != "" || !strings.Contains(out, "understudy") {
+			t.Errorf("%s: exit %d, %q", shell, status, err)
+		}
+	}
+	if _, out, _ := invoke(t, "__complete", "status", "-o", ""); !strings.Contains(out, "table\njson\n") {
+		t.Errorf("formats are not completed: %q", out)
+	}
+}
+
+// server answers /statusz with s until the test ends.
+func server(t *testing.T, s serve.Status) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/statusz" {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(s)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+var (
+	began = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
+	lead  = serve.Status{
+		Replica: "r1", Role: serve.Lead, Epoch: 2, Leader: serve.Leader{Identity: "r1_x", Epoch: 2},
+		Mirror: serve.Mirror{Revision: 900, Pending: 7}, UptimeSeconds: 90,
+		Counts: serve.Counts{Apps: map[string]int{"Running": 2, "Accepted": 1, "Failed": 0}, Tasks: map[string]int{"Bound": 40}},
+		Terms: []serve.Term{
+			{Epoch: 2, Incarnation: "r1_x", Started: began.Add(time.Minute), Reason: "lease expired",
+				Timings: []serve.Timing{{Step: "claim", Millis: 3}, {Step: "first bind", Millis: 41.4}}},
+			{Epoch: 1, Incarnation: "r3_z", Started: began},
+		},
+	}
+	follower = serve.Status{
+		Replica: "r2", Role: serve.Understudy, Leader: serve.Leader{Identity: "r1_x", Epoch: 2}, UptimeSeconds: 200,
+		View: serve.View{Synced: true, Connected: true, Revision: 899, Lag: 1},
+		Terms: []serve.Term{
+			{Epoch: 2, Incarnation: "r1_x", Started: began.Add(time.Minute), Reason: "lease expired"},
+			{Epoch: 1, Incarnation: "r3_z", Started: began, Ended: began.Add(50 * time.Second), Reason: "first", EndReason: "killed"},
+		},
+	}
+)
+
+func TestStatusTable(t *testing.T) {
+	ended := lead
+	ended.Terms = append([]serve.Term{}, lead.Terms...)
+	ended.Terms[0].Ended = began.Add(2 * time.Minute)
+	status, out, err := invoke(t, "status", "--server", server(t, ended), "--server", server(t, follower))
+	if status != exitOK || err != "" {
+		t.Fatalf("exit %d, %q", status, err)
+	}
+	started := func(at time.Time) string { return at.Local().Format(time.DateTime) }
+	want := [][]string{
+		{"REPLICA", "ROLE", "EPOCH", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME"},
+		{"r1", "lead", "2", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s"},
+		{"r2", "understudy", "2", "899", "1", "-", "-", "-", "3m20s"},
+		{},
+		{"TERM", "LEAD", "STARTED", "LASTED", "BEGAN", "ENDED", "RECOVERY"},
+		{"2", "r1_x", started(began.Add(time.Minute)), "1m0s", "lease expired", "-", "41ms to first bind"},
+		{"1", "r3_z", started(began), "50s", "first", "killed", "-"},
+	}
+	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("table:\n%s", out)
+	}
+	for i, line := range lines {
+		var cells []string
+		for cell := range strings.SplitSeq(line, "  ") {
+			if cell = strings.TrimSpace(cell); cell != "" {
+				cells = append(cells, cell)
+			}
+		}
+		if strings.Join(cells, "|") != strings.Join(want[i], "|") {
+			t.Errorf("line %d: %q, want %q", i, cells, want[i])
+		}
+	}
+}
+
+func TestStatusShowsWhatIsWrong(t *testing.T) {
+	debt := lead
+	debt.Suspended = []string{"durability: etcd is away for 12s"}
+	debt.Mirror.LastError = "deadline exceeded"
+	stale := follower
+	stale.View = serve.View{Connected: false, Synced: true, LastError: "connection refused",
+		Refused: []serve.Refused{{Key: "/understudy/apps/a", Error: "newer schema"}}}
+	fresh := follower
+	fresh.Replica, fresh.View = "r4", serve.View{}
+	rival := lead
+	rival.Replica = "r3"
+	_, out, _ := invoke(t, "status", "--server", server(t, debt), "--server", server(t, stale),
+		"--server", server(t, rival), "--server", server(t, fresh))
+	for _, want := range []string{
+		"! r1: suspended: durability: etcd is away for 12s",
+		"! r1: mirror: deadline exceeded",
+		"! r2: view: connection refused",
+		"! r2: record /understudy/apps/a is not read: newer schema",
+		"! several leads in epoch 2: r1, r3",
+		"understudy (no etcd)", "understudy (syncing)",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	lost := lead
+	lost.Role, lost.Epoch = serve.Understudy, 0
+	_, out, _ = invoke(t, "status", "--server", server(t, lost), "--server", server(t, follower))
+	if !strings.Contains(out, "! no replica leads") {
+		t.Errorf("a missing lead is not noticed:\n%s", out)
+	}
+	_, out, _ = invoke(t, "status", "--server", server(t, follower))
+	if strings.Contains(out, "no replica leads") {
+		t.Errorf("the lead was not asked, and is said to be missing:\n%s", out)
+	}
+}
+
+func TestStatusJSON(t *testing.T) {
+	one, two := server(t, lead), server(t, follower)
+	status, out, err := invoke(t, "status", "-o", "json", "--server", one+"/", "--server", two)
+	var got []struct {
+		Server, Error string
+		serve.Status
+	}
+	if e := json.Unmarshal([]byte(out), &got); e != nil || status != exitOK || err != "" || len(got) != 2 {
+		t.Fatalf("%v, exit %d, %q\n%s", e, status, err, out)
+	}
+	if got[0].Server != one || got[0].Replica != "r1" || got[0].Mirror.Revision != 900 || got[1].Replica != "r2" || got[1].View.Lag != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestStatusOfThoseThatAnswer(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
+	t.Cleanup(other.Close)
+	missing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(missing.Close)
+
+	status, out, err := invoke(t, "status", "--server", gone.URL, "--server", server(t, lead), "--server", other.URL, "--server", missing.URL)
+	if status != exitFailed || err != "understudy: 3 of 4 replicas did not answer\n" {
+		t.Errorf("exit %d, %q", status, err)
+	}
+	for _, want := range []string{"connection refused", "r1  ", other.URL + " does not answer like a replica", missing.URL + " answered 404"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	status, out, _ = invoke(t, "status", "-o", "json", "--server", gone.URL)
+	var got []map[string]any
+	if e := json.Unmarshal([]byte(out), &got); e != nil || status != exitFailed || got[0]["error"] == "" || got[0]["replica"] != nil {
+		t.Errorf("exit %d, %v: %s", status, e, out)
+	}
+}
+
+func TestStatusWaitsOnlySoLong(t *testing.T) {
+	release := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(silent.Close)
+	t.Cleanup(func() { close(release) })
+	status, out, _ := invoke(t, "status", "--timeout", "50ms", "--server", silent.URL)
+	if status != exitFailed || !strings.Contains(out, "no answer") {
+		t.Errorf("exit %d\n%s", status, out)
+	}
+}
+
+func TestStatusOfALab(t *testing.T) {
+	dir := t.TempDir()
+	state := fmt.Sprintf(`{"etcd": {"endpoints": []}, "processes": [
+		{"name": "etcd-0", "kind": "etcd", "pid": 1, "log": "x"},
+		{"name": "r1", "kind": "replica", "pid": 2, "http": %q, "log": "x"},
+		{"name": "r2", "kind": "replica", "pid": 3, "http": %q, "log": "x"}]}`,
+		server(t, lead), strings.TrimPrefix(server(t, follower), "http://"))
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(state), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, err := invoke(t, "status", "--lab", dir)
+	if status != exitOK || !strings.Contains(out, "r1 ") || !strings.Contains(out, "r2 ") {
+		t.Errorf("exit %d, %q\n%s", status, err, out)
+	}
+	if status, _, err := invoke(t, "status", "--lab", t.TempDir()); status != exitFailed || !strings.Contains(err, "no lab in") {
+		t.Errorf("exit %d, %q", status, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"processes": []}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := invoke(t, "status", "--lab", dir); status != exitFailed || !strings.Contains(err, "lists no replica") {
+		t.Errorf("exit %d, %q", status, err)
+	}
+}

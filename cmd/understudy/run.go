@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/understudy-ha/understudy/coordinator/config"
+	"github.com/understudy-ha/understudy/coordinator/telemetry"
+)
+
+// flushGrace is how long the last spans may take to be delivered.
+const flushGrace = 3 * time.Second
+
+// replica is what a replica is started with.
+type replica struct {
+	config   config.Config
+	log      *slog.Logger
+	standing *telemetry.Standing
+	tracing  *telemetry.Tracing
+	version  string
+}
+
+func (c command) run() *cobra.Command {
+	var file, identity, level string
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run a replica",
+		Long: `Run a replica until it is told to stop.
+
+SIGTERM or SIGINT ends it in order: a lead finishes what is under way, releases
+the Lease, and exits with status 0. A lead that has lost its term exits with
+status 1, to be started again as an understudy.
+
+Everything but the flags below is in the configuration file. Traces are
+configured by the standard OTEL_* environment variables.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("--config is missing: name a configuration file")
+			}
+			cfg, err := loadConfig(file, identity, level)
+			if err != nil {
+				return err
+			}
+			return c.start(cmd.Context(), cfg)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE` (required)")
+	cmd.Flags().StringVar(&identity, "identity", "", "`NAME` of this replica, instead of the one in the file")
+	cmd.Flags().StringVar(&level, "log-level", "", "log `LEVEL` (debug, info, warn, error), instead of the one in the file")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	return cmd
+}
+
+func loadConfig(file, identity, level string) (config.Config, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return cfg, err
+	}
+	if identity != "" {
+		cfg.Identity = identity
+	}
+	if level != "" {
+		cfg.Log.Level = level
+	}
+	if err := cfg.Validate(); err != nil { // The file is valid: it must be a flag.
+		return cfg, usageError{err}
+	}
+	return cfg, nil
+}
+
+func (c command) start(ctx context.Context, cfg config.Config) error {
+	standing := telemetry.NewStanding(cfg.Identity)
+	log, err := telemetry.NewLogger(c.err, cfg.Log.Level, cfg.Log.Format, standing)
+	if err != nil {
+		return err
+	}
+	telemetry.Redirect(log)
+
+	version := buildVersion().Version
+	tracing, err := telemetry.StartTracing(ctx, standing, version)
+	if err != nil {
+		log.Warn("traces are not as configured", "enabled", tracing.Enabled(), "error", err)
+	}
+	log.Info("starting", "version", version, "namespace", cfg.Namespace, "scheduler", cfg.SchedulerName,
+		"etcd", cfg.Etcd.Endpoints, "tracing", tracing.Enabled())
+
+	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version})
+
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
+	defer cancel()
+	if err := tracing.Shutdown(flush); err != nil {
+		log.Warn("the last spans are lost", "error", err)
+	}
+	if failed != nil {
+		log.Error("stopped", "error", failed)
+		return reportedError{failed}
+	}
+	log.Info("stopped")
+	return nil
+}
