@@ -1,0 +1,112 @@
+package deploy
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/config"
+)
+
+// permitted answers as the API server's RBAC authorizer does, for the roles in
+// the manifests. An empty name is that of a creation.
+func permitted(rules []rbacv1.PolicyRule, verb, group, resource, name string) bool {
+	return slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
+		return slices.Contains(r.Verbs, verb) && slices.Contains(r.APIGroups, group) && slices.Contains(r.Resources, resource) &&
+			(len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, name))
+	})
+}
+
+func TestServiceAccountMayDoItsWorkAndNoMore(t *testing.T) {
+	anywhere := only[*rbacv1.ClusterRole](t, "understudy").Rules
+	own := append(slices.Clone(anywhere), only[*rbacv1.Role](t, "understudy").Rules...)
+	cfg := deployedConfig(t)
+
+	for _, c := range []struct {
+		rules                       []rbacv1.PolicyRule
+		verb, group, resource, name string
+		want                        bool
+	}{
+		{anywhere, "watch", "", "pods", "", true},
+		{anywhere, "watch", "", "nodes", "", true},
+		{anywhere, "watch", "", "namespaces", "", true},
+		{anywhere, "watch", "scheduling.k8s.io", "priorityclasses", "", true},
+		{anywhere, "create", "", "pods", "", true},
+		{anywhere, "delete", "", "pods", "worker", true},
+		{anywhere, "create", "", "pods/binding", "worker", true},
+		{anywhere, "patch", "", "pods/status", "worker", true},
+		{anywhere, "create", "", "events", "", true},
+		{anywhere, "patch", "yunikorn.apache.org", "applications/status", "app", true},
+		{own, "create", "coordination.k8s.io", "leases", "", true},
+		{own, "update", "coordination.k8s.io", "leases", cfg.Election.LeaseName, true},
+		{own, "watch", "coordination.k8s.io", "leases", cfg.Election.LeaseName, true},
+		{own, "watch", "", "configmaps", cfg.Engine.DefaultsConfigMap, true},
+		{own, "watch", "", "configmaps", cfg.Engine.ConfigMap, true},
+		{own, "patch", "", "pods", "understudy-0", true},
+
+		{anywhere, "patch", "", "pods", "worker", false},
+		{anywhere, "update", "", "pods", "worker", false},
+		{anywhere, "update", "", "nodes", "node", false},
+		{anywhere, "get", "", "secrets", "token", false},
+		{anywhere, "get", "", "configmaps", "any", false},
+		{anywhere, "update", "coordination.k8s.io", "leases", cfg.Election.LeaseName, false},
+		{anywhere, "update", "yunikorn.apache.org", "applications", "app", false},
+		{own, "get", "", "secrets", "token", false},
+		{own, "update", "coordination.k8s.io", "leases", "another", false},
+		{own, "delete", "coordination.k8s.io", "leases", cfg.Election.LeaseName, false},
+		{own, "update", "", "configmaps", cfg.Engine.ConfigMap, false},
+		{own, "get", "", "configmaps", "another", false},
+	} {
+		if got := permitted(c.rules, c.verb, c.group, c.resource, c.name); got != c.want {
+			t.Errorf("%s %s/%s %q: permitted = %t, want %t", c.verb, c.group, c.resource, c.name, got, c.want)
+		}
+	}
+	for _, r := range own {
+		for _, list := range [][]string{r.Verbs, r.APIGroups, r.Resources} {
+			if slices.Contains(list, "*") {
+				t.Errorf("wildcard in %v", r)
+			}
+		}
+	}
+}
+
+func TestBindingsTieRolesToTheServiceAccount(t *testing.T) {
+	account := only[*corev1.ServiceAccount](t, "understudy")
+	want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: account.Name, Namespace: account.Namespace}}
+	cluster := only[*rbacv1.ClusterRoleBinding](t, "understudy")
+	role := only[*rbacv1.RoleBinding](t, "understudy")
+	if !slices.Equal(cluster.Subjects, want) || cluster.RoleRef.Name != only[*rbacv1.ClusterRole](t, "understudy").Name {
+		t.Errorf("cluster role binding: %+v", cluster)
+	}
+	if !slices.Equal(role.Subjects, want) || role.RoleRef.Name != only[*rbacv1.Role](t, "understudy").Name {
+		t.Errorf("role binding: %+v", role)
+	}
+	if got := only[*appsv1.Deployment](t, "understudy").Spec.Template.Spec.ServiceAccountName; got != account.Name {
+		t.Errorf("the replicas run as %q", got)
+	}
+	if account.Namespace != config.DefaultNamespace {
+		t.Errorf("service account in %s", account.Namespace)
+	}
+}
+
+// TestEveryRuleSaysWhy keeps rules from creeping in.
+func TestEveryRuleSaysWhy(t *testing.T) {
+	for _, file := range []string{"base/clusterrole.yaml", "base/role.yaml"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := ""
+		for line := range strings.Lines(string(data)) {
+			if strings.HasPrefix(line, "  - apiGroups:") && !strings.HasPrefix(strings.TrimSpace(before), "#") {
+				t.Errorf("%s: no comment before %q", file, strings.TrimSpace(line))
+			}
+			before = line
+		}
+	}
+}
