@@ -1,0 +1,73 @@
+# Everything is built below bin/. `make tools` takes minutes the first time and
+# nothing after that.
+
+SHELL := /bin/bash
+
+# Without debugging symbols, which also keeps the linker short.
+LDFLAGS := -s -w
+
+.PHONY: tools build lab
+
+# tools builds what the lab runs: etcd, kube-apiserver and kwok.
+tools:
+	@e2e/tools.sh
+
+# build builds the product.
+build:
+	@mkdir -p bin
+	go build -ldflags '$(LDFLAGS)' -o bin/understudy ./cmd/understudy
+
+# lab builds the command that runs a control plane with replicas on this machine.
+lab:
+	@mkdir -p bin
+	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test vet lint fuzz clean
+
+# step runs a command, and says before what it is and after how long it took.
+step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
+
+# demo shows three replicas that lose their lead and carry on with nothing lost.
+demo: tools build lab
+	bin/lab demo
+
+# test passes the tests: of every package with the race detector, then on a
+# real control plane.
+test: vet tools build lab
+	$(call step,tests of the packages,go test -race -timeout 20m ./...)
+	$(call step,tests on the real control plane,cd e2e && go test -p 1 -timeout 60m ./...)
+
+# vet looks for suspicious code in both modules.
+vet:
+	$(call step,go vet,go vet ./... && cd e2e && go vet ./...)
+
+# lint runs golangci-lint on both modules, and builds it first if needed.
+lint: bin/golangci-lint
+	$(call step,golangci-lint,bin/golangci-lint run ./... && cd e2e && ../bin/golangci-lint run --config ../.golangci.yml ./...)
+
+bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	@mkdir -p bin
+	$(call step,building golangci-lint: some minutes the first time,cd tools/lint && go build -ldflags '$(LDFLAGS)' -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+FUZZTIME ?= 30s
+
+# fuzz runs every fuzz target for FUZZTIME (30s).
+fuzz:
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+	    echo "==> $$name in $$(dirname $$file) for $(FUZZTIME)"; \
+	    (cd $$(dirname $$file) && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .); \
+	  done; \
+	done
+
+# clean removes what was built, the tools among it.
+clean:
+	rm -rf bin
+
+# help lists the targets.
+help:
+	@awk '/^# / { text = text (text ? " " : "") substr($$0, 3); next } \
+	  match($$0, /^[a-z]+:/) { name = substr($$0, 1, RLENGTH - 1); \
+	    if (index(text, name " ") == 1) printf "make %-6s %s\n", name, substr(text, length(name) + 2) } \
+	  { text = "" }' $(MAKEFILE_LIST)

@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"text/tabwriter"
+	"time"
+
+	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/timeline"
+	"github.com/understudy-ha/understudy/e2e/verify"
+)
+
+// Report is what was measured, and under which conditions.
+type Report struct {
+	Begun    time.Time `json:"begun"`
+	Machine  Machine   `json:"machine"`
+	Replicas int       `json:"replicas"`
+	Nodes    int       `json:"nodes"`
+	Pods     int       `json:"pods"`
+	// Figures are those that something is expected of.
+	Figures []Figure `json:"figures"`
+
+	Burst    load.Result       `json:"burst"`
+	Light    load.Result       `json:"light"`
+	Failover load.Result       `json:"failover"`
+	Timeline timeline.Timeline `json:"timeline"`
+	// Gap is the longest time after the kill in which pods waited and none was
+	// bound.
+	Gap     load.Gap       `json:"gap"`
+	Usage   []Usage        `json:"usage"`
+	Verdict verify.Verdict `json:"verdict"`
+}
+
+// Machine is where it was measured, control plane and load included.
+type Machine struct {
+	CPUs int    `json:"cpus"`
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	Go   string `json:"go"`
+	// LoadBefore is how many processes ran or wanted to, on average over the
+	// minute before the lab was started: what else the machine was doing.
+	LoadBefore float64 `json:"load_before"`
+}
+
+// busy says that the machine had other things to do.
+func (m Machine) busy() bool { return m.LoadBefore > float64(m.CPUs)/2 }
+
+func thisMachine() Machine {
+	m := Machine{CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
+	if raw, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(raw), &m.LoadBefore)
+	}
+	return m
+}
+
+// Figure is one measure next to what is expected of it.
+type Figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	// Limit is the least (AtLeast) or the most that is expected.
+	Limit   float64 `json:"limit"`
+	AtLeast bool    `json:"at_least"`
+	Met     bool    `json:"met"`
+}
+
+func newReport(o Options) *Report {
+	return &Report{
+		Begun: time.Now(), Machine: thisMachine(),
+		Replicas: o.Lab.Replicas, Nodes: o.Lab.Nodes, Pods: o.Pods,
+	}
+}
+
+// compare sets the figures against what is expected on two cores that the
+// replicas share with the control plane and the load.
+func (r *Report) compare() {
+	r.Figures = nil
+	atLeast := func(name string, value float64, unit string, limit float64) {
+		r.Figures = append(r.Figures, Figure{name, value, unit, limit, true, value >= limit})
+	}
+	// Nothing measured is not a figure that is met.
+	atMost := func(name string, value float64, unit string, limit float64, measured bool) {
+		r.Figures = append(r.Figures, Figure{name, value, unit, limit, false, measured && value <= limit})
+	}
+	atLeast(fmt.Sprintf("burst of %d pods", r.Pods), r.Burst.Rate, "pods/s", 400)
+	atMost("light load, creation to bind, p50", ms(r.Light.Latency.P50), "ms", 30, r.Light.Bound > 0)
+	atMost("light load, creation to bind, p99", ms(r.Light.Latency.P99), "ms", 250, r.Light.Bound > 0)
+	atMost("lead killed: longest time without a bind", r.Gap.Length.Seconds(), "s", 5.5, r.Gap.Length > 0)
+	var peak int64
+	for _, u := range r.Usage {
+		if u.Kind == lab.KindReplica {
+			peak = max(peak, u.PeakRSS)
+		}
+	}
+	atMost("peak memory of a replica", float64(peak)/1e6, "MB", 500, peak > 0)
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Print writes the report as tables.
+func (r *Report) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
+	p("\n%d replicas, %d nodes, %d CPUs shared with the control plane and the load", r.Replicas, r.Nodes, r.Machine.CPUs)
+	if r.Machine.busy() {
+		p("the machine was busy before (load %.1f): the figures say little", r.Machine.LoadBefore)
+	}
+	p("\nFIGURE\tMEASURED\tEXPECTED\t")
+	for _, f := range r.Figures {
+		sign, met := "at most", "met"
+		if f.AtLeast {
+			sign = "at least"
+		}
+		if !f.Met {
+			met = "NOT MET"
+		}
+		p("%s\t%.4g %s\t%s %.4g\t%s", f.Name, f.Value, f.Unit, sign, f.Limit, met)
+	}
+	p("\nPROCESS\tPID\tCPU s\tCPUS IN BURST\tIN LIGHT LOAD\tPEAK MB")
+	for _, u := range r.Usage {
+		p("%s\t%d\t%.1f\t%.2f\t%.2f\t%d", u.Name, u.PID, u.CPUSeconds, u.CPUs["burst"], u.CPUs["light"], u.PeakRSS/1e6)
+	}
+	p("")
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(r.Timeline.Steps) > 0 {
+		if err := r.Timeline.Print(w); err != nil {
+			return err
+		}
+	}
+	if len(r.Verdict.Checks) > 0 {
+		return r.Verdict.Print(w)
+	}
+	return nil
+}

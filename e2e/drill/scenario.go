@@ -1,0 +1,229 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/verify"
+)
+
+// Scenario is a fault under load, and what must be true afterwards besides the
+// verdict.
+type Scenario struct {
+	Name  string
+	About string
+	// Lasts is how long the load goes on, if the default is too short.
+	Lasts time.Duration
+	// Do is called when a third of the pods is bound.
+	Do func(context.Context, *Session, *load.Generator) error
+}
+
+// Scenarios returns all of them.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{Name: "kill", About: "the lead is killed", Do: kill},
+		{Name: "handover", About: "the lead is told to end", Do: handOver},
+		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Do: freeze},
+		{Name: "successor", About: "the lead is killed, and its successor as soon as it has the lease", Do: successor},
+		{Name: "everybody", About: "all replicas are killed at once", Do: everybody},
+		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Do: deleteLease},
+		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Do: wipe},
+		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
+	}
+}
+
+// Find returns the scenario called name.
+func Find(name string) (Scenario, error) {
+	all := Scenarios()
+	i := slices.IndexFunc(all, func(s Scenario) bool { return s.Name == name })
+	if i < 0 {
+		return Scenario{}, fmt.Errorf("no drill is called %q", name)
+	}
+	return all[i], nil
+}
+
+// Run does the scenario to a lab that nobody else uses meanwhile, under a load
+// of rate pods a second, and judges it.
+func (sc Scenario) Run(ctx context.Context, l *lab.Lab, rate float64, log *slog.Logger, out io.Writer) (verify.Verdict, error) {
+	var none verify.Verdict
+	s, err := Begin(ctx, l, log)
+	if err != nil {
+		return none, err
+	}
+	defer s.Close()
+	cfg := load.Default().Steady(rate, max(sc.Lasts, 20*time.Second))
+	// A name of its own, for several drills may be done to one lab.
+	cfg.Name = fmt.Sprintf("%s-%d", sc.Name, time.Now().Unix())
+	g, err := s.Load(cfg)
+	if err != nil {
+		return none, err
+	}
+	var result load.Result
+	group, loadCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		result, err = g.Run(loadCtx)
+		return err
+	})
+	group.Go(func() error {
+		if err := g.WaitBound(loadCtx, cfg.Pods/3); err != nil {
+			return err
+		}
+		return sc.Do(loadCtx, s, g)
+	})
+	failed := group.Wait()
+	if ctx.Err() != nil {
+		return none, errors.Join(failed, context.Cause(ctx))
+	}
+	_ = result.Print(out)
+	verdict, err := s.Verdict(ctx)
+	return verdict, errors.Join(failed, err)
+}
+
+func kill(ctx context.Context, s *Session, _ *load.Generator) error {
+	fault, err := s.KillLead(ctx, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+func handOver(ctx context.Context, s *Session, _ *load.Generator) error {
+	fault, err := s.KillLead(ctx, syscall.SIGTERM)
+	if err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+func freeze(ctx context.Context, s *Session, _ *load.Generator) error {
+	fault, err := s.KillLead(ctx, syscall.SIGSTOP)
+	if err != nil {
+		return err
+	}
+	frozen, err := s.Lab.Replica(fault.Replica).Process()
+	if err != nil {
+		return err
+	}
+	_, failed := s.Failover(ctx, fault)
+	if err := s.Lab.Kill(fault.Replica, syscall.SIGCONT); err != nil {
+		return errors.Join(failed, err)
+	}
+	if failed != nil {
+		return failed
+	}
+	return await(ctx, "the thawed lead to end", func() (bool, error) { return !frozen.Running(), nil })
+}
+
+func successor(ctx context.Context, s *Session, _ *load.Generator) error {
+	fault, err := s.KillLead(ctx, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	var next string
+	err = await(ctx, "a successor", func() (bool, error) {
+		name, err := s.Lab.Leader(ctx)
+		next = name
+		return err == nil && name != fault.Replica, nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.Lab.Kill(next, syscall.SIGKILL); err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+func everybody(ctx context.Context, s *Session, _ *load.Generator) error {
+	epoch, err := s.Epoch()
+	if err != nil {
+		return err
+	}
+	s.Note()
+	fault := Fault{Epoch: epoch, At: time.Now()}
+	for _, name := range s.state.Replicas() {
+		if err := s.Lab.Kill(name, syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+func deleteLease(ctx context.Context, s *Session, _ *load.Generator) error {
+	epoch, err := s.Epoch()
+	if err != nil {
+		return err
+	}
+	s.Note()
+	fault := Fault{Epoch: epoch, At: time.Now()}
+	if err := s.Lab.DeleteLease(ctx); err != nil {
+		return err
+	}
+	// Whoever creates it anew leads a newer epoch, and so does the next.
+	if _, err := s.Failover(ctx, fault); err != nil {
+		return err
+	}
+	return kill(ctx, s, nil)
+}
+
+func wipe(ctx context.Context, s *Session, _ *load.Generator) error {
+	s.Note()
+	s.NoteReset()
+	if err := s.Lab.WipeEtcd(ctx); err != nil {
+		return err
+	}
+	return kill(ctx, s, nil)
+}
+
+// etcdAway also sees to it that pods are bound while etcd is away.
+func etcdAway(ctx context.Context, s *Session, g *load.Generator) error {
+	s.Note()
+	if err := s.Lab.StopEtcd(); err != nil {
+		return err
+	}
+	_, before := g.Progress()
+	timer := time.NewTimer(time.Minute)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	_, after := g.Progress()
+	if err := s.Lab.StartEtcd(ctx); err != nil {
+		return err
+	}
+	if after == before {
+		return errors.New("no pod was bound while etcd was away")
+	}
+	return nil
+}
+
+func await(ctx context.Context, what string, ok func() (bool, error)) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if done, err := ok(); done || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))
+		}
+	}
+}

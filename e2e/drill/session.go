@@ -1,0 +1,221 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/timeline"
+	"github.com/understudy-ha/understudy/e2e/verify"
+	"github.com/understudy-ha/understudy/e2e/verify/history"
+)
+
+// restWithin is how long records and cluster may take to agree once all pods
+// are bound.
+const restWithin = 30 * time.Second
+
+// Session is a lab under observation.
+type Session struct {
+	Lab      *lab.Lab
+	Cluster  *history.Cluster
+	Etcd     *history.Etcd
+	Timeline *timeline.Observer
+
+	state *lab.State
+	kube  kubernetes.Interface // for loads
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	loads  []*load.Generator
+	faults []history.Running // what ran before each
+	resets int
+}
+
+// Begin starts to write down what happens in l. The session does not own l.
+func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) {
+	state, err := l.State()
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Lab: l, state: state, log: log}
+	if s.kube, err = load.Client(l.RESTConfig()); err != nil {
+		return nil, err
+	}
+	if s.Cluster, err = history.WatchCluster(ctx, l.Client(), log); err != nil {
+		return nil, err
+	}
+	if s.Etcd, err = history.WatchEtcd(ctx, l.Etcd(), state.Prefix, log); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Timeline, err = timeline.Observe(ctx, l.Client(), s.Cluster, s.Etcd, state.Namespace, state.Lease, log)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the observation.
+func (s *Session) Close() {
+	if s.Timeline != nil {
+		s.Timeline.Close()
+	}
+	if s.Etcd != nil {
+		s.Etcd.Close()
+	}
+	s.Cluster.Close()
+}
+
+// Load prepares a load whose pods the verdict will ask for.
+func (s *Session) Load(cfg load.Config) (*load.Generator, error) {
+	g, err := load.New(s.kube, s.Cluster, cfg, s.log)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads = append(s.loads, g)
+	return g, nil
+}
+
+// Fault is something done to the lab.
+type Fault struct {
+	// Replica is whom it hit.
+	Replica string
+	// Epoch is the newest that had been claimed.
+	Epoch uint64
+	At    time.Time
+}
+
+// Note remembers which pods run, for a fault that is about to be done: none of
+// them may be touched by what follows.
+func (s *Session) Note() {
+	running := s.Cluster.Running()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, running)
+}
+
+// NoteReset says that the leader key will be lost, with which epochs in etcd
+// start over.
+func (s *Session) NoteReset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resets++
+}
+
+// KillLead sends sig to the replica that leads.
+func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, error) {
+	name, err := s.Lab.Leader(ctx)
+	if err != nil {
+		return Fault{}, err
+	}
+	epoch, err := s.Epoch()
+	if err != nil {
+		return Fault{}, err
+	}
+	s.Note()
+	at := time.Now()
+	if err := s.Lab.Kill(name, sig); err != nil {
+		return Fault{}, err
+	}
+	return Fault{Replica: name, Epoch: epoch, At: at}, nil
+}
+
+// Epoch returns the newest epoch that was claimed in etcd.
+func (s *Session) Epoch() (uint64, error) {
+	var newest uint64
+	for _, ev := range s.Etcd.Events() {
+		if ev.Key != "leader" || ev.Deleted {
+			continue
+		}
+		epoch, _, err := verify.LeaderOf(ev.Value)
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, epoch)
+	}
+	if newest == 0 {
+		return 0, errors.New("no epoch has been claimed")
+	}
+	return newest, nil
+}
+
+// Failover waits for the successor of the lead that f hit, and tells how it
+// came to be.
+func (s *Session) Failover(ctx context.Context, f Fault) (timeline.Timeline, error) {
+	return s.Timeline.Failover(ctx, f.At, f.Epoch)
+}
+
+// Verdict judges everything since Begin, once all loads are done.
+func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
+	agree, err := s.agree(ctx)
+	if err != nil {
+		return verify.Verdict{}, err
+	}
+	if err := errors.Join(s.Cluster.Settle(ctx), s.Etcd.Settle(ctx)); err != nil {
+		return verify.Verdict{}, fmt.Errorf("the history cannot be completed: %w", err)
+	}
+	var audit []verify.Binding
+	if s.state.AuditLog != "" {
+		if audit, err = verify.ReadAuditFile(s.state.AuditLog); err != nil {
+			return verify.Verdict{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var expected []verify.Expected
+	deleted := map[string]bool{}
+	for _, g := range s.loads {
+		expected = append(expected, g.Created()...)
+		for uid := range g.Deleted() {
+			deleted[uid] = true
+		}
+	}
+	pods, gaps := s.Cluster.Pods(), s.Cluster.Gaps()
+	checks := []verify.Check{
+		verify.BoundOnce(expected, pods, gaps, audit),
+		verify.Capacity(s.Cluster.Nodes(), pods, gaps),
+		verify.OneEpochBinds(pods, gaps, audit, ""),
+		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets}),
+		agree,
+	}
+	for i, running := range s.faults {
+		c := verify.Untouched(running, pods, gaps, deleted)
+		if len(s.faults) > 1 {
+			c.Name = fmt.Sprintf("%s (fault %d)", c.Name, i+1)
+		}
+		checks = append(checks, c)
+	}
+	return verify.NewVerdict(checks...), nil
+}
+
+func (s *Session) agree(ctx context.Context) (verify.Check, error) {
+	ctx, cancel := context.WithTimeout(ctx, restWithin)
+	defer cancel()
+	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{})
+}
+
+// ErrVerdict says that a check failed.
+var ErrVerdict = errors.New("the verdict is: failed")
+
+// Conclude prints the verdict, and returns ErrVerdict unless it is good.
+func Conclude(w io.Writer, v verify.Verdict) error {
+	if err := v.Print(w); err != nil {
+		return err
+	}
+	if !v.OK {
+		return ErrVerdict
+	}
+	return nil
+}

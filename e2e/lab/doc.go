@@ -1,0 +1,25 @@
+// Package lab runs a real Kubernetes control plane on one machine and the
+// replicas of Understudy against it: etcd for the API server, an etcd of its own
+// for the mirror, kube-apiserver with RBAC, and kwok, which plays the kubelets.
+// Drills, benchmarks, the demonstration and bug reports all stand on it.
+//
+// What it promises:
+//
+//   - Replicas are ordinary processes and run as the service account, with the
+//     roles, of the manifests under deploy/; never as an administrator.
+//   - Every listener is on 127.0.0.1, on a port chosen when the lab starts, and
+//     every file is below one directory: two labs run side by side.
+//   - DIR/state.json names every process at any moment, and is replaced in one
+//     step, so that a reader never sees half of it.
+//   - [Lab.Down] ends exactly what [Up] started. A process is known by its id
+//     and the moment it started, so an id that the kernel gave to somebody else
+//     is left alone.
+//   - [Up] either returns a lab that answers, or an error and nothing behind it
+//     except the logs.
+//
+// A lab is detached or attached. The processes of a detached lab (the command
+// `lab up`) outlive their parent, and a small supervisor process stands behind
+// every replica, as a kubelet does: a leadership term ends by ending the process,
+// so somebody has to start the next one. The processes of an attached lab (tests,
+// the demonstration) die with the process that called Up, however that ends.
+package lab

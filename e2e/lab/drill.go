@@ -1,0 +1,89 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// members returns the names of the mirror's etcd members.
+func (l *Lab) members() ([]Process, error) {
+	state, err := l.State()
+	if err != nil {
+		return nil, err
+	}
+	var all []Process
+	for _, p := range state.Processes {
+		if p.Kind == KindEtcd {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// StopEtcd ends all members of the mirror's etcd. Their data stays.
+func (l *Lab) StopEtcd() error {
+	members, err := l.members()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range members {
+		errs = append(errs, l.Stop(p.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// StartEtcd starts them again and waits until they answer.
+func (l *Lab) StartEtcd(ctx context.Context) error {
+	members, err := l.members()
+	if err != nil {
+		return err
+	}
+	for _, p := range members {
+		if err := l.Start(p.Name); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("30s have passed"))
+	defer cancel()
+	return until(ctx, nil, "the mirror's etcd", func(ctx context.Context) error {
+		_, err := l.etcd.Get(ctx, "/")
+		return err
+	})
+}
+
+// WipeEtcd replaces the mirror's etcd by an empty one at the same address.
+func (l *Lab) WipeEtcd(ctx context.Context) error {
+	if err := l.StopEtcd(); err != nil {
+		return err
+	}
+	members, err := l.members()
+	if err != nil {
+		return err
+	}
+	for _, p := range members {
+		if err := os.RemoveAll(p.DataDir); err != nil {
+			return fmt.Errorf("data of %s: %w", p.Name, err)
+		}
+	}
+	return l.StartEtcd(ctx)
+}
+
+// DeleteLease deletes the Lease by which the replicas elect their lead.
+func (l *Lab) DeleteLease(ctx context.Context) error {
+	state, err := l.State()
+	if err != nil {
+		return err
+	}
+	err = l.client.CoordinationV1().Leases(state.Namespace).Delete(ctx, state.Lease, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

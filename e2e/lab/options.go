@@ -1,0 +1,162 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Options says what to start. The zero value of a field means its default, which
+// Default returns.
+type Options struct {
+	// Dir holds everything the lab writes. It must be absent, empty, or what
+	// is left of an earlier lab.
+	Dir string
+	// Root is the repository, where bin/ and deploy/ are looked for. Empty means
+	// the one around the working directory, or around this executable.
+	Root string
+	// Detached leaves the processes running when this one ends.
+	Detached bool
+	// Replicas of Understudy. Without any, the lab is only a cluster.
+	Replicas int
+	// Nodes that kwok plays.
+	Nodes int
+	// Node is the capacity of each of them.
+	Node NodeSize
+	// EtcdMembers of the mirror's etcd: 1, 3 or 5.
+	EtcdMembers int
+	// Audit writes DIR/audit.log, the API server's own account of every pod,
+	// binding and lease that was written, by whom and with what result.
+	Audit bool
+	// Binary is the replica's executable; empty means ROOT/bin/understudy.
+	Binary string
+	// Supervisor is the executable whose command `supervise` stands behind each
+	// replica of a detached lab; empty means ROOT/bin/lab.
+	Supervisor string
+	// Env is added to the environment of every replica.
+	Env []string
+	// Once is added, by replica, at its first start only.
+	Once map[string][]string
+	// Configure may change a replica's configuration before it is written.
+	Configure func(replica string, config map[string]any)
+	// SkipWait returns before the replicas are ready and one of them leads.
+	SkipWait bool
+	// Out is told what is being done and how long it took. Nil means silence.
+	Out io.Writer
+}
+
+// NodeSize is what a node offers to pods.
+type NodeSize struct {
+	CPU    string
+	Memory string
+	Pods   string
+}
+
+// Default returns the lab that `lab up` starts without flags.
+func Default() Options {
+	return Options{
+		Dir:         ".lab",
+		Replicas:    3,
+		Nodes:       100,
+		Node:        NodeSize{CPU: "32", Memory: "256Gi", Pods: "1000"},
+		EtcdMembers: 1,
+	}
+}
+
+// complete fills in what is derived and refuses what cannot work.
+func (o Options) complete() (Options, error) {
+	def := Default()
+	if o.Dir == "" {
+		o.Dir = def.Dir
+	}
+	if o.EtcdMembers == 0 {
+		o.EtcdMembers = def.EtcdMembers
+	}
+	if o.Node == (NodeSize{}) {
+		o.Node = def.Node
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	if o.Replicas < 0 || o.Nodes < 0 {
+		return o, fmt.Errorf("replicas (%d) and nodes (%d) cannot be negative", o.Replicas, o.Nodes)
+	}
+	if o.EtcdMembers < 1 || o.EtcdMembers > 5 || o.EtcdMembers%2 == 0 {
+		return o, fmt.Errorf("etcd members: %d is not 1, 3 or 5", o.EtcdMembers)
+	}
+	for field, q := range map[string]string{"cpu": o.Node.CPU, "memory": o.Node.Memory, "pods": o.Node.Pods} {
+		if _, err := resource.ParseQuantity(q); err != nil {
+			return o, fmt.Errorf("node %s %q: %w", field, q, err)
+		}
+	}
+	var err error
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return o, err
+	}
+	if o.Root == "" {
+		if o.Root, err = findRoot(); err != nil {
+			return o, err
+		}
+	}
+	if o.Root, err = filepath.Abs(o.Root); err != nil {
+		return o, err
+	}
+	if o.Binary == "" {
+		o.Binary = filepath.Join(o.Root, "bin", "understudy")
+	}
+	if o.Supervisor == "" {
+		o.Supervisor = o.tool("lab")
+	}
+	return o, o.checkBinaries()
+}
+
+func (o Options) checkBinaries() error {
+	need := map[string]string{
+		o.tool("etcd"):           "make tools",
+		o.tool("kube-apiserver"): "make tools",
+		o.tool("kwok"):           "make tools",
+	}
+	if o.Replicas > 0 {
+		need[o.Binary] = "make build"
+		if o.Detached {
+			need[o.Supervisor] = "make lab"
+		}
+	}
+	var errs []error
+	for path, how := range need {
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			errs = append(errs, fmt.Errorf("%s is missing: run `%s`", path, how))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) tool(name string) string { return filepath.Join(o.Root, "bin", name) }
+
+// findRoot walks up from the working directory, then from the executable.
+func findRoot() (string, error) {
+	var starts []string
+	if wd, err := os.Getwd(); err == nil {
+		starts = append(starts, wd)
+	}
+	if exe, err := os.Executable(); err == nil {
+		starts = append(starts, filepath.Dir(exe))
+	}
+	for _, dir := range starts {
+		for {
+			if _, err := os.Stat(filepath.Join(dir, "e2e", "go.mod")); err == nil {
+				return dir, nil
+			}
+			parent := filepath.Dir(dir)
+			if parent == dir {
+				break
+			}
+			dir = parent
+		}
+	}
+	return "", errors.New("the repository was found neither around the working directory nor around this executable: name it with --root")
+}

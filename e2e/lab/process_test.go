@@ -1,0 +1,258 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// sleeper returns a process description that a test can start.
+func sleeper(t *testing.T, dir, name string) Process {
+	t.Helper()
+	return Process{Name: name, Kind: KindReplica, Log: filepath.Join(dir, name+".log"), Args: []string{"sleep", "1000"}}
+}
+
+func startSleeper(t *testing.T, s *starter, dir, name string) *child {
+	t.Helper()
+	c, err := s.start(sleeper(t, dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDownSparesAProcessThatOnlySharesTheID(t *testing.T) {
+	dir := t.TempDir()
+	s := newStarter(false)
+	bystander, mine := startSleeper(t, s, dir, "bystander"), startSleeper(t, s, dir, "mine")
+	defer func() {
+		_ = bystander.end(0)
+		s.close()
+	}()
+	reused := bystander.Process
+	reused.Started-- // as if an earlier process had had this id
+	err := updateState(dir, func(st *State) {
+		st.Boot, st.Detached = bootID(), true
+		reused.Kind, mine.Kind = KindKwok, KindKwok
+		st.put(reused)
+		st.put(mine.Process)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{dir: dir, starter: newStarter(true)}
+	if err := l.Down(true); err != nil {
+		t.Fatal(err)
+	}
+	<-mine.ended
+	if !bystander.Running() {
+		t.Error("Down killed a process that the lab had not started")
+	}
+}
+
+func TestDownAfterARebootKillsNobody(t *testing.T) {
+	dir := t.TempDir()
+	s := newStarter(false)
+	defer s.close()
+	bystander := startSleeper(t, s, dir, "bystander")
+	defer func() { _ = bystander.end(0) }()
+	err := updateState(dir, func(st *State) {
+		st.Boot, st.Detached = "another", true
+		bystander.Kind = KindKwok
+		st.put(bystander.Process)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{dir: dir, starter: newStarter(true)}
+	if err := l.Down(true); err != nil {
+		t.Fatal(err)
+	}
+	if !bystander.Running() {
+		t.Error("Down believed a state from before the reboot")
+	}
+}
+
+func TestEnvironmentForOneStart(t *testing.T) {
+	dir := t.TempDir()
+	p := Process{
+		Name: "p", Log: filepath.Join(dir, "log"), Args: []string{"sh", "-c", "echo ${KEPT}${FIRST}"},
+		Env: []string{"KEPT=kept"}, Once: []string{"FIRST=first"},
+	}
+	if err := updateState(dir, func(st *State) { st.put(p) }); err != nil {
+		t.Fatal(err)
+	}
+	s := newStarter(false)
+	defer s.close()
+	for range 2 {
+		c, err := launch(s, dir, "p", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-c.ended
+	}
+	if got := tail(p.Log, 100); got != "keptfirst\nkept\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestSupervisorStartsTheReplicaAgainUntilTold(t *testing.T) {
+	dir := t.TempDir()
+	if err := updateState(dir, func(st *State) { st.put(sleeper(t, dir, "understudy-0")) }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := newStarter(false)
+	ended := make(chan error)
+	go func() { ended <- keep(ctx, s, dir, "understudy-0", slog.New(slog.DiscardHandler)) }()
+
+	current := func(restarts int) (p Process) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("start %d", restarts), func(context.Context) error {
+			st, err := ReadState(dir)
+			if err != nil {
+				return err
+			}
+			if p = *st.Process("understudy-0"); !p.Running() || p.Restarts != restarts {
+				return fmt.Errorf("%+v", p)
+			}
+			return nil
+		})
+		return p
+	}
+	first := current(0)
+	if err := first.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := current(1)
+	if second.PID == first.PID {
+		t.Errorf("the state still names process %d", first.PID)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	st, err := ReadState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := st.Process("understudy-0"); p.PID != 0 || !p.Stopped || second.Running() {
+		t.Errorf("after the supervisor was told to stop: %+v, running %v", p, second.Running())
+	}
+}
+
+func TestDelaysGrowToALimit(t *testing.T) {
+	want := []time.Duration{0, 0, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
+	for n, d := range want {
+		if got := delay(n); got != d {
+			t.Errorf("delay(%d) = %v, want %v", n, got, d)
+		}
+	}
+	if got := delay(1000); got != 5*time.Second {
+		t.Errorf("delay(1000) = %v", got)
+	}
+}
+
+func TestEndKillsWhatDoesNotListen(t *testing.T) {
+	dir := t.TempDir()
+	s := newStarter(false)
+	defer s.close()
+	deaf := sleeper(t, dir, "deaf")
+	deaf.Args = []string{"sh", "-c", `trap "" TERM; echo ready; while :; do sleep 1; done`}
+	c, err := s.start(deaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the trap", func(context.Context) error {
+		if !strings.Contains(tail(deaf.Log, 100), "ready") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if err := c.end(50 * time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	<-c.ended
+	if c.err == nil || !strings.Contains(c.exit().Error(), "signal: killed") {
+		t.Errorf("it ended otherwise: %v", c.err)
+	}
+	if err := c.signal(syscall.SIGKILL); !errors.Is(err, errGone) {
+		t.Errorf("signal to a process that is gone: %v", err)
+	}
+}
+
+// The state is read and written by several processes: no reader may see half of
+// it, and no writer lose what another wrote.
+func TestStateIsReplacedInOneStep(t *testing.T) {
+	dir := t.TempDir()
+	if err := updateState(dir, func(*State) {}); err != nil {
+		t.Fatal(err)
+	}
+	var writers, reader sync.WaitGroup
+	stop := make(chan struct{})
+	reader.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := ReadState(dir); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	const n = 50
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range n {
+				name := fmt.Sprintf("p-%d-%d", w, i)
+				if err := updateState(dir, func(s *State) { s.put(Process{Name: name}) }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	reader.Wait()
+	s, err := ReadState(dir)
+	if err != nil || len(s.Processes) != 4*n {
+		t.Errorf("%d processes, want %d (%v)", len(s.Processes), 4*n, err)
+	}
+}
+
+func TestUpRefusesWhatItCannotUse(t *testing.T) {
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := vacate(foreign); err == nil || !strings.Contains(err.Error(), "thesis.txt") {
+		t.Errorf("a directory with somebody's files: %v", err)
+	}
+	bad := Default()
+	bad.EtcdMembers = 2
+	if _, err := bad.complete(); err == nil {
+		t.Error("two etcd members were taken")
+	}
+	bad = Default()
+	bad.Node.CPU = "many"
+	if _, err := bad.complete(); err == nil || !strings.Contains(err.Error(), "cpu") {
+		t.Errorf("a node with many CPUs: %v", err)
+	}
+	bad = Default()
+	bad.Binary = "/nowhere/understudy"
+	if _, err := bad.complete(); err == nil || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("a missing executable: %v", err)
+	}
+}

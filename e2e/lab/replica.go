@@ -1,0 +1,249 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/understudy-ha/understudy/coordinator/config"
+	"github.com/understudy-ha/understudy/coordinator/serve"
+)
+
+// identity is whom the manifests let the replicas be.
+type identity struct{ namespace, serviceAccount string }
+
+// identityIn finds it in the Deployment of the replicas.
+func identityIn(objects []*unstructured.Unstructured) (identity, error) {
+	for _, o := range objects {
+		if o.GetKind() != "Deployment" {
+			continue
+		}
+		account, _, _ := unstructured.NestedString(o.Object, "spec", "template", "spec", "serviceAccountName")
+		if account != "" {
+			return identity{namespace: o.GetNamespace(), serviceAccount: account}, nil
+		}
+	}
+	return identity{}, errors.New("the manifests hold no Deployment with a service account")
+}
+
+// replicaName is the ith replica's, and the beginning of its holder identity.
+func replicaName(i int) string { return "understudy-" + strconv.Itoa(i) }
+
+// shippedConfig returns the configuration file in the manifests, so that the lab
+// runs what is shipped but for the addresses.
+func shippedConfig(objects []*unstructured.Unstructured) ([]byte, error) {
+	for _, o := range objects {
+		if o.GetKind() != "ConfigMap" {
+			continue
+		}
+		if file, ok, _ := unstructured.NestedString(o.Object, "data", "config.yaml"); ok {
+			return []byte(file), nil
+		}
+	}
+	return nil, errors.New("the manifests hold no ConfigMap with a config.yaml")
+}
+
+// writeReplicaFiles writes a kubeconfig with a token of the service account, and
+// each replica's configuration, made from the shipped one.
+func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, shipped []byte) error {
+	week := int64((7 * 24 * time.Hour).Seconds())
+	token, err := l.client.CoreV1().ServiceAccounts(who.namespace).CreateToken(ctx, who.serviceAccount,
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &week}},
+		metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("token of the service account %s: %w", who.serviceAccount, err)
+	}
+	kubeconfig := l.path("pki", "understudy.kubeconfig")
+	if err := l.plan.writeKubeconfig(kubeconfig, keys, who.serviceAccount, token.Status.Token); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(l.path("config"), 0o700); err != nil {
+		return err
+	}
+	for i := range l.plan.replicas {
+		if err := l.writeReplicaConfig(i, who, kubeconfig, shipped); err != nil {
+			return fmt.Errorf("configuration of %s: %w", replicaName(i), err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped []byte) error {
+	var endpoints []any
+	for _, m := range l.plan.etcd {
+		endpoints = append(endpoints, m.url())
+	}
+	file := map[string]any{}
+	if err := yaml.Unmarshal(shipped, &file); err != nil {
+		return err
+	}
+	file["identity"], file["namespace"] = replicaName(i), who.namespace
+	set(file, kubeconfig, "kubernetes", "kubeconfig")
+	set(file, endpoints, "etcd", "endpoints")
+	set(file, address(l.plan.replicas[i]), "http", "address")
+	set(file, true, "http", "profiling")
+	if l.plan.opts.Configure != nil {
+		l.plan.opts.Configure(replicaName(i), file)
+	}
+	raw, err := yaml.Marshal(file)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Parse(raw)
+	if err != nil {
+		return err
+	}
+	err = updateState(l.dir, func(s *State) {
+		s.Namespace, s.Lease, s.Prefix = cfg.Namespace, cfg.Election.LeaseName, cfg.Etcd.Prefix
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(l.replicaConfig(i), raw, 0o600)
+}
+
+// set puts a value into a nested map, whatever was there.
+func set(m map[string]any, value any, section, field string) {
+	inner, ok := m[section].(map[string]any)
+	if !ok {
+		inner = map[string]any{}
+		m[section] = inner
+	}
+	inner[field] = value
+}
+
+func (l *Lab) replicaConfig(i int) string {
+	return l.path("config", replicaName(i)+".yaml")
+}
+
+func (l *Lab) replicaProcess(i int) Process {
+	return Process{
+		Name: replicaName(i), Kind: KindReplica,
+		HTTP: "http://" + address(l.plan.replicas[i]), Log: l.plan.logPath(replicaName(i)),
+		Args: []string{l.plan.opts.Binary, "run", "--config", l.replicaConfig(i)},
+		Env:  l.plan.opts.Env,
+		Once: l.plan.opts.Once[replicaName(i)],
+	}
+}
+
+// Replica is one replica of the lab.
+type Replica struct {
+	lab  *Lab
+	Name string
+}
+
+// Replica returns the replica called name, which need not run.
+func (l *Lab) Replica(name string) Replica { return Replica{lab: l, Name: name} }
+
+// Replicas returns all of them, in order.
+func (l *Lab) Replicas() ([]Replica, error) {
+	state, err := l.State()
+	if err != nil {
+		return nil, err
+	}
+	var all []Replica
+	for _, name := range state.Replicas() {
+		all = append(all, l.Replica(name))
+	}
+	return all, nil
+}
+
+// Process says what runs it now.
+func (r Replica) Process() (Process, error) { return r.lab.process(r.Name) }
+
+// Get fetches a path such as /metrics. The body is returned even with an error
+// if the answer is not 200.
+func (r Replica) Get(ctx context.Context, path string) ([]byte, error) {
+	p, err := r.Process()
+	if err != nil {
+		return nil, err
+	}
+	// A connection of its own: the one before may lead to a process that died.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return get(ctx, client, p.HTTP+path)
+}
+
+// Status is what the replica says about itself.
+func (r Replica) Status(ctx context.Context) (serve.Status, error) {
+	var s serve.Status
+	raw, err := r.Get(ctx, "/statusz")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(raw, &s)
+}
+
+// Ready asks the replica whether it could take over.
+func (r Replica) Ready(ctx context.Context) error {
+	body, err := r.Get(ctx, "/readyz")
+	if err != nil {
+		return fmt.Errorf("%s: %w %s", r.Name, err, strings.TrimSpace(string(body)))
+	}
+	return nil
+}
+
+// ErrNoLeader says that nobody holds the Lease.
+var ErrNoLeader = errors.New("no replica holds the lease")
+
+// Leader returns the name of the replica that holds the Lease, which may be dead.
+func (l *Lab) Leader(ctx context.Context) (string, error) {
+	state, err := l.State()
+	if err != nil {
+		return "", err
+	}
+	lease, err := l.client.CoordinationV1().Leases(state.Namespace).Get(ctx, state.Lease, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	holder := ""
+	if lease.Spec.HolderIdentity != nil {
+		holder = *lease.Spec.HolderIdentity
+	}
+	for _, name := range state.Replicas() {
+		if holder == name || strings.HasPrefix(holder, name+"_") {
+			return name, nil
+		}
+	}
+	if holder != "" {
+		return "", fmt.Errorf("the lease is held by %q, which is no replica of this lab", holder)
+	}
+	return "", ErrNoLeader
+}
+
+// WaitLeader waits until a replica other than those named holds the Lease and
+// says that it leads.
+func (l *Lab) WaitLeader(ctx context.Context, except ...string) (string, error) {
+	var leader string
+	err := until(ctx, nil, "a lead", func(ctx context.Context) error {
+		name, err := l.Leader(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range except {
+			if name == e {
+				return fmt.Errorf("%s holds the lease", name)
+			}
+		}
+		status, err := l.Replica(name).Status(ctx)
+		if err != nil {
+			return err
+		}
+		if status.Role != serve.Lead {
+			return fmt.Errorf("%s holds the lease and is %s", name, status.Role)
+		}
+		leader = name
+		return nil
+	})
+	return leader, err
+}
