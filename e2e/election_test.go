@@ -178,7 +178,8 @@ func (a *arena) ours(ctx context.Context, leads chan<- lead) {
 			term.Finished()
 		case <-yielded:
 			a.note(stint{identity, term.Epoch(), term.AcquiredAt(), time.Now()})
-			if err := term.Release(ctx, ""); err != nil {
+			// Not ctx: the last round's release is under way when it ends.
+			if err := term.Release(a.ctx, ""); err != nil {
 				a.t.Errorf("release: %v", err)
 			}
 		}
@@ -493,8 +494,12 @@ func TestElectorProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := quick(args[0], args[1])
+	said := make(chan struct{})
 	c.Expired = func(error) {
-		<-time.After(200 * time.Millisecond) // for the loop below to say what it saw
+		select {
+		case <-said: // the loop below has seen its term
+		case <-time.After(5 * time.Second):
+		}
 		os.Exit(exitExpired)
 	}
 	e, err := election.New(c, election.KubeLease(client.CoordinationV1(), "default", c.Name),
@@ -507,12 +512,16 @@ func TestElectorProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Taken before the line, for the stop may follow it at once.
+	last := time.Now()
 	fmt.Printf("lead %d\n", term.Epoch())
-	for last := time.Now(); ; {
+	for woke := false; ; {
 		now := time.Now()
-		if now.Sub(last) > time.Second {
+		if !woke && now.Sub(last) > time.Second {
+			woke = true
 			over := term.Context().Err() != nil
 			fmt.Printf("woke valid=%v over=%v\n", term.Valid(), over)
+			close(said)
 		}
 		last = now
 		<-time.After(100 * time.Microsecond)
