@@ -2,7 +2,8 @@ package ledger
 
 // Due returns the work that no event has confirmed: what a lead that takes over
 // has to carry out, in order of submission. What is to be tried again later than
-// now is left to Tick. A new engine has to know Feed first.
+// now is left to Tick. A new engine has to know Feed first. The cost follows the
+// applications and the work, not the tasks that exist.
 func (l *Ledger) Due(now Time) []Effect {
 	var effects []Effect
 	for _, n := range l.sorted() {
@@ -17,26 +18,26 @@ func (l *Ledger) Due(now Time) []Effect {
 		if n.app.Manager == ReportedManager {
 			effects = append(effects, ReportApp{App: n.app})
 		}
-		for _, t := range n.sorted() {
+		for _, t := range n.sortedOpen() {
 			if t.NextAttempt <= now {
-				effects = append(effects, outstanding(n.app, t)...)
+				effects = append(effects, outstanding(n.app, t))
 			}
 		}
 	}
 	return effects
 }
 
-// outstanding returns the unconfirmed work on one task.
-func outstanding(app *App, t *Task) []Effect {
+// outstanding returns the unconfirmed work on one task, nil if there is none.
+func outstanding(app *App, t *Task) Effect {
 	switch {
 	case t.DeletePod:
-		return []Effect{DeletePod{Task: t}}
+		return DeletePod{Task: t}
 	case t.FailPod:
-		return []Effect{FailPod{Task: t, Reason: t.Message}}
+		return FailPod{Task: t, Reason: t.Message}
 	case t.State == TaskStateScheduling:
-		return []Effect{Ask{App: app, Task: t}}
+		return Ask{App: app, Task: t}
 	case t.State == TaskStateAllocated:
-		return []Effect{Bind{Task: t}}
+		return Bind{Task: t}
 	}
 	return nil
 }
@@ -53,7 +54,7 @@ func (l *Ledger) Feed() []Effect {
 		}
 		var restores []Effect
 		for _, t := range n.sorted() {
-			if t.Node != "" && !t.State.Terminal() {
+			if t.Placed() {
 				restores = append(restores, Restore{App: n.app, Task: t})
 			}
 		}

@@ -20,8 +20,19 @@ func checkCounts(t *rapid.T, l *Ledger) {
 			t.Fatalf("application %q has an entry with nothing in it", id)
 		}
 		var live, holds, fresh int
+		open, used := make(map[string]struct{}), make(map[string]int64)
 		for _, task := range n.tasks {
 			want.Tasks[task.State]++
+			if outstanding(n.app, task) != nil {
+				open[task.ID] = struct{}{}
+			}
+			if task.Placed() {
+				for name, quantity := range task.Resources {
+					if used[name] += quantity; used[name] == 0 {
+						delete(used, name)
+					}
+				}
+			}
 			if task.State == TaskStateNew {
 				fresh++
 			}
@@ -35,6 +46,9 @@ func checkCounts(t *rapid.T, l *Ledger) {
 		if kept := keptHolds(n); n.live != live || n.holds != holds || n.kept != kept || n.fresh != fresh {
 			t.Fatalf("application %q counts live %d, holds %d, kept %d, fresh %d; there are %d, %d, %d, %d",
 				id, n.live, n.holds, n.kept, n.fresh, live, holds, kept, fresh)
+		}
+		if !maps.Equal(n.open, open) || !maps.Equal(n.used, used) {
+			t.Fatalf("application %q has open %v and uses %v; there are %v and %v", id, n.open, n.used, open, used)
 		}
 	}
 	if got := l.Counts(); !maps.Equal(got.Apps, want.Apps) || !maps.Equal(got.Tasks, want.Tasks) {

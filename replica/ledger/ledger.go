@@ -31,6 +31,11 @@ type entry struct {
 	holds int // live placeholders among them
 	kept  int // placeholders among those whose pod is not being deleted
 	fresh int // tasks that are New
+	// open are the tasks with work that no event has confirmed.
+	open map[string]struct{}
+	// placed is what each task with an allocation takes, used their sum.
+	placed map[string]map[string]int64
+	used   map[string]int64
 }
 
 // Counts is how many applications and tasks there are in each state.
@@ -98,6 +103,7 @@ func (l *Ledger) putTask(key Key, task *Task) {
 	}
 	if task == nil {
 		delete(e.tasks, key.TaskID)
+		e.index(key.TaskID)
 		l.drop(key.AppID, e)
 		return
 	}
@@ -105,10 +111,14 @@ func (l *Ledger) putTask(key Key, task *Task) {
 	countTask(l.counts.Tasks, task.State, 1)
 	l.tally(e, task, 1)
 	l.watchTask(task)
+	e.index(key.TaskID)
 }
 
 func (l *Ledger) newEntry(id string) *entry {
-	e := &entry{tasks: make(map[string]*Task)}
+	e := &entry{
+		tasks: make(map[string]*Task), open: make(map[string]struct{}),
+		placed: make(map[string]map[string]int64), used: make(map[string]int64),
+	}
 	l.apps[id] = e
 	return e
 }
@@ -151,6 +161,56 @@ func (l *Ledger) tally(e *entry, t *Task, by int) {
 			l.watchGang(e) // Its deadline matters again.
 		}
 	}
+}
+
+// index keeps what is known of a task beyond its record in step with the record.
+func (e *entry) index(taskID string) {
+	t := e.tasks[taskID]
+	if t != nil && outstanding(e.app, t) != nil {
+		e.open[taskID] = struct{}{}
+	} else {
+		delete(e.open, taskID)
+	}
+	for name, quantity := range e.placed[taskID] {
+		if e.used[name] -= quantity; e.used[name] == 0 {
+			delete(e.used, name)
+		}
+	}
+	if t == nil || !t.Placed() {
+		delete(e.placed, taskID)
+		return
+	}
+	e.placed[taskID] = t.Resources
+	for name, quantity := range t.Resources {
+		if e.used[name] += quantity; e.used[name] == 0 {
+			delete(e.used, name)
+		}
+	}
+}
+
+// Live returns how many tasks of an application have not ended.
+func (l *Ledger) Live(appID string) int {
+	if e := l.apps[appID]; e != nil {
+		return e.live
+	}
+	return 0
+}
+
+// Placed returns how many tasks of an application have an allocation.
+func (l *Ledger) Placed(appID string) int {
+	if e := l.apps[appID]; e != nil {
+		return len(e.placed)
+	}
+	return 0
+}
+
+// Usage returns what the allocations of an application take, in the engine's
+// units, without zeros. The map is the caller's.
+func (l *Ledger) Usage(appID string) map[string]int64 {
+	if e := l.apps[appID]; e != nil {
+		return maps.Clone(e.used)
+	}
+	return nil
 }
 
 // App returns the record of an application, nil if it is not known.
@@ -210,7 +270,19 @@ func (l *Ledger) sorted() []*entry {
 }
 
 func (e *entry) sorted() []*Task {
-	tasks := slices.AppendSeq(make([]*Task, 0, len(e.tasks)), maps.Values(e.tasks))
+	return inOrder(slices.AppendSeq(make([]*Task, 0, len(e.tasks)), maps.Values(e.tasks)))
+}
+
+// sortedOpen returns the tasks with work that no event has confirmed.
+func (e *entry) sortedOpen() []*Task {
+	tasks := make([]*Task, 0, len(e.open))
+	for id := range e.open {
+		tasks = append(tasks, e.tasks[id])
+	}
+	return inOrder(tasks)
+}
+
+func inOrder(tasks []*Task) []*Task {
 	slices.SortFunc(tasks, func(a, b *Task) int {
 		return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID))
 	})
@@ -235,7 +307,8 @@ func (l *Ledger) Clone() *Ledger {
 	}
 	for id, e := range l.apps {
 		copied := *e
-		copied.tasks = maps.Clone(e.tasks)
+		copied.tasks, copied.open = maps.Clone(e.tasks), maps.Clone(e.open)
+		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
 		c.apps[id] = &copied
 	}
 	return c

@@ -141,6 +141,9 @@ type Task struct {
 	Unknown []byte
 }
 
+// Placed reports whether the task has an allocation, be its pod bound yet or not.
+func (t *Task) Placed() bool { return t.Node != "" && !t.State.Terminal() }
+
 // Termination says why an allocation was released; the names are the engine's.
 type Termination string
 

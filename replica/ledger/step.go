@@ -45,6 +45,11 @@ func (l *Ledger) Step(event Event) Delta {
 	}
 	if len(s.delta.Changes) > 0 {
 		s.forgetOldest()
+		for _, c := range s.delta.Changes {
+			if n := l.apps[c.Key.AppID]; n != nil && c.Key.TaskID != "" {
+				n.index(c.Key.TaskID)
+			}
+		}
 	}
 	return s.delta
 }

@@ -210,7 +210,7 @@ func (s *step) tick() {
 		}
 		task := s.editTask(n, n.tasks[due.key.TaskID])
 		task.NextAttempt = 0
-		for _, e := range outstanding(n.app, task) {
+		if e := outstanding(n.app, task); e != nil {
 			s.effect(e)
 		}
 	}
