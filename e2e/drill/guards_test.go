@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/verify"
@@ -107,6 +109,126 @@ func TestEtcdFencesALeadThatIgnoresTheEndOfItsTerm(t *testing.T) {
 			t.Error("writes of an older epoch went unnoticed")
 		}
 	})
+}
+
+// What a lead decides while etcd does not answer, it does not act upon: when it
+// dies before etcd is back, nobody else has ever heard of it. Without the guard
+// it binds, and the verdict says that only its successor wrote down what it did.
+func TestEffectsWaitForTheCommit(t *testing.T) {
+	l := unguarded(t, "", func(o *lab.Options) {
+		o.Configure = func(_ string, file map[string]any) { file["mirror"] = map[string]any{"policy": "strict"} }
+	})
+	cfg := load.Default()
+	cfg.Pods, cfg.Timeout = 40, 2*time.Minute
+	t.Run("guarded", func(t *testing.T) {
+		cfg.Name = "guarded"
+		report(t, drilled(t, l, cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
+			return etcdFrozen(ctx, t, s, g, cfg, func(ctx context.Context, _ *load.Generator) error {
+				return await(ctx, "decisions that are held back", func() (bool, error) {
+					return leadSays(ctx, s, func(now serve.Status) bool { return now.Counts.Tasks["TaskAllocated"] >= cfg.Pods }), nil
+				})
+			})
+		}), nil)
+	})
+	t.Run("unguarded", func(t *testing.T) {
+		restartWith(t, l, "UNDERSTUDY_GUARDS_OFF=commit-before-act")
+		cfg.Name = "unguarded"
+		v := drilled(t, l, cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
+			return etcdFrozen(ctx, t, s, g, cfg, func(ctx context.Context, late *load.Generator) error {
+				return late.WaitBound(ctx, cfg.Pods)
+			})
+		})
+		if passed(t, v, "intent before bind") {
+			t.Error("bindings ahead of their records went unnoticed")
+		}
+	})
+}
+
+// etcdFrozen freezes the mirror's etcd when g is done and puts another load of
+// cfg on, whose decisions etcd cannot get; it kills the lead when decided has
+// returned, and thaws etcd.
+func etcdFrozen(
+	ctx context.Context, t *testing.T, s *Session, g *load.Generator, cfg load.Config,
+	decided func(_ context.Context, late *load.Generator) error,
+) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errors.New("it took too long"))
+	defer cancel()
+	if err := g.WaitBound(ctx, cfg.Pods); err != nil {
+		return err
+	}
+	var loads sync.WaitGroup
+	defer loads.Wait()
+	put := func(name string, pods int) (*load.Generator, error) {
+		more := cfg
+		more.Name, more.Pods = cfg.Name+"-"+name, pods
+		g, err := s.Load(more)
+		if err == nil {
+			loads.Go(func() {
+				if _, err := g.Run(ctx); err != nil {
+					t.Logf("load %s: %v", name, err)
+				}
+			})
+		}
+		return g, err
+	}
+	const etcd = "etcd-0"
+	if err := s.Lab.Kill(etcd, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	thaw := sync.OnceValue(func() error { return s.Lab.Kill(etcd, syscall.SIGCONT) })
+	defer thaw()
+	// One batch is on its way to etcd, and arrives when that thaws. Once it is
+	// missed, everything else waits behind it.
+	if _, err := put("first", 1); err != nil {
+		return err
+	}
+	err := await(ctx, "etcd to be missed", func() (bool, error) {
+		return leadSays(ctx, s, func(now serve.Status) bool { return now.Mirror.LastError != "" }), nil
+	})
+	if err != nil {
+		return err
+	}
+	late, err := put("late", cfg.Pods)
+	if err != nil {
+		return err
+	}
+	if err := decided(ctx, late); err != nil {
+		return err
+	}
+	_, err = s.KillLead(ctx, syscall.SIGKILL)
+	if err := errors.Join(err, thaw()); err != nil {
+		return err
+	}
+	// There may be nothing left to bind, so the failover as such is not waited for.
+	_, err = s.Lab.WaitLeader(ctx)
+	return err
+}
+
+// restartWith restarts all replicas with something in their environment.
+func restartWith(t *testing.T, l *lab.Lab, env string) {
+	t.Helper()
+	replicas, err := l.Replicas()
+	for _, r := range replicas {
+		err = errors.Join(err, l.SetEnv(r.Name, env), l.Restart(r.Name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := l.WaitLeader(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leadSays reports whether something is so by the status of the lead.
+func leadSays(ctx context.Context, s *Session, so func(serve.Status) bool) bool {
+	lead, err := s.Lab.Leader(ctx)
+	if err != nil {
+		return false
+	}
+	now, err := s.Lab.Replica(lead).Status(ctx)
+	return err == nil && so(now)
 }
 
 // A lead whose engine was not told what the nodes hold puts too much on them.

@@ -1,11 +1,14 @@
 package drill
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -182,12 +185,17 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 			deleted[uid] = true
 		}
 	}
+	suspended, err := s.suspended()
+	if err != nil {
+		return verify.Verdict{}, err
+	}
 	pods, gaps := s.Cluster.Pods(), s.Cluster.Gaps()
 	checks := []verify.Check{
 		verify.BoundOnce(expected, pods, gaps, audit),
 		verify.Capacity(s.Cluster.Nodes(), pods, gaps),
 		verify.OneEpochBinds(pods, gaps, audit, ""),
 		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets}),
+		verify.IntentBeforeBind(pods, gaps, s.Etcd.Events(), s.Etcd.Gaps(), verify.IntentOptions{Suspended: suspended}),
 		agree,
 	}
 	for i, running := range s.faults {
@@ -204,6 +212,32 @@ func (s *Session) agree(ctx context.Context) (verify.Check, error) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{})
+}
+
+// runsAhead is what a lead says when it suspends the guarantee that effects
+// follow their records.
+const runsAhead = "etcd does not answer: effects run ahead of durability"
+
+// suspended returns the epochs whose leads said so. Their logs tell, for a lead
+// that was killed cannot be asked any more.
+func (s *Session) suspended() (map[uint64]bool, error) {
+	epochs := map[uint64]bool{}
+	for _, name := range s.state.Replicas() {
+		log, err := os.ReadFile(s.state.Process(name).Log)
+		if err != nil {
+			return nil, err
+		}
+		for line := range bytes.Lines(log) {
+			var said struct {
+				Msg   string
+				Epoch uint64
+			}
+			if json.Unmarshal(line, &said) == nil && said.Msg == runsAhead {
+				epochs[said.Epoch] = true
+			}
+		}
+	}
+	return epochs, nil
 }
 
 // ErrVerdict says that a check failed.

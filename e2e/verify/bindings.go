@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"iter"
 	"sort"
 
 	"github.com/understudy-ha/understudy/e2e/verify/history"
@@ -152,15 +153,9 @@ func OneEpochBinds(pods []history.PodEvent, gaps []history.Gap, audit []Binding,
 	c := newCheck("one epoch binds")
 	c.gaps(gaps)
 	perEpoch := map[uint64]int{}
-	node := map[string]string{}
 	var newest uint64
-	for _, ev := range pods {
+	for ev := range bindings(pods) {
 		p := ev.Pod
-		before := node[p.UID]
-		node[p.UID] = p.Node
-		if before != "" || p.Node == "" || ev.Kind == history.Base || p.Scheduler != Scheduler {
-			continue
-		}
 		switch {
 		case p.Epoch == 0:
 			c.failf("pod %s/%s was bound at revision %d by nobody's epoch", p.Namespace, p.Name, ev.Revision)
@@ -177,6 +172,24 @@ func OneEpochBinds(pods []history.PodEvent, gaps []history.Gap, audit []Binding,
 	}
 	c.Detail = "bindings by epoch: " + countsByEpoch(perEpoch)
 	return *c
+}
+
+// bindings yields the events by which pods of the scheduler got their nodes.
+func bindings(pods []history.PodEvent) iter.Seq[history.PodEvent] {
+	return func(yield func(history.PodEvent) bool) {
+		node := map[string]string{}
+		for _, ev := range pods {
+			p := ev.Pod
+			before := node[p.UID]
+			node[p.UID] = p.Node
+			if before != "" || p.Node == "" || ev.Kind == history.Base || p.Scheduler != Scheduler {
+				continue
+			}
+			if !yield(ev) {
+				return
+			}
+		}
+	}
 }
 
 // auditOrder looks for a binding that was received when a newer epoch's had

@@ -202,6 +202,7 @@ func (d *drill) verdict(g *load.Generator, before history.Running) verify.Verdic
 		verify.OneEpochBinds(pods, gaps, audit, ""),
 		verify.Capacity(d.cluster.Nodes(), pods, gaps),
 		verify.Fence(d.mirror.Events(), d.mirror.Gaps(), verify.FenceOptions{}),
+		verify.IntentBeforeBind(pods, gaps, d.mirror.Events(), d.mirror.Gaps(), verify.IntentOptions{}),
 		agree,
 		verify.Untouched(before, pods, gaps, g.Deleted()),
 	)
@@ -333,7 +334,7 @@ func (d *drill) violate(g *load.Generator, before history.Running) {
 	})
 	// The API server assigns any pod to any node: only schedulers count.
 	step("a node is overcommitted, by an older epoch",
-		"one epoch binds, node capacity, fenced writes, records agree, running pods untouched", func() error {
+		"one epoch binds, node capacity, fenced writes, intent before bind, records agree, running pods untouched", func() error {
 			big := &v1.Pod{}
 			big.Name = "big"
 			big.Spec.SchedulerName = verify.Scheduler
