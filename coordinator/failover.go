@@ -18,7 +18,7 @@ import (
 
 // failover keeps the time of every step by which a term came to lead, for the
 // term's record and as one trace: detect, acquire, claim, catch up, reconcile,
-// feed and release the engine, first bind. The trace context travels in the
+// verify and release the engine, first bind. The trace context travels in the
 // leader record, so that other processes can add to the trace.
 type failover struct {
 	replica *replica
@@ -40,7 +40,7 @@ const (
 	stepCaughtUp   = "caught-up"
 	stepCluster    = "cluster-synced"
 	stepReconciled = "reconciled"
-	stepFed        = "engine-fed"
+	stepVerified   = "engine-verified"
 	stepReleased   = "engine-released"
 	stepLeading    = "leading"
 	stepFirstBind  = "first-bind"

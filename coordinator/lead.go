@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
-	"github.com/understudy-ha/understudy/coordinator/engine"
-	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/election"
@@ -41,12 +40,14 @@ type lead struct {
 	loop     *loop
 	counts   atomic.Pointer[ledger.Counts] // for readers on other goroutines
 	mirror   atomic.Pointer[mirror.Mirror] // nil until the epoch is claimed
-	preds    *predicates.Cache
-	engine   *engine.Engine
 	binder   *kube.Binder
 	pods     *kube.Pods
 	recorder *kube.Recorder
-	general  *apps.General
+
+	// unassigned are pods to schedule that nobody has reported yet; replay is
+	// done when they have been.
+	unassigned []*v1.Pod
+	replay     sync.WaitGroup
 
 	failover *failover
 }
@@ -163,9 +164,7 @@ func (l *lead) work(ctx context.Context) error {
 	if err := l.recover(ctx); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
-	if err := l.attach(); err != nil {
-		return fmt.Errorf("recovery: %w", err)
-	}
+	l.attach()
 	l.setRole(serve.Lead, l.term.Epoch())
 	l.log.Info("leading", "timings", l.failover.summary())
 	l.loop.run(ctx)
@@ -177,13 +176,8 @@ func (l *lead) work(ctx context.Context) error {
 // nothing of the term is at work but the mirror.
 func (l *lead) takeDown() {
 	l.box.close()
-	if l.general != nil {
-		l.general.Stop()
-	}
-	if l.engine != nil {
-		l.cluster.Unfollow()
-		l.engine.Stop()
-	}
+	l.standby.stop()
+	l.replay.Wait()
 	if l.binder != nil {
 		l.binder.Stop()
 	}

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,75 +10,68 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// recoverer is an app manager that can say what exists.
-type recoverer interface {
-	Name() string
-	protocol.Recoverable
+// finding is a task over which the ledger and the cluster do not agree yet.
+type finding struct {
+	key ledger.Key
+	// pod is nil if it is gone.
+	pod *v1.Pod
 }
 
-// reconciliation turns what the app managers list into the events that bring a
-// ledger in agreement with the cluster: applications and tasks the ledger does
-// not know are added, bound pods confirm or override intents, tasks whose pod
-// has vanished complete. Kubernetes decides what exists and what is bound; the
-// ledger keeps intent, order, stage and deadlines.
+// inventory is an app manager that knows its applications by their pods.
+type inventory interface {
+	Name() string
+	Task(pod *v1.Pod) (protocol.TaskMetadata, bool)
+	Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata
+}
+
+// reconciliation turns findings into the events that bring a ledger in
+// agreement with the cluster: applications and tasks the ledger does not know
+// are added, bound pods confirm or override intents, tasks whose pod has vanished
+// complete. Kubernetes decides what exists and what is bound; the ledger keeps
+// intent, order, stage and deadlines.
 //
-// pods are all pods of the cluster, and taskOf says which task a pod is, if it
-// is one. Pods that are not assigned are left to the managers' handlers, which
-// see every pod when they start.
-func reconciliation(l *ledger.Ledger, managers []recoverer, pods []*v1.Pod, taskOf func(*v1.Pod) (protocol.TaskMetadata, bool), now time.Time) ([]ledger.Event, error) {
+// Pods that are not assigned are returned, for the manager's handlers.
+func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now time.Time) (events []ledger.Event, unassigned []*v1.Pod) {
 	stamp := ledger.Stamp{At: ledger.At(now)}
-	var events []ledger.Event
-
-	for _, manager := range managers {
-		apps, err := manager.ListApplications()
-		if err != nil {
-			return nil, fmt.Errorf("listing the applications of %s: %w", manager.Name(), err)
-		}
-		var added []ledger.AddApp
-		for _, meta := range apps {
-			if app := l.App(meta.ApplicationID); app != nil && !app.State.Terminal() {
-				continue
-			}
-			added = append(added, appEvent(stamp, manager.Name(), &meta, true))
-		}
-		slices.SortFunc(added, func(a, b ledger.AddApp) int {
-			if a.Submitted != b.Submitted {
-				return int(min(1, max(-1, a.Submitted-b.Submitted)))
-			}
-			return compare(a.ID, b.ID)
-		})
-		for _, event := range added {
-			events = append(events, event)
+	pods := make([]*v1.Pod, 0, len(findings))
+	for _, f := range findings {
+		if f.pod != nil {
+			pods = append(pods, f.pod)
 		}
 	}
-
-	exists := make(map[string]bool, len(pods))
-	for _, pod := range pods {
-		exists[string(pod.UID)] = true
-		meta, ours := taskOf(pod)
-		if !ours || pod.Spec.NodeName == "" {
+	var added []ledger.AddApp
+	for _, meta := range manager.Applications(pods) {
+		if app := l.App(meta.ApplicationID); app != nil && !app.State.Terminal() {
 			continue
 		}
-		if terminated(pod) {
+		added = append(added, appEvent(stamp, manager.Name(), &meta, true))
+	}
+	slices.SortFunc(added, func(a, b ledger.AddApp) int {
+		if a.Submitted != b.Submitted {
+			return int(min(1, max(-1, a.Submitted-b.Submitted)))
+		}
+		return compare(a.ID, b.ID)
+	})
+	for _, event := range added {
+		events = append(events, event)
+	}
+	for _, f := range findings {
+		if f.pod == nil {
+			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
+			continue
+		}
+		meta, ours := manager.Task(f.pod)
+		switch {
+		case !ours:
+		case f.pod.Spec.NodeName == "" && !terminated(f.pod):
+			unassigned = append(unassigned, f.pod)
+		case terminated(f.pod):
 			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
-			continue
-		}
-		for _, manager := range managers {
-			if allocation := manager.GetExistingAllocation(pod); allocation != nil {
-				events = append(events, taskEvent(stamp, &meta))
-				break
-			}
+		default:
+			events = append(events, taskEvent(stamp, &meta))
 		}
 	}
-
-	for app := range l.Apps() {
-		for task := range l.Tasks(app.ID) {
-			if !exists[task.ID] {
-				events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: app.ID, TaskID: task.ID})
-			}
-		}
-	}
-	return events, nil
+	return events, unassigned
 }
 
 // idle completes the applications of a manager that run without any task: the
@@ -87,14 +79,7 @@ func reconciliation(l *ledger.Ledger, managers []recoverer, pods []*v1.Pod, task
 // which has seen none, never would.
 func idle(l *ledger.Ledger, manager string, now time.Time) (events []ledger.Event) {
 	for app := range l.Apps() {
-		if app.Manager != manager || app.State != ledger.AppStateRunning {
-			continue
-		}
-		busy := false
-		for task := range l.Tasks(app.ID) {
-			busy = busy || !task.State.Terminal()
-		}
-		if !busy {
+		if app.Manager == manager && app.State == ledger.AppStateRunning && l.Live(app.ID) == 0 {
 			events = append(events, ledger.AppEnded{
 				Stamp: ledger.Stamp{At: ledger.At(now)}, AppID: app.ID, State: ledger.AppStateCompleted,
 			})

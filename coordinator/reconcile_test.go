@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -14,17 +13,22 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// listing is an app manager that lists what it is given.
-type listing struct {
-	apps map[string]protocol.ApplicationMetadata
+// oneApp is an app manager to which every pod belongs to application a.
+type oneApp struct{}
+
+func (oneApp) Name() string { return "general" }
+
+func (oneApp) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+	for _, pod := range pods {
+		if pod.Spec.NodeName != "" && !terminated(pod) {
+			return map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}
+		}
+	}
+	return nil
 }
 
-func (listing) Name() string { return "general" }
-func (l listing) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
-	return l.apps, nil
-}
-func (listing) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
-	return &si.Allocation{AllocationKey: string(pod.UID), NodeID: pod.Spec.NodeName}
+func (oneApp) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
+	return protocol.TaskMetadata{ApplicationID: "a", TaskID: string(pod.UID), Pod: pod}, true
 }
 
 func testPod(uid, node string, phase v1.PodPhase) *v1.Pod {
@@ -35,18 +39,25 @@ func testPod(uid, node string, phase v1.PodPhase) *v1.Pod {
 	}
 }
 
-func taskOf(pod *v1.Pod) (protocol.TaskMetadata, bool) {
-	return protocol.TaskMetadata{ApplicationID: "a", TaskID: string(pod.UID), Pod: pod}, true
-}
-
-// reconciled steps what the reconciliation finds into l.
-func reconciled(t *testing.T, l *ledger.Ledger, pods ...*v1.Pod) (binds []string) {
+// reconciled steps what the reconciliation makes of the pods and of the tasks
+// without one, as far as they do not agree, into l.
+func reconciled(t *testing.T, l *ledger.Ledger, pods ...*v1.Pod) (binds []string, unassigned []*v1.Pod) {
 	t.Helper()
-	manager := listing{map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}}
-	events, err := reconciliation(l, []recoverer{manager}, pods, taskOf, time.Unix(100, 0))
-	if err != nil {
-		t.Fatal(err)
+	var findings []finding
+	exists := map[string]bool{}
+	for _, pod := range pods {
+		key := ledger.Key{AppID: "a", TaskID: string(pod.UID)}
+		exists[key.TaskID] = true
+		if !agree(l.Task(key.AppID, key.TaskID), pod, "") {
+			findings = append(findings, finding{key, pod})
+		}
 	}
+	for task := range l.Tasks("a") {
+		if !exists[task.ID] && !agree(task, nil, "") {
+			findings = append(findings, finding{key: ledger.Key{AppID: "a", TaskID: task.ID}})
+		}
+	}
+	events, unassigned := reconciliation(l, oneApp{}, findings, time.Unix(100, 0))
 	for _, event := range events {
 		for _, effect := range l.Step(event).Effects {
 			if bind, ok := effect.(ledger.Bind); ok {
@@ -54,14 +65,14 @@ func reconciled(t *testing.T, l *ledger.Ledger, pods ...*v1.Pod) (binds []string
 			}
 		}
 	}
-	return binds
+	return binds, unassigned
 }
 
 // TestMirrorLostPodsTell is guarantee 5: with nothing but the cluster, every
 // bound pod is a bound task of a live application.
 func TestMirrorLostPodsTell(t *testing.T) {
 	l := ledger.New()
-	reconciled(t, l, testPod("x", "n1", v1.PodRunning), testPod("y", "n2", v1.PodRunning), testPod("z", "", v1.PodPending))
+	_, unassigned := reconciled(t, l, testPod("x", "n1", v1.PodRunning), testPod("y", "n2", v1.PodRunning), testPod("z", "", v1.PodPending))
 	if app := l.App("a"); app == nil || app.State != ledger.AppStateRecovering {
 		t.Fatalf("application: %+v", app)
 	}
@@ -70,8 +81,8 @@ func TestMirrorLostPodsTell(t *testing.T) {
 			t.Errorf("task %s: %+v", uid, task)
 		}
 	}
-	if l.Task("a", "z") != nil {
-		t.Error("a pod that is not assigned was recovered instead of left to its manager")
+	if l.Task("a", "z") != nil || len(unassigned) != 1 || unassigned[0].UID != "z" {
+		t.Errorf("a pod that is not assigned is for its manager to report: %v", unassigned)
 	}
 }
 
@@ -85,7 +96,7 @@ func TestKubernetesDecidesWhatIsBound(t *testing.T) {
 		l.Step(ledger.AddTask{Stamp: stamp(3), AppID: "a", ID: id, Namespace: "ns", Name: "pod-" + id})
 		l.Step(ledger.Allocated{Stamp: stamp(4), AppID: "a", TaskID: id, Node: "n1"})
 	}
-	binds := reconciled(t, l,
+	binds, _ := reconciled(t, l,
 		testPod("confirmed", "n1", v1.PodRunning), testPod("elsewhere", "n2", v1.PodRunning), testPod("unbound", "", v1.PodPending))
 
 	for id, want := range map[string]struct {
@@ -142,5 +153,45 @@ func TestIdleApplicationCompletes(t *testing.T) {
 	}
 	if app := l.App("a"); app.State != ledger.AppStateCompleted {
 		t.Fatalf("the application is %s", app.State)
+	}
+}
+
+// TestAgree: what ledger and cluster agree about costs a new lead nothing; what
+// they do not agree about must never be taken for settled.
+func TestAgree(t *testing.T) {
+	task := func(state ledger.TaskState, node string) *ledger.Task {
+		return &ledger.Task{State: state, Node: node, Resources: map[string]int64{"pods": 1}}
+	}
+	deleted := testPod("x", "", v1.PodPending)
+	deleted.DeletionTimestamp = &metav1.Time{}
+	foreign := testPod("x", "n1", v1.PodRunning)
+	foreign.Spec.SchedulerName = "other"
+	grown := task(ledger.TaskStateBound, "n1")
+	grown.Resources = map[string]int64{"pods": 1, "vcore": 100}
+	for name, c := range map[string]struct {
+		task *ledger.Task
+		pod  *v1.Pod
+		want bool
+	}{
+		"nothing":                        {nil, nil, true},
+		"a task without a pod":           {task(ledger.TaskStateBound, "n1"), nil, false},
+		"bound as the ledger says":       {task(ledger.TaskStateBound, "n1"), testPod("x", "n1", v1.PodRunning), true},
+		"bound elsewhere":                {task(ledger.TaskStateBound, "n2"), testPod("x", "n1", v1.PodRunning), false},
+		"bound and not confirmed":        {task(ledger.TaskStateAllocated, "n1"), testPod("x", "n1", v1.PodPending), false},
+		"bound and never decided":        {task(ledger.TaskStateScheduling, ""), testPod("x", "n1", v1.PodPending), false},
+		"bound and not known":            {nil, testPod("x", "n1", v1.PodRunning), false},
+		"of another size":                {grown, testPod("x", "n1", v1.PodRunning), false},
+		"waiting":                        {task(ledger.TaskStateScheduling, ""), testPod("x", "", v1.PodPending), true},
+		"new":                            {nil, testPod("x", "", v1.PodPending), false},
+		"not to be bound any more":       {nil, deleted, true},
+		"terminated":                     {task(ledger.TaskStateCompleted, "n1"), testPod("x", "n1", v1.PodSucceeded), true},
+		"terminated and not completed":   {task(ledger.TaskStateBound, "n1"), testPod("x", "n1", v1.PodFailed), false},
+		"terminated and forgotten":       {nil, testPod("x", "n1", v1.PodSucceeded), true},
+		"of another scheduler":           {nil, foreign, true},
+		"placeholder that is being shed": {&ledger.Task{State: ledger.TaskStateKilling, Node: "n1", DeletePod: true}, testPod("x", "n1", v1.PodRunning), true},
+	} {
+		if got := agree(c.task, c.pod, ""); got != c.want {
+			t.Errorf("%s: agree is %v", name, got)
+		}
 	}
 }

@@ -58,6 +58,7 @@ type replica struct {
 	cluster *kube.Cluster
 	view    *view.View
 	elector *election.Elector
+	standby *standby
 
 	role atomic.Pointer[serve.Role]
 	lead atomic.Pointer[lead] // from winning the Lease to the end of the process
@@ -101,6 +102,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("http", server.Serve)
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
+	start("standby", r.standby.run)
 	start("elector", r.elector.Run)
 
 	work, cancel := context.WithCancelCause(ctx)
@@ -141,8 +143,8 @@ func (r *replica) play(ctx context.Context) error {
 // readyPeriod is how often readiness is looked at until it is reached.
 const readyPeriod = 20 * time.Millisecond
 
-// awaitReady waits until the view and the informers are synced, saying now and
-// then what is missing. It reports false when ctx ended first.
+// awaitReady waits until the view and the informers are synced and the engine is
+// fed, saying now and then what is missing. It reports false when ctx ended first.
 func (r *replica) awaitReady(ctx context.Context) bool {
 	ticker := time.NewTicker(readyPeriod)
 	defer ticker.Stop()
@@ -206,7 +208,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		PodName:       os.Getenv("POD_NAME"),
 		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap},
 	}, r.log)
+	r.standby = newStandby(r)
 	following := view.Default()
+	following.OnChange = r.standby.apply
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
 	if r.view, err = view.New(r.etcd, following, r.log, r.metrics); err != nil {
 		return nil, err

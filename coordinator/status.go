@@ -92,9 +92,9 @@ func countsOf(c ledger.Counts) serve.Counts {
 }
 
 // Checks are the conditions of readiness: an understudy is ready when its view
-// and its informers are synced.
+// and its informers are synced and its engine is fed.
 func (r *replica) Checks() []serve.Check {
-	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}}
+	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}, {Name: "engine", Err: r.standby.ready()}}
 	for name, synced := range r.cluster.Synced() {
 		check := serve.Check{Name: "informer-" + name}
 		if !synced {

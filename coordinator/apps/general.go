@@ -50,15 +50,13 @@ type General struct {
 	problems func(*v1.Pod, []Problem)
 	log      *slog.Logger
 
-	// reported is the application that each task was reported for. It belongs
-	// to the one goroutine on which the informer calls handlers.
+	// mu is held while a pod is handled. It guards what follows, and amp.
+	mu sync.Mutex
+	// reported is the application that each task was reported for.
 	reported map[types.UID]string
 	// live holds the applications known to be live while the initial listing
-	// is replayed; nil after it. The same goroutine owns it.
-	live map[string]bool
-
-	// gate is held for reading during each handler and for writing by Stop.
-	gate    sync.RWMutex
+	// is replayed; nil after it.
+	live    map[string]bool
 	stopped bool
 	handle  cache.ResourceEventHandlerRegistration
 }
@@ -91,8 +89,8 @@ func (g *General) ServiceInit() error { return nil }
 // Start begins to report. The handlers are called for every pod that exists,
 // then for what changes, on a goroutine of the informer.
 func (g *General) Start() error {
-	g.gate.Lock()
-	defer g.gate.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.stopped || g.handle != nil {
 		return errors.New("general app manager: started more than once")
 	}
@@ -104,11 +102,31 @@ func (g *General) Start() error {
 	return nil
 }
 
+// Address has the manager report to amp from now on. A manager that has been
+// started with a protocol that only takes notes knows all pods by then, and what
+// it reported before is not repeated: see Replay.
+func (g *General) Address(amp protocol.ApplicationManagementProtocol) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.amp, g.live = amp, nil
+}
+
+// Replay reports pods as Start does those that exist. It returns early if the
+// manager is stopped.
+func (g *General) Replay(pods []*v1.Pod) {
+	for _, pod := range pods {
+		g.locked(func() {
+			g.live = nil // applications may end between two calls
+			g.added(pod, true)
+		})
+	}
+}
+
 // Stop ends reporting. A protocol call under way must be able to return, for
 // Stop waits for it; none is made afterwards.
 func (g *General) Stop() {
-	g.gate.Lock()
-	defer g.gate.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.stopped = true
 	if g.handle == nil {
 		return
@@ -135,10 +153,21 @@ func (g *General) ListApplications() (map[string]protocol.ApplicationMetadata, e
 	if !informer.HasSynced() {
 		return nil, errors.New("general app manager: the pods have not been listed yet")
 	}
-	oldest := make(map[string]*v1.Pod)
+	var pods []*v1.Pod
 	for _, obj := range informer.GetStore().List() {
-		pod, ok := obj.(*v1.Pod)
-		if !ok || !Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || terminated(pod) {
+		if pod, ok := obj.(*v1.Pod); ok {
+			pods = append(pods, pod)
+		}
+	}
+	return g.Applications(pods), nil
+}
+
+// Applications returns the applications that have an assigned pod among pods
+// which has not terminated, described as ListApplications does.
+func (g *General) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+	oldest := make(map[string]*v1.Pod)
+	for _, pod := range pods {
+		if !Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || terminated(pod) {
 			continue
 		}
 		id := AppID(pod)
@@ -151,7 +180,7 @@ func (g *General) ListApplications() (map[string]protocol.ApplicationMetadata, e
 		// Problems are reported when the handlers see the pod.
 		apps[id], _ = ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
 	}
-	return apps, nil
+	return apps
 }
 
 // older orders pods by creation; those of the same second by name, so that

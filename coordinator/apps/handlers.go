@@ -40,8 +40,8 @@ func (h handlers) OnDelete(obj any) {
 
 // locked runs handle unless the manager has been stopped.
 func (g *General) locked(handle func()) {
-	g.gate.RLock()
-	defer g.gate.RUnlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if !g.stopped {
 		handle()
 	}

@@ -21,7 +21,13 @@ var coreLog = new(logSink)
 // logSink is a zap core that writes to a slog handler that can be set later.
 type logSink struct {
 	dest atomic.Pointer[slog.Handler]
+	// held says that nodes have allocations and no capacity, which the core's
+	// health check takes for overcommitted.
+	held atomic.Bool
 }
+
+// healthLogger is the name of that check's logger.
+const healthLogger = "core.scheduler.health"
 
 // captureCoreLog routes the core's logger into coreLog. Only the first call in
 // a process has an effect, and it must come before any use of the core.
@@ -65,7 +71,7 @@ func (s *logSink) Write(e zapcore.Entry, fields []zapcore.Field) error {
 }
 
 func (s *logSink) write(e zapcore.Entry, fields []zapcore.Field) error {
-	if e.Message == retiredMessage {
+	if e.Message == retiredMessage || e.LoggerName == healthLogger && s.held.Load() {
 		return nil
 	}
 	enc := zapcore.NewMapObjectEncoder()

@@ -79,6 +79,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		cfg.Now = time.Now
 	}
 	coreLog.direct(log.Handler())
+	coreLog.held.Store(true)
 	objects.SetCompletingTimeout(never) // see lifecycle.go
 	queues, extra := split(cfg.ConfigYAML)
 	corelog.UpdateLoggingConfig(extra)

@@ -29,9 +29,14 @@ const never = 100 * 365 * 24 * time.Hour
 const choreLimit = time.Minute
 
 // idle is called when the core has nothing more to do for an application. If
-// that is still so after a while, it has completed.
+// that is still so after a while, it has completed. A held core knows nothing of
+// asks, so that it has no say in this until it is released.
 func (e *Engine) idle(id string, a *app) {
 	a.stopIdle()
+	if !e.live.Load() {
+		a.quiet = true
+		return
+	}
 	a.idleTimer = time.AfterFunc(e.cfg.CompleteAfter, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -45,6 +50,7 @@ func (e *Engine) idle(id string, a *app) {
 }
 
 func (a *app) stopIdle() {
+	a.quiet = false
 	if a.idleTimer != nil {
 		a.idleTimer.Stop()
 		a.idleTimer = nil

@@ -322,6 +322,7 @@ func (e *Engine) Release(ctx context.Context) error {
 	if err := poll(ctx, e.nodesOpen); err != nil {
 		return fmt.Errorf("nodes are not open yet: %w", err)
 	}
+	coreLog.held.Store(false)
 	return nil
 }
 
@@ -348,6 +349,9 @@ func (e *Engine) catchUp() {
 	for id, a := range e.apps {
 		if a.state != "" {
 			e.emit(ledger.AppEnded{Stamp: e.stamp(), AppID: id, State: a.state, Message: a.message})
+		}
+		if a.quiet {
+			e.idle(id, a)
 		}
 	}
 	for _, t := range inOrder(e.tasks) {

@@ -49,8 +49,10 @@ type app struct {
 	inCore int
 	// used says that it was told of any before.
 	used bool
-	// idleTimer runs while the core has nothing to do for it.
+	// idleTimer runs while the core has nothing to do for it; quiet says that it
+	// is to be started when the engine is released.
 	idleTimer *time.Timer
+	quiet     bool
 	// originator is the first task of the application, which is preempted last.
 	originator string
 }
@@ -109,7 +111,12 @@ func (e *Engine) Do(effect ledger.Effect) error {
 func (e *Engine) submitApp(rec *ledger.App, recovery bool) error {
 	a := e.apps[rec.ID]
 	if a != nil {
+		complete := reserving(a.rec) && len(rec.TaskGroups) > 0 && !reserving(rec)
 		a.rec = rec
+		if complete && !e.live.Load() {
+			// Another core decided so; a released one finds out by itself.
+			e.chores.put(func() { e.runCore(rec.ID) })
+		}
 		switch a.stage {
 		case submitted: // will be answered
 			return nil

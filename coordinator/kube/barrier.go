@@ -17,7 +17,7 @@ import (
 
 const (
 	// barrierPeriod is how often the store is looked at.
-	barrierPeriod = 2 * time.Millisecond
+	barrierPeriod = time.Millisecond
 	// busyWait is how long the barrier waits for the next change of any pod,
 	// which is all it takes in a busy cluster, before it compares them all.
 	busyWait = 50 * time.Millisecond
@@ -30,7 +30,8 @@ const (
 //
 // Inside a cluster it marks the replica's own pod with role and epoch, through
 // writes, and waits until the informer delivers that: versions of pods are
-// delivered in order. Elsewhere it asks for the newest version there is. In a
+// delivered in order, so that the cost does not depend on how many pods there
+// are. Elsewhere it asks for the newest version there is. In a
 // busy cluster the informer gets past it at once; in an idle one nothing moves
 // it there, so all pods are listed and compared with the store.
 func (c *Cluster) Barrier(ctx context.Context, writes kubernetes.Interface, epoch uint64) error {
@@ -38,7 +39,6 @@ func (c *Cluster) Barrier(ctx context.Context, writes kubernetes.Interface, epoc
 	for {
 		err := c.passBarrier(ctx, writes, epoch)
 		if err == nil {
-			c.feed.catchUp()
 			return nil
 		}
 		if over(ctx, err) {
@@ -57,14 +57,22 @@ func (c *Cluster) passBarrier(ctx context.Context, writes kubernetes.Interface, 
 	if c.cfg.PodName != "" {
 		version, err := c.mark(ctx, writes, epoch)
 		if err == nil {
-			return c.poll(ctx, func() (bool, error) { return c.reached(version) })
+			err = c.poll(ctx, func() (bool, error) { return c.feed.marked(version) })
+			if err == nil {
+				c.feed.catchUpNodes()
+			}
+			return err
 		}
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("marking the own pod: %w", err)
 		}
 		c.log.Warn("the own pod does not exist, all pods are compared instead", "pod", c.cfg.Namespace+"/"+c.cfg.PodName)
 	}
-	return c.compare(ctx)
+	if err := c.compare(ctx); err != nil {
+		return err
+	}
+	c.feed.catchUp()
+	return nil
 }
 
 // mark writes role and epoch on the own pod and returns its version.

@@ -67,8 +67,14 @@ func TestBarrierInAPod(t *testing.T) {
 		w := wait(t.Context(), c, s)
 		fatal(t, c.pods.GetStore().Add(pod("a", version("99"))))
 		w.expect(t, false, "the own write has not been delivered")
-		fatal(t, c.pods.GetStore().Add(pod("self", version("100"))))
-		w.expect(t, true, "it has")
+		self := pod("self", version("100"))
+		self.Namespace = "own"
+		fatal(t, c.pods.GetStore().Add(self))
+		w.expect(t, false, "the store is ahead of the events, which nobody has handled")
+		c.feed.mu.Lock()
+		c.feed.passed(self)
+		c.feed.mu.Unlock()
+		w.expect(t, true, "it has been handled")
 		if want := `own/self {"metadata":{"annotations":{"understudy.dev/epoch":"7"},"labels":{"understudy.dev/role":"lead"}}}`; patched != want {
 			t.Errorf("patched %s\nwant    %s", patched, want)
 		}

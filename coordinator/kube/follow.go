@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -46,6 +47,10 @@ type feed struct {
 	nodes    map[string]*v1.Node
 	pods     map[string]*v1.Pod // by namespace/name
 
+	// mark is the newest version of the replica's own pod that an event told of:
+	// everything that changed before it has been handled.
+	mark string
+
 	// configured is what was handed out last, or why nothing could be.
 	configured    map[string]string
 	configuredErr string
@@ -78,6 +83,7 @@ func (f *feed) attach(informer cache.SharedIndexInformer) error {
 		if f.follower != nil {
 			look(key)
 		}
+		f.passed(obj)
 	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    handle,
@@ -130,14 +136,47 @@ func (f *feed) catchUp() {
 	}
 }
 
-// all compares everything. The caller holds mu, as for the methods below.
-func (f *feed) all() {
+// catchUpNodes does so for nodes alone.
+func (f *feed) catchUpNodes() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.follower != nil {
+		f.allNodes()
+	}
+}
+
+// passed notes that everything before the event about obj has been handled. The
+// caller holds mu. The store may be ahead of the events, so that it cannot tell.
+func (f *feed) passed(obj any) {
+	if pod, ok := obj.(*v1.Pod); ok && pod.Name == f.c.cfg.PodName && pod.Namespace == f.c.cfg.Namespace {
+		f.mark = pod.ResourceVersion
+	}
+}
+
+// marked reports whether all changes of pods up to version have been handled.
+func (f *feed) marked(version string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mark == "" {
+		return false, nil
+	}
+	order, err := resourceversion.CompareResourceVersion(f.mark, version)
+	return err == nil && order >= 0, err
+}
+
+// allNodes compares all nodes. The caller holds mu, as for the methods below.
+func (f *feed) allNodes() {
 	for _, key := range f.c.nodes.GetStore().ListKeys() {
 		f.node(key)
 	}
 	for key := range maps.Clone(f.nodes) {
 		f.node(key)
 	}
+}
+
+// all compares everything.
+func (f *feed) all() {
+	f.allNodes()
 	for _, key := range f.c.pods.GetStore().ListKeys() {
 		f.pod(key)
 	}

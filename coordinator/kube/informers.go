@@ -185,6 +185,12 @@ func (c *Cluster) PriorityClass(name string) *schedulingv1.PriorityClass {
 // Pods returns all pods.
 func (c *Cluster) Pods() []*v1.Pod { return stored[*v1.Pod](c.pods) }
 
+// Pod returns a pod, nil if it is not known.
+func (c *Cluster) Pod(namespace, name string) *v1.Pod {
+	pod, _ := lookUp[*v1.Pod](c.pods, cache.ObjectName{Namespace: namespace, Name: name}.String())
+	return pod
+}
+
 // PodCount is how many pods there are.
 func (c *Cluster) PodCount() int { return len(c.pods.GetStore().ListKeys()) }
 

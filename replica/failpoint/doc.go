@@ -38,8 +38,10 @@ const (
 	EtcdFence = "etcd-fence"
 	// CommitGuard holds effects back until what causes them is durable.
 	CommitGuard = "commit-before-act"
-	// RecoveryGuard tells a new lead's engine of the allocations that exist.
+	// RecoveryGuard tells an understudy's engine of the allocations that exist.
 	RecoveryGuard = "recovery"
 	// ReconcileGuard brings a new lead's ledger in agreement with the cluster.
 	ReconcileGuard = "reconcile"
+	// UsageGuard keeps a lead from an engine whose account is not the ledger's.
+	UsageGuard = "usage"
 )

@@ -1,0 +1,183 @@
+package coordinator
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// heldEngine is what an engine would know of what it is told.
+type heldEngine struct {
+	t      *testing.T
+	apps   map[string]bool
+	placed map[string]string // task to node
+	owner  map[string]string // task to application
+}
+
+func newHeldEngine(t *testing.T) *heldEngine {
+	return &heldEngine{t: t, apps: map[string]bool{}, placed: map[string]string{}, owner: map[string]string{}}
+}
+
+func (e *heldEngine) do(effect ledger.Effect) error {
+	switch x := effect.(type) {
+	case ledger.SubmitApp:
+		if !x.Recovery {
+			e.t.Errorf("application %s might be refused", x.App.ID)
+		}
+		e.apps[x.App.ID] = true
+	case ledger.ForgetApp:
+		delete(e.apps, x.AppID)
+		for task, app := range e.owner {
+			if app == x.AppID {
+				delete(e.placed, task)
+				delete(e.owner, task)
+			}
+		}
+	case ledger.Restore:
+		if !e.apps[x.App.ID] {
+			e.t.Errorf("task %s before its application", x.Task.ID)
+		}
+		e.placed[x.Task.ID], e.owner[x.Task.ID] = x.Task.Node, x.App.ID
+	case ledger.Release:
+		delete(e.placed, x.Task.ID)
+		delete(e.owner, x.Task.ID)
+	default:
+		e.t.Errorf("a held engine was asked for %T", effect)
+	}
+	return nil
+}
+
+func testStandby(tell func(ledger.Effect) error) *standby {
+	s := newStandby(&replica{log: slog.New(slog.DiscardHandler)})
+	s.tell = tell
+	return s
+}
+
+// check compares what the engine knows with what a new one would be fed.
+func (e *heldEngine) check(l *ledger.Ledger) {
+	e.t.Helper()
+	apps, placed := map[string]bool{}, map[string]string{}
+	for _, effect := range l.Feed() {
+		switch x := effect.(type) {
+		case ledger.SubmitApp:
+			// A gang without allocations is told of with its first: see wants.
+			if len(x.App.TaskGroups) == 0 || l.Placed(x.App.ID) > 0 {
+				apps[x.App.ID] = true
+			}
+		case ledger.Restore:
+			placed[x.Task.ID] = x.Task.Node
+		}
+	}
+	if !maps.Equal(e.placed, placed) {
+		e.t.Fatalf("the engine has placed %v, a new one would be told %v", e.placed, placed)
+	}
+	for id := range apps {
+		if !e.apps[id] {
+			e.t.Fatalf("the engine does not know %s", id)
+		}
+	}
+}
+
+// TestStandbyFollowsTheLedger steps random events on a lead's ledger and applies
+// their changes, in an order that a mirror may deliver, to a standby: its engine
+// must always know what one that is fed from nothing would.
+func TestStandbyFollowsTheLedger(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		lead, e := ledger.New(), newHeldEngine(t)
+		s := testStandby(e.do)
+		s.feedFrom(ledger.New())
+		apps := []string{"a", "b", "gang"}
+		for i := range 150 {
+			event := randomEvent(r, apps[r.IntN(len(apps))], fmt.Sprint("t", r.IntN(6)), int64(i+1))
+			changes := lead.Step(event).Changes
+			// Of one step, etcd delivers the keys in any order.
+			r.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
+			for _, c := range changes {
+				s.apply(c)
+			}
+			e.check(lead)
+			if t.Failed() {
+				t.Fatalf("seed %d, after %T", seed, event)
+			}
+		}
+		// One that starts late, from a copy, knows the same.
+		late := newHeldEngine(t)
+		testStandby(late.do).feedFrom(lead.Clone())
+		late.check(lead)
+	}
+}
+
+func randomEvent(r *rand.Rand, app, task string, at int64) ledger.Event {
+	at *= 1e9
+	task = app + "-" + task
+	node := fmt.Sprint("n", r.IntN(3))
+	switch r.IntN(12) {
+	case 0, 1:
+		add := ledger.AddApp{Stamp: stamp(at), ID: app, Recovery: r.IntN(3) == 0}
+		if app == "gang" {
+			add.TaskGroups = []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}
+		}
+		return add
+	case 2:
+		return ledger.AppAccepted{Stamp: stamp(at), AppID: app, PlacedQueue: "root.q"}
+	case 3, 4:
+		add := ledger.AddTask{Stamp: stamp(at), AppID: app, ID: task, Namespace: "ns", Name: task}
+		if r.IntN(4) == 0 {
+			add.Node = node
+		}
+		if app == "gang" && r.IntN(2) == 0 {
+			add.Placeholder, add.TaskGroup = true, "g"
+		}
+		return add
+	case 5, 6:
+		return ledger.Allocated{Stamp: stamp(at), AppID: app, TaskID: task, Node: node}
+	case 7:
+		return ledger.BindDone{Stamp: stamp(at), AppID: app, TaskID: task, Node: node}
+	case 8:
+		return ledger.CompleteTask{Stamp: stamp(at), AppID: app, TaskID: task}
+	case 9:
+		return ledger.RemoveTask{Stamp: stamp(at), AppID: app, TaskID: task}
+	case 10:
+		return ledger.Released{Stamp: stamp(at), AppID: app, TaskID: task, Termination: ledger.PreemptedByEngine}
+	default:
+		ends := []ledger.Event{
+			ledger.AppEnded{Stamp: stamp(at), AppID: app, State: ledger.AppStateCompleted},
+			ledger.FailApp{Stamp: stamp(at), AppID: app, Message: "x"},
+			ledger.RemoveApp{Stamp: stamp(at), AppID: app},
+		}
+		return ends[r.IntN(len(ends))]
+	}
+}
+
+// TestOnlyOneWhoDoesNotLeadTakesNotes: after the promotion nothing is noted any
+// more, and what had been noted is handed over once.
+func TestOnlyOneWhoDoesNotLeadTakesNotes(t *testing.T) {
+	s := testStandby(newHeldEngine(t).do)
+	state := ledger.New()
+	state.Step(ledger.AddApp{Stamp: stamp(1), ID: "a"})
+	state.Step(ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "x"}) // without a pod name there is no pod
+	s.feedFrom(state.Clone())
+	s.noteTask("a", "gone") // neither has it: settled
+	findings := s.promote(state)
+	want := []finding{{key: ledger.Key{AppID: "a", TaskID: "x"}}}
+	if !slices.Equal(findings, want) {
+		t.Fatalf("findings %v, want %v", findings, want)
+	}
+	events, _ := reconciliation(state, oneApp{}, findings, stamp(3).At.Time())
+	for _, event := range events {
+		for _, c := range state.Step(event).Changes {
+			s.apply(c)
+		}
+	}
+	s.noteTask("a", "later")
+	if again := s.promote(state); len(again) != 0 || state.Task("a", "x") != nil {
+		t.Fatalf("findings %v after the promotion", again)
+	}
+}
