@@ -127,6 +127,15 @@ func (s sighting) lastHolder() string {
 	return s.previous
 }
 
+// releaseTrace is the trace that a release left. On a Lease that has a holder it
+// is a leftover: that holder does not know the annotation.
+func (s sighting) releaseTrace() string {
+	if s.rec.holder != "" {
+		return ""
+	}
+	return s.rec.trace
+}
+
 // Reasons not to take the Lease after all.
 var (
 	errNotYet  = errors.New("an epoch is on record that the lease does not know: its lead may not have stopped yet")
@@ -183,7 +192,8 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 		return nil, errTooLate
 	}
 	t := newTerm(ctx, e, n, lease, taken{
-		why: v.why, from: s.lastHolder(), detected: detected, sent: sent, acquired: acquired,
+		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), changed: s.changed,
+		detected: detected, sent: sent, acquired: acquired,
 	})
 	e.see(lease, lease.ResourceVersion, never)
 	e.mu.Lock()

@@ -11,7 +11,8 @@ import (
 // nobody has to wait for it to expire. dead says whether an identity is one of
 // which there is such proof: its process has been waited for, or the kubelet
 // reports its container terminated. It returns the holder that was deposed,
-// empty if the Lease was not held by the dead.
+// empty if the Lease was not held by the dead. The trace that ctx is part of goes
+// on in the successor, as with Release.
 func Depose(ctx context.Context, client LeaseClient, dead func(holder string) bool) (string, error) {
 	for {
 		lease, err := client.Get(ctx)
@@ -25,7 +26,7 @@ func Depose(ctx context.Context, client LeaseClient, dead func(holder string) bo
 		if rec.holder == "" || !dead(rec.holder) {
 			return "", nil
 		}
-		_, err = client.Write(ctx, vacated(lease, ""))
+		_, err = client.Write(ctx, vacated(ctx, lease, ""))
 		// The last renewal of the dead may have been under way.
 		if apierrors.IsConflict(err) && ctx.Err() == nil {
 			continue

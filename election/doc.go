@@ -48,6 +48,10 @@
 // CoordinatedLeaderElection gate is on and a strategy is set, so a release
 // writes an annotation; both are read.
 //
+// A release and a Depose leave the trace of the context they are called with on
+// the Lease, under AnnotationTrace: so a failover is one trace from the process
+// that gave the Lease up, or saw its holder die, to the one that took it.
+//
 // # Beside client-go
 //
 // client-go's LeaderElector (v0.37) may contend for the same Lease. It judges

@@ -1,11 +1,13 @@
 package election
 
 import (
+	"context"
 	"maps"
 	"math"
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +23,10 @@ const (
 	AnnotationTerm = "understudy.dev/term"
 	// AnnotationPreferred names the successor that a release asks for.
 	AnnotationPreferred = "understudy.dev/preferred-holder"
+	// AnnotationTrace holds the W3C traceparent of the span in which the Lease was
+	// released, for the successor to go on with that trace. Taking the Lease
+	// removes it.
+	AnnotationTrace = "understudy.dev/traceparent"
 )
 
 // maxEpoch is what leaseTransitions can hold.
@@ -38,6 +44,7 @@ type record struct {
 	renewed     time.Time // by the holder's clock
 	preferred   string
 	mark        uint64 // epoch in AnnotationTerm, 0 for none
+	trace       string // AnnotationTrace
 }
 
 func parse(lease *coordinationv1.Lease) record {
@@ -63,6 +70,7 @@ func parse(lease *coordinationv1.Lease) record {
 	if p := lease.Annotations[AnnotationPreferred]; p != "" {
 		r.preferred = p
 	}
+	r.trace = lease.Annotations[AnnotationTrace]
 	// A mark that cannot be read counts as the highest: when in doubt, wait.
 	if m, ok := lease.Annotations[AnnotationTerm]; ok {
 		var err error
@@ -110,6 +118,7 @@ func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *
 	}
 	annotate(lease, AnnotationTerm, strconv.FormatUint(n.epoch, 10))
 	annotate(lease, AnnotationPreferred, "")
+	annotate(lease, AnnotationTrace, "")
 	lease.Spec = coordinationv1.LeaseSpec{
 		HolderIdentity:       ptr.To(n.holder),
 		LeaseDurationSeconds: ptr.To(wholeSeconds(cfg.LeaseDuration)),
@@ -122,11 +131,15 @@ func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *
 }
 
 // vacated returns the Lease without its holder. leaseTransitions stays, and so
-// does the rest of the record but for the sign that this is a release.
-func vacated(last *coordinationv1.Lease, preferred string) *coordinationv1.Lease {
+// does the rest of the record but for the sign that this is a release, and the
+// span in ctx, if there is one.
+func vacated(ctx context.Context, last *coordinationv1.Lease, preferred string) *coordinationv1.Lease {
 	lease := last.DeepCopy()
 	annotate(lease, AnnotationTerm, "")
 	annotate(lease, AnnotationPreferred, preferred)
+	span := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, span)
+	annotate(lease, AnnotationTrace, span["traceparent"])
 	now := metav1.NewMicroTime(time.Now())
 	// Empty rather than absent, and one second: as client-go releases.
 	lease.Spec.HolderIdentity = ptr.To("")

@@ -73,7 +73,8 @@ func (t *Term) renewOnce() error {
 // a preferred one unless that is empty. It is called only after all work of the
 // term has stopped, and ends the term if it is not over. The Lease is touched
 // only while this term still holds it; a *LostError says that it does not.
-// leaseTransitions stays as it is.
+// leaseTransitions stays as it is. The trace that ctx is part of is left on the
+// Lease, for the successor to go on with: see Term.Trace.
 //
 // It retries until ctx ends or the Lease has expired anyway.
 func (t *Term) Release(ctx context.Context, preferred string) error {
@@ -111,7 +112,7 @@ func (t *Term) release(ctx context.Context, preferred string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.RequestTimeout)
 	defer cancel()
-	lease, err := t.elector.lease.Write(ctx, vacated(rec.lease, preferred))
+	lease, err := t.elector.lease.Write(ctx, vacated(ctx, rec.lease, preferred))
 	if err != nil {
 		return err
 	}

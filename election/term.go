@@ -37,6 +37,8 @@ type Term struct {
 type taken struct {
 	why                      Reason
 	from                     string
+	trace                    string
+	changed                  time.Time
 	detected, sent, acquired time.Time
 }
 
@@ -69,6 +71,14 @@ func (t *Term) Why() Reason { return t.taken.why }
 
 // From is the previous holder as far as known.
 func (t *Term) From() string { return t.taken.from }
+
+// Trace is the traceparent of the span in which the Lease was released, empty if
+// it was not, or by somebody without traces.
+func (t *Term) Trace() string { return t.taken.trace }
+
+// ChangedAt is the local time when the Lease that was taken last changed: when
+// the previous holder last renewed or released it, as far as seen from here.
+func (t *Term) ChangedAt() time.Time { return t.taken.changed }
 
 // DetectedAt is the local time when the Lease was noticed to be free.
 func (t *Term) DetectedAt() time.Time { return t.taken.detected }
