@@ -59,7 +59,7 @@ func TestKubernetesRequestsAreTracedWithinAStepOnly(t *testing.T) {
 	if want := []string{"bind", "kube PATCH applications/status", "kube POST pods/binding"}; !slices.Equal(got, want) {
 		t.Errorf("spans %q, want %q", got, want)
 	}
-	if values(c.span(t, "kube POST pods/binding").Attributes)["app.id"] != "app-1" {
+	if c.span(t, "kube POST pods/binding").Attributes["app.id"] != "app-1" {
 		t.Error("the request does not tell the application")
 	}
 	for request, parent := range parents {
@@ -149,7 +149,7 @@ func TestEtcdCallsAreTracedWithinAStepOnly(t *testing.T) {
 	if want := []string{"commit", "etcdserverpb.KV/Txn"}; !slices.Equal(got, want) {
 		t.Errorf("spans %q, want %q", got, want)
 	}
-	if values(c.span(t, "etcdserverpb.KV/Txn").Attributes)["app.id"] != "app-1" {
+	if c.span(t, "etcdserverpb.KV/Txn").Attributes["app.id"] != "app-1" {
 		t.Error("the call does not tell the application")
 	}
 	etcd.mu.Lock()

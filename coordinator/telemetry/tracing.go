@@ -20,10 +20,18 @@ import (
 const (
 	AppIDKey    = attribute.Key("app.id")
 	TaskIDKey   = attribute.Key("task.id")
+	AppStateKey = attribute.Key("app.state")
 	EpochKey    = attribute.Key("epoch")
 	RevisionKey = attribute.Key("etcd.revision")
 	RoleKey     = attribute.Key("replica.role")
+	// ReasonKey says why a Lease could be taken, FromKey from whom.
+	ReasonKey = attribute.Key("failover.reason")
+	FromKey   = attribute.Key("failover.from")
 )
+
+// sendEvery is how often spans are sent: a replica that is killed takes those
+// with it that it has not sent, and they are the ones that tell why.
+const sendEvery = time.Second
 
 // scope names this project as the instrumentation behind a span.
 const scope = "github.com/understudy-ha/understudy"
@@ -46,10 +54,14 @@ func StartTracing(ctx context.Context, standing *Standing, version string) (*Tra
 	}
 	// A resource that could be found out in part is better than no traces.
 	res, resErr := describe(ctx, standing.Replica(), version)
+	var batching []sdktrace.BatchSpanProcessorOption
+	if os.Getenv("OTEL_BSP_SCHEDULE_DELAY") == "" {
+		batching = append(batching, sdktrace.WithBatchTimeout(sendEvery))
+	}
 	provider := sdktrace.NewTracerProvider(
 		// No sampler here: one set in code would override OTEL_TRACES_SAMPLER.
 		sdktrace.WithSpanProcessor(labels{standing}),
-		sdktrace.WithBatcher(exporter),
+		sdktrace.WithBatcher(exporter, batching...),
 		sdktrace.WithResource(res),
 	)
 	t := &Tracing{provider: provider, tracer: provider.Tracer(scope, trace.WithInstrumentationVersion(version))}
@@ -130,10 +142,21 @@ func (t *Tracing) Span(ctx context.Context, name string, attrs ...attribute.KeyV
 // span whose traceparent is predecessor; an empty or malformed one means none.
 // A zero start means now.
 func (t *Tracing) StartLinked(ctx context.Context, name, predecessor string, start time.Time, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
+	return t.StartContinued(ctx, name, "", predecessor, start, attrs...)
+}
+
+// StartContinued is StartLinked, but for being a part of the trace of the span
+// whose traceparent is parent, if that is neither empty nor malformed.
+func (t *Tracing) StartContinued(ctx context.Context, name, parent, predecessor string, start time.Time, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
 	if t.provider == nil {
 		return ctx, noop.Span{}
 	}
-	opts := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithAttributes(attrs...)}
+	opts := []trace.SpanStartOption{trace.WithAttributes(attrs...)}
+	if above := spanContext(parent); above.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, above)
+	} else {
+		opts = append(opts, trace.WithNewRoot())
+	}
 	if link, ok := Link(predecessor); ok {
 		opts = append(opts, trace.WithLinks(link))
 	}
@@ -144,10 +167,14 @@ func (t *Tracing) StartLinked(ctx context.Context, name, predecessor string, sta
 }
 
 // Record makes a linked trace of one span whose times are known, and returns
-// its traceparent; empty while not enabled. A zero start or end means now.
+// its traceparent; empty while not enabled. A zero start or end means now, and a
+// start that another clock puts after the end means the end.
 func (t *Tracing) Record(name, predecessor string, start, end time.Time, attrs ...attribute.KeyValue) string {
 	if t.provider == nil {
 		return ""
+	}
+	if !end.IsZero() && (start.IsZero() || end.Before(start)) {
+		start = end
 	}
 	ctx, span := t.StartLinked(context.Background(), name, predecessor, start, attrs...)
 	if end.IsZero() {
@@ -158,10 +185,14 @@ func (t *Tracing) Record(name, predecessor string, start, end time.Time, attrs .
 	return Traceparent(ctx)
 }
 
-// SpanAt makes a span below the one in ctx whose times are known.
+// SpanAt makes a span below the one in ctx whose times are known, with the same
+// care for clocks as Record.
 func (t *Tracing) SpanAt(ctx context.Context, name string, start, end time.Time, attrs ...attribute.KeyValue) {
 	if t.provider == nil {
 		return
+	}
+	if end.Before(start) {
+		start = end
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(start), trace.WithAttributes(attrs...))
 	span.End(trace.WithTimestamp(end))

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
+
+	"github.com/understudy-ha/understudy/coordinator/telemetry/telemetrytest"
 )
 
 func TestNothingConfiguredCostsNothing(t *testing.T) {
@@ -102,12 +103,12 @@ func TestSpansArriveWithTheirLabels(t *testing.T) {
 		"own values":  "app-2 3 77 lead",
 		"other trace": " 4 77 lead",
 	} {
-		got := values(c.span(t, name).Attributes)
+		got := c.span(t, name).Attributes
 		if s := strings.Join([]string{got["app.id"], got["epoch"], got["etcd.revision"], got["replica.role"]}, " "); s != want {
 			t.Errorf("%s: %q, want %q", name, s, want)
 		}
 	}
-	resource := c.resource(c.span(t, "bind"))
+	resource := c.span(t, "bind").Resource
 	if resource["service.name"] != "understudy" || resource["service.version"] != "v9" ||
 		resource["service.instance.id"] != "r1" || resource["replica"] != "r1" {
 		t.Errorf("resource = %v", resource)
@@ -121,7 +122,7 @@ func TestServiceNameFromTheEnvironmentWins(t *testing.T) {
 	tracing, stop := c.process(t, NewStanding("r1"))
 	tracing.Record("x", "", time.Time{}, time.Time{})
 	stop()
-	got := c.resource(c.span(t, "x"))
+	got := c.span(t, "x").Resource
 	if got["service.name"] != "mine" || got["deployment.environment.name"] != "lab" {
 		t.Errorf("resource = %v", got)
 	}
@@ -165,8 +166,8 @@ func TestChainOfStepsAcrossAFailover(t *testing.T) {
 	traces := map[string]bool{}
 	for i, name := range chain {
 		s := c.span(t, name)
-		traces[string(s.TraceId)] = true
-		if len(s.ParentSpanId) != 0 {
+		traces[s.Trace] = true
+		if s.Parent != (telemetrytest.ID{}) {
 			t.Errorf("%s is not a trace of its own", name)
 		}
 		if i == 0 {
@@ -175,23 +176,21 @@ func TestChainOfStepsAcrossAFailover(t *testing.T) {
 			}
 			continue
 		}
-		before := c.span(t, chain[i-1])
-		if len(s.Links) != 1 || string(s.Links[0].TraceId) != string(before.TraceId) ||
-			string(s.Links[0].SpanId) != string(before.SpanId) {
+		if before := c.span(t, chain[i-1]); !slices.Equal(s.Links, []telemetrytest.ID{before.ID}) {
 			t.Errorf("%s is not linked to %s", name, chain[i-1])
 		}
 	}
 	if len(traces) != len(chain) {
 		t.Errorf("%d traces, want %d", len(traces), len(chain))
 	}
-	if e1, e2 := values(c.span(t, "ask").Attributes)["epoch"], values(c.span(t, "bind").Attributes)["epoch"]; e1 != "1" || e2 != "2" {
+	if e1, e2 := c.span(t, "ask").Attributes["epoch"], c.span(t, "bind").Attributes["epoch"]; e1 != "1" || e2 != "2" {
 		t.Errorf("epochs %s and %s", e1, e2)
 	}
 	life := c.span(t, "app.lifecycle")
-	if life.StartTimeUnixNano != uint64(begin.UnixNano()) || life.EndTimeUnixNano != uint64(begin.Add(time.Hour).UnixNano()) {
-		t.Errorf("lifecycle from %d to %d", life.StartTimeUnixNano, life.EndTimeUnixNano)
+	if !life.Start.Equal(begin) || !life.End.Equal(begin.Add(time.Hour)) {
+		t.Errorf("lifecycle from %v to %v", life.Start, life.End)
 	}
-	if got := values(life.Attributes); got["app.id"] != "app-1" || got["state"] != "Completed" {
+	if got := life.Attributes; got["app.id"] != "app-1" || got["state"] != "Completed" {
 		t.Errorf("lifecycle attributes %v", got)
 	}
 }
@@ -208,17 +207,31 @@ func TestAFailoverIsOneTraceAcrossProcesses(t *testing.T) {
 	span.End()
 	begin := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 	second.SpanAt(Continue(t.Context(), handed), "claim", begin, begin.Add(time.Second))
+	// What goes on elsewhere in this process is another trace.
+	within, elsewhere := second.Span(t.Context(), "elsewhere")
+	elsewhere.End()
+	_, span = second.StartContinued(within, "goes on", handed, Traceparent(within), begin)
+	span.End()
+	_, span = second.StartContinued(within, "begins anew", "", Traceparent(within), begin)
+	span.End()
 	stop()
 	a, b := c.span(t, "failover"), c.span(t, "catch up")
-	if string(a.TraceId) != string(b.TraceId) || string(b.ParentSpanId) != string(a.SpanId) {
-		t.Errorf("catch up is in trace %x below %x, want %x below %x", b.TraceId, b.ParentSpanId, a.TraceId, a.SpanId)
+	if b.Parent != a.ID {
+		t.Errorf("catch up is below %v, want %v", b.Parent, a.ID)
 	}
 	claim := c.span(t, "claim")
-	if string(claim.TraceId) != string(a.TraceId) || claim.StartTimeUnixNano != uint64(begin.UnixNano()) ||
-		claim.EndTimeUnixNano != uint64(begin.Add(time.Second).UnixNano()) {
+	if claim.Parent != a.ID || !claim.Start.Equal(begin) || !claim.End.Equal(begin.Add(time.Second)) {
 		t.Errorf("claim = %v", claim)
 	}
-	if want := "00-" + hex.EncodeToString(a.TraceId) + "-" + hex.EncodeToString(a.SpanId) + "-01"; handed != want {
+	elsewhereID := c.span(t, "elsewhere").ID
+	goesOn := c.span(t, "goes on")
+	if goesOn.Parent != a.ID || !slices.Equal(goesOn.Links, []telemetrytest.ID{elsewhereID}) || !goesOn.Start.Equal(begin) {
+		t.Errorf("goes on = %v", goesOn)
+	}
+	if anew := c.span(t, "begins anew"); anew.Parent != (telemetrytest.ID{}) || !slices.Equal(anew.Links, []telemetrytest.ID{elsewhereID}) {
+		t.Errorf("begins anew = %v", anew)
+	}
+	if want := "00-" + a.Trace + "-" + a.Span + "-01"; handed != want {
 		t.Errorf("traceparent %s, want %s", handed, want)
 	}
 }
@@ -271,5 +284,36 @@ func TestKeysAreThoseOfTheDocumentation(t *testing.T) {
 	got := []attribute.Key{AppIDKey, EpochKey, RevisionKey, RoleKey}
 	if want := []attribute.Key{"app.id", "epoch", "etcd.revision", "replica.role"}; !slices.Equal(got, want) {
 		t.Errorf("keys %v", got)
+	}
+}
+
+// The clocks of two leads may differ: a step never ends before it begins.
+func TestClocksThatDiffer(t *testing.T) {
+	c := newCollector(t)
+	tracing, stop := c.process(t, NewStanding("r1"))
+	at := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
+	ctx, span := tracing.Span(t.Context(), "above")
+	tracing.Record("step", "", at.Add(time.Second), at)
+	tracing.Record("no start", "", time.Time{}, at)
+	tracing.SpanAt(ctx, "below", at.Add(time.Second), at)
+	span.End()
+	stop()
+	for _, name := range []string{"step", "no start", "below"} {
+		if s := c.span(t, name); !s.Start.Equal(at) || !s.End.Equal(at) {
+			t.Errorf("%s from %v to %v", name, s.Start, s.End)
+		}
+	}
+}
+
+// A replica that is killed has sent all but its last second.
+func TestSpansAreSentSoon(t *testing.T) {
+	c := newCollector(t)
+	tracing, stop := c.process(t, NewStanding("r1"))
+	defer stop()
+	tracing.Record("x", "", time.Time{}, time.Time{})
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	if _, err := c.Wait(ctx, func(s []telemetrytest.Span) bool { return len(s) > 0 }); err != nil {
+		t.Error("not sent within 4s, though sent every second")
 	}
 }
