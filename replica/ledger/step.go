@@ -106,6 +106,7 @@ type step struct {
 	l     *Ledger
 	at    Time
 	trace string
+	task  string // that the event is about; empty for one about an application
 	delta Delta
 	index map[Key]int // of delta.Changes, once there are many
 }
@@ -133,6 +134,7 @@ func (s *step) withTask(appID, taskID string, do func(*entry, *Task)) {
 		s.refuse("task %s of application %s is not known", taskID, appID)
 		return
 	}
+	s.task = taskID
 	s.settling(n, func() { do(n, n.tasks[taskID]) })
 }
 
@@ -208,7 +210,8 @@ func (s *step) editTask(n *entry, t *Task) *Task {
 		return n.tasks[t.ID]
 	}
 	task := *n.tasks[t.ID]
-	if s.trace != "" {
+	// Tasks that move with the one that the event is about have another story.
+	if s.trace != "" && t.ID == s.task {
 		task.Trace = s.trace
 	}
 	n.tasks[t.ID] = &task

@@ -11,6 +11,7 @@ func (s *step) addTask(e AddTask) {
 		s.refuse("a task of application %s has no ID", e.AppID)
 		return
 	}
+	s.task = e.ID
 	s.withApp(e.AppID, func(n *entry) {
 		if t := n.tasks[e.ID]; t != nil {
 			s.observe(n, t, e)
@@ -156,6 +157,7 @@ func (s *step) allocated(e Allocated) {
 		s.effect(Release{Task: &Task{AppID: e.AppID, ID: e.TaskID, Node: e.Node}, Termination: StoppedByRM})
 		return
 	}
+	s.task = e.TaskID
 	t := n.tasks[e.TaskID]
 	switch {
 	case e.Node == "":
