@@ -24,6 +24,7 @@ func (v *View) adopt(s *snapshot) error {
 	for _, ch := range s.changes {
 		v.ledger.Apply(ch)
 	}
+	epoch := v.leader.Epoch
 	v.known, v.leader, v.terms = s.known, s.leader, s.terms
 	for key, err := range s.refused {
 		if v.refused[key] == nil {
@@ -33,7 +34,7 @@ func (v *View) adopt(s *snapshot) error {
 	v.refused = s.refused
 	v.mu.Unlock()
 
-	v.tell(s.changes)
+	v.tell(s.changes, epoch, s.revision)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -68,6 +69,7 @@ func (v *View) absorb(resp clientv3.WatchResponse) error {
 		v.mu.Unlock()
 		return errOtherHistory
 	}
+	epoch, revision := v.leader.Epoch, v.revision
 	var changes []ledger.Change
 	for i, ev := range resp.Events {
 		ch, changed, err := v.apply(ev, entries[i], errs[i])
@@ -78,20 +80,19 @@ func (v *View) absorb(resp clientv3.WatchResponse) error {
 		if changed {
 			changes = append(changes, ch)
 		}
+		// The header may be ahead of what the answer holds.
+		revision = max(revision, ev.Kv.ModRevision)
+	}
+	if resp.IsProgressNotify() {
+		revision = max(revision, resp.Header.Revision)
 	}
 	v.mu.Unlock()
 
-	v.tell(changes)
+	v.tell(changes, epoch, revision)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch {
-	case len(resp.Events) > 0:
-		// The header may be ahead of what the answer holds.
-		v.revision = max(v.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
-	case resp.IsProgressNotify():
-		v.revision = max(v.revision, resp.Header.Revision)
-	}
+	v.revision = revision
 	v.newest = max(v.newest, v.revision, resp.Header.Revision)
 	v.announce()
 	return nil
@@ -137,14 +138,17 @@ func (v *View) apply(ev *clientv3.Event, e record.Entry, err error) (ledger.Chan
 	return ledger.Change{}, false, nil
 }
 
-// tell passes on what has been applied; v.applying is held, v.mu is not.
-func (v *View) tell(changes []ledger.Change) {
+// tell passes on what has been applied, over the epoch and up to the revision
+// given; v.applying is held, v.mu is not.
+func (v *View) tell(changes []ledger.Change, epoch uint64, revision int64) {
 	v.metrics.changes.Add(float64(len(changes)))
-	if v.cfg.OnChange == nil {
-		return
+	if v.cfg.OnChange != nil {
+		for _, ch := range changes {
+			v.cfg.OnChange(ch)
+		}
 	}
-	for _, ch := range changes {
-		v.cfg.OnChange(ch)
+	if v.cfg.OnLeader != nil && v.leader.Epoch != epoch {
+		v.cfg.OnLeader(v.leader, revision)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
 )
 
 // Config tunes a view; Default fills everything but the prefix.
@@ -27,6 +28,10 @@ type Config struct {
 	// OnChange, which may be nil, is called for every change after it has been
 	// applied, in order, from one goroutine. It must not call Take.
 	OnChange func(ledger.Change)
+	// OnLeader, which may be nil, is called from the same goroutine when the claim
+	// of an epoch other than the last one has been applied, with the revision up
+	// to which everything has.
+	OnLeader func(leader record.Leader, revision int64)
 }
 
 // Default returns the defaults, without a prefix.

@@ -91,6 +91,36 @@ func TestTheBarrierHoldsUntilEverythingOlderIsApplied(t *testing.T) {
 	}
 }
 
+// Both a claim that is loaded and one that is watched are told of, once, with the
+// revision that the view has reached by then.
+func TestClaimsAreToldOf(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	loaded := claim(t, cli, 1)
+	type told struct {
+		epoch    uint64
+		revision int64
+	}
+	claims := make(chan told, 8)
+	cfg := config()
+	cfg.OnLeader = func(leader record.Leader, revision int64) { claims <- told{leader.Epoch, revision} }
+	f := follow(t, cli, cfg)
+	eventually(t, "the view is synced", f.Synced)
+	put(t, cli, "/somebody/else", "x")
+	watched := claim(t, cli, 2)
+	f.wait(t, watched.Revision) // of two claims that come together only the newer is told of
+	l := leading(t, cli, 3)
+	l.change(task(0, 1)) // an epoch is told of once, however much follows
+	f.wait(t, l.flush(t))
+	close(claims)
+	var got []told
+	for c := range claims {
+		got = append(got, c)
+	}
+	if len(got) != 3 || got[0] != (told{1, loaded.Revision}) || got[1] != (told{2, watched.Revision}) || got[2].epoch != 3 {
+		t.Errorf("told of %v, want epoch 1 at revision %d, 2 at %d, and 3", got, loaded.Revision, watched.Revision)
+	}
+}
+
 func TestARevisionWithoutEventsIsReached(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	claim(t, cli, 1)
