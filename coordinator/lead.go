@@ -65,7 +65,8 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	defer context.AfterFunc(ctx, func() { stop(errHandOver) })()
 
 	l := &lead{replica: r, term: term, ctx: work, box: newMailbox(mailboxLimit), log: r.log}
-	l.failover = startFailover(r, term)
+	l.failover = startFailover(work, r, term)
+	defer l.failover.end()
 	r.lead.Store(l)
 	r.setRole(serve.Recovering, term.Epoch())
 	r.log.Info("holding the lease, recovering", "detected", term.DetectedAt(), "acquired", term.AcquiredAt())
@@ -103,7 +104,7 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	writers.Wait()
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
 	defer cancel()
-	if err := term.Release(releasing, ""); err != nil {
+	if err := l.failover.release(releasing, term); err != nil {
 		r.log.Warn("the lease could not be released and has to expire", "err", err)
 	}
 	if cause != nil {
@@ -118,7 +119,7 @@ func (l *lead) claim(ctx context.Context) error {
 	wait := 50 * time.Millisecond
 	for {
 		attempt, cancel := context.WithTimeout(ctx, l.cfg.Etcd.RequestTimeout)
-		claimed, err := mirror.Claim(attempt, l.etcd, l.cfg.Etcd.Prefix, record.Leader{
+		claimed, err := mirror.Claim(l.failover.within(attempt), l.etcd, l.cfg.Etcd.Prefix, record.Leader{
 			Epoch:       l.term.Epoch(),
 			Incarnation: l.incarnation,
 			Since:       ledger.At(l.now()),
@@ -126,8 +127,7 @@ func (l *lead) claim(ctx context.Context) error {
 		})
 		cancel()
 		if err == nil {
-			l.failover.step(stepClaimed)
-			l.failover.revision = claimed.Revision
+			l.failover.claimed(claimed.Revision)
 			m, err := mirror.New(l.etcd, claimed, l.mirrorConfig(), l.log, l.metrics)
 			if err != nil {
 				return err

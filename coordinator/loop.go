@@ -30,9 +30,9 @@ type loop struct {
 	// Neither may wait: outside runs on the journal's goroutine.
 	inside  func(ledger.Effect)
 	outside func(ledger.Effect)
-	// observe sees every event before and after its step; it may fill in the
-	// event's trace. Both may be nil.
-	trace   func(*ledger.Ledger, ledger.Event) ledger.Event
+	// step steps an event, observe sees it afterwards. Both may be nil: the ledger
+	// then steps by itself.
+	step    func(*ledger.Ledger, ledger.Event) ledger.Delta
 	observe func(ledger.Event, ledger.Delta)
 	now     func() time.Time
 	log     *slog.Logger
@@ -79,13 +79,14 @@ func (l *loop) batch(items []item) {
 			it.query(l.ledger)
 			continue
 		}
-		event := it.event
-		if l.trace != nil {
-			event = l.trace(l.ledger, event)
+		var delta ledger.Delta
+		if l.step != nil {
+			delta = l.step(l.ledger, it.event)
+		} else {
+			delta = l.ledger.Step(it.event)
 		}
-		delta := l.ledger.Step(event)
 		if l.observe != nil {
-			l.observe(event, delta)
+			l.observe(it.event, delta)
 		}
 		changes.add(delta.Changes)
 		for _, effect := range delta.Effects {

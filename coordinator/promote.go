@@ -23,8 +23,7 @@ func (l *lead) recover(ctx context.Context) error {
 	}
 	state := l.view.Take()
 	l.failover.step(stepCaughtUp)
-	l.opts.Standing.SetRevision(l.failover.revision)
-	if err := l.cluster.Barrier(ctx, l.kube.Writes, l.term.Epoch()); err != nil {
+	if err := l.cluster.Barrier(l.failover.within(ctx), l.kube.Writes, l.term.Epoch()); err != nil {
 		return fmt.Errorf("catching up with the cluster: %w", err)
 	}
 	l.failover.step(stepCluster)
@@ -84,7 +83,7 @@ func (l *lead) reconcile(state *ledger.Ledger) {
 	var changes changeSet
 	var outside []ledger.Effect
 	step := func(event ledger.Event) {
-		delta := state.Step(event)
+		delta := l.step(state, event)
 		changes.add(delta.Changes)
 		for _, effect := range delta.Effects {
 			if effect.External() {
@@ -103,14 +102,11 @@ func (l *lead) reconcile(state *ledger.Ledger) {
 	}
 	l.loop = &loop{
 		ledger: state, box: l.box, journal: l.mirror.Load(),
-		inside: l.inside, outside: l.outside, observe: l.observe,
+		inside: l.inside, outside: l.outside, step: l.step, observe: l.observe,
 		now: l.now, log: l.log, counts: &l.counts,
 	}
 	counts := state.Counts()
 	l.counts.Store(&counts)
-	if l.opts.Tracing.Enabled() {
-		l.loop.trace = l.traced
-	}
 	l.loop.commit(changes.list, outside)
 	l.log.Info("reconciled with the cluster", "findings", len(findings), "events", len(events), "changes", len(changes.list), "tasks", taskCount(counts))
 }
@@ -134,7 +130,7 @@ func (l *lead) attach() {
 	}
 	// Its questions are answered by the loop, which runs next.
 	l.replay.Go(func() { l.standby.general.Replay(l.unassigned) })
-	l.failover.step(stepLeading)
+	l.failover.leading()
 	l.failover.put(l.mirror.Load())
 }
 
@@ -161,10 +157,13 @@ func (l *lead) outside(effect ledger.Effect) {
 	}
 }
 
-// traced describes an event by a span before it is stepped.
-func (l *lead) traced(state *ledger.Ledger, event ledger.Event) ledger.Event {
+// step steps an event, and describes by spans what comes of it.
+func (l *lead) step(state *ledger.Ledger, event ledger.Event) ledger.Delta {
+	if !l.opts.Tracing.Enabled() {
+		return state.Step(event)
+	}
 	l.opts.Standing.SetRevision(l.mirror.Load().Status().Revision)
-	return stepTracer{l.opts.Tracing}.trace(state, event)
+	return stepTracer{l.opts.Tracing}.step(state, event)
 }
 
 // observe keeps the caches around the ledger in step with it.
@@ -176,7 +175,7 @@ func (l *lead) observe(event ledger.Event, delta ledger.Delta) {
 	}
 	switch e := event.(type) {
 	case ledger.BindDone:
-		l.failover.firstBind(l.mirror.Load(), e.At.Time())
+		l.failover.firstBind(l.mirror.Load(), e)
 	case ledger.RemoveTask:
 		l.recorder.Forget(e.TaskID)
 	}

@@ -212,6 +212,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	following := view.Default()
 	following.OnChange = r.standby.apply
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
+	if opts.Tracing.Enabled() {
+		following.OnLeader = r.followed
+	}
 	if r.view, err = view.New(r.etcd, following, r.log, r.metrics); err != nil {
 		return nil, err
 	}
