@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -37,7 +39,8 @@ type Options struct {
 	// Supervisor is the executable whose command `supervise` stands behind each
 	// replica of a detached lab; empty means ROOT/bin/lab.
 	Supervisor string
-	// Env is added to the environment of every replica.
+	// Env is added to the environment of every replica, after the OTEL_*
+	// variables of this process.
 	Env []string
 	// Once is added, by replica, at its first start only.
 	Once map[string][]string
@@ -93,6 +96,7 @@ func (o Options) complete() (Options, error) {
 			return o, fmt.Errorf("node %s %q: %w", field, q, err)
 		}
 	}
+	o.Env = slices.Concat(telemetryOf(os.Environ()), o.Env)
 	var err error
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return o, err
@@ -112,6 +116,13 @@ func (o Options) complete() (Options, error) {
 		o.Supervisor = o.tool("lab")
 	}
 	return o, o.checkBinaries()
+}
+
+// telemetryOf returns what an environment says about traces. It is written down
+// with the lab: a replica that is started again later, from another shell, sends
+// them to the same place.
+func telemetryOf(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !strings.HasPrefix(kv, "OTEL_") })
 }
 
 func (o Options) checkBinaries() error {
