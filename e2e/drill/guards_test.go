@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -231,17 +232,57 @@ func leadSays(ctx context.Context, s *Session, so func(serve.Status) bool) bool 
 	return err == nil && so(now)
 }
 
-// A lead whose engine was not told what the nodes hold puts too much on them.
-func TestCapacityIsNoticedWithoutRecovery(t *testing.T) {
-	l := unguarded(t, "recovery", func(o *lab.Options) {
+// A lead whose engine was not told what the nodes hold would put too much on
+// them. It compares its engine's account with the ledger's, and gives the Lease
+// up; without that comparison the nodes are overcommitted, and the verdict says so.
+func TestEngineThatDoesNotKnowWhatNodesHold(t *testing.T) {
+	small := func(o *lab.Options) {
 		o.Nodes, o.Node = 4, lab.NodeSize{CPU: "10", Memory: "64Gi", Pods: "200"}
-	})
+	}
 	cfg := load.Default().Steady(20, 24*time.Second) // 480 pods of 0.1 CPU; 400 fill the nodes
 	cfg.Timeout = 60 * time.Second
-	v := drilled(t, l, cfg, kill)
-	if passed(t, v, "node capacity") {
-		t.Error("nodes over their capacity went unnoticed")
+	t.Run("compared", func(t *testing.T) {
+		cfg := load.Default().Steady(20, 10*time.Second) // which nobody completes
+		cfg.Timeout = 20 * time.Second
+		v := drilled(t, unguarded(t, "recovery", small), cfg, func(ctx context.Context, s *Session, _ *load.Generator) error {
+			lead, err := s.Lab.Leader(ctx)
+			if err != nil {
+				return err
+			}
+			if err := s.Lab.Kill(lead, syscall.SIGKILL); err != nil {
+				return err
+			}
+			return await(ctx, "a replica that does not trust its engine", func() (bool, error) {
+				return said(s.Lab, "the engine's usage of queues is not the ledger's")
+			})
+		})
+		if !passed(t, v, "node capacity") {
+			t.Error("nodes are over their capacity")
+		}
+	})
+	t.Run("not_compared", func(t *testing.T) {
+		if passed(t, drilled(t, unguarded(t, "recovery,usage", small), cfg, kill), "node capacity") {
+			t.Error("nodes over their capacity went unnoticed")
+		}
+	})
+}
+
+// said reports whether any replica has logged the text.
+func said(l *lab.Lab, text string) (bool, error) {
+	replicas, err := l.Replicas()
+	if err != nil {
+		return false, err
 	}
+	for _, r := range replicas {
+		p, err := r.Process()
+		if err != nil {
+			return false, err
+		}
+		if raw, err := os.ReadFile(p.Log); err == nil && strings.Contains(string(raw), text) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Pods that vanish while nobody leads leave records behind, unless the next
