@@ -23,7 +23,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test vet lint fuzz clean
+.PHONY: help demo test vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -49,6 +49,13 @@ lint: bin/golangci-lint
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
 	$(call step,building golangci-lint: some minutes the first time,cd tools/lint && go build -ldflags '$(LDFLAGS)' -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+# jaeger builds bin/jaeger, to look at traces with: see ARCHITECTURE.md.
+jaeger: bin/jaeger
+
+bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum
+	@mkdir -p bin
+	$(call step,building Jaeger: some minutes the first time,cd tools/jaeger && go build -ldflags '$(LDFLAGS)' -o ../../bin/jaeger github.com/jaegertracing/jaeger/cmd/jaeger)
 
 FUZZTIME ?= 30s
 
