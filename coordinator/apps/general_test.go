@@ -235,6 +235,24 @@ func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
 	}
 }
 
+// What a predecessor has told is not told again; what came while nobody led is.
+func TestProblemsOfPodsThatCameWhileNobodyLed(t *testing.T) {
+	c := &contract{states: map[string]string{"live": "Running"}, tasks: map[string]bool{"live/old": true}}
+	var reported []string
+	g := NewGeneral(c, fakeCluster{}, Config{}, func(p *v1.Pod, _ []Problem) { reported = append(reported, p.Name) },
+		slog.New(slog.DiscardHandler))
+	for _, p := range []*v1.Pod{
+		pod("old", inApp("live")), pod("late", inApp("live")), pod("assigned", inApp("live"), on("n")),
+		pod("first", inApp("unknown")), pod("second", inApp("unknown")),
+	} {
+		p.Annotations = set{AnnotationUserInfo: "?"}
+		handlers{g}.OnAdd(p, true)
+	}
+	if want := []string{"late", "first", "second"}; !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q", reported, want)
+	}
+}
+
 // startInformer runs a pod informer over source until the test ends.
 func startInformer(t *testing.T, source *cachetesting.FakeControllerSource) cache.SharedIndexInformer {
 	informer := cache.NewSharedIndexInformer(source, &v1.Pod{}, 0, cache.Indexers{})

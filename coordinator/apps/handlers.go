@@ -64,21 +64,40 @@ func (g *General) added(pod *v1.Pod, initial bool) {
 		return // the API server would refuse to bind it
 	}
 	task, found := ParseTask(pod)
-	if task.Placeholder && g.amp.GetApplication(task.ApplicationID) != nil {
-		// A late placeholder must not begin an application anew that has ended.
-	} else if !initial || !g.known(task) {
-		app, more := ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
-		found = append(found, more...)
-		g.amp.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
-		if initial && g.live != nil {
-			g.live[task.ApplicationID] = true
-		}
-		if len(found) > 0 && pod.Spec.NodeName == "" {
-			g.problems(pod, found)
+	// A late placeholder must not begin an application anew that has ended.
+	if !task.Placeholder || g.amp.GetApplication(task.ApplicationID) == nil {
+		begins, waits := !initial || !g.known(task), pod.Spec.NodeName == ""
+		if begins || waits {
+			app, more := ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+			if found = append(found, more...); len(found) > 0 && waits && (begins || !g.has(task)) {
+				g.problems(pod, found)
+			}
+			if begins {
+				g.begin(app, initial)
+			}
 		}
 	}
 	g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	g.reported[pod.UID] = task.ApplicationID
+}
+
+// begin reports an application.
+func (g *General) begin(app protocol.ApplicationMetadata, initial bool) {
+	g.amp.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
+	if initial && g.live != nil {
+		g.live[app.ApplicationID] = true
+	}
+}
+
+// has reports whether a task has been reported before, if only by a predecessor,
+// who then has also told what could not be read of its pod.
+func (g *General) has(task protocol.TaskMetadata) bool {
+	app := g.amp.GetApplication(task.ApplicationID)
+	if app == nil {
+		return false
+	}
+	_, err := app.GetTask(task.TaskID)
+	return err == nil
 }
 
 // known reports whether the application of a task needs no report: it is live,
