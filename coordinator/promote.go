@@ -9,6 +9,8 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+	"github.com/understudy-ha/understudy/replica/view"
 )
 
 // recover brings this replica from holding the Lease to a loop that is ready to
@@ -21,6 +23,7 @@ func (l *lead) recover(ctx context.Context) error {
 	if err := l.view.WaitRevision(ctx, l.failover.revision); err != nil {
 		return fmt.Errorf("catching up with the mirror: %w", err)
 	}
+	refused := l.view.Status().Refused
 	state := l.view.Take()
 	l.failover.step(stepCaughtUp)
 	if err := l.cluster.Barrier(l.failover.within(ctx), l.kube.Writes, l.term.Epoch()); err != nil {
@@ -29,7 +32,7 @@ func (l *lead) recover(ctx context.Context) error {
 	l.failover.step(stepCluster)
 
 	l.setUp()
-	l.reconcile(state)
+	l.reconcile(state, refused)
 	l.failover.step(stepReconciled)
 	failpoint.Hit("promote/reconciled")
 
@@ -67,8 +70,9 @@ func (l *lead) prepare(ctx context.Context, taskID, node string) error {
 
 // reconcile steps what the cluster says into the recovered ledger. The engine is
 // told of the changes as the standby is, so effects on it are not carried out
-// here; effects on the cluster wait for the commit as always.
-func (l *lead) reconcile(state *ledger.Ledger) {
+// here; effects on the cluster wait for the commit as always. Records that were
+// refused are put right with the same commit.
+func (l *lead) reconcile(state *ledger.Ledger, refused []view.Refused) {
 	// From now on the manager's reports are events; what it reported before is
 	// among the findings.
 	l.standby.general.Address(&contract{
@@ -99,6 +103,10 @@ func (l *lead) reconcile(state *ledger.Ledger) {
 	}
 	for _, change := range changes.list {
 		l.standby.apply(change)
+	}
+	if repairs := repairs(state, refused, record.Keys{Prefix: l.cfg.Etcd.Prefix}); len(repairs) > 0 {
+		l.log.Warn("records that could not be read are written anew or deleted", "refused", len(refused), "repaired", len(repairs))
+		changes.add(repairs)
 	}
 	l.loop = &loop{
 		ledger: state, box: l.box, journal: l.mirror.Load(),

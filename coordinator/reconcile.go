@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -8,6 +9,8 @@ import (
 
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+	"github.com/understudy-ha/understudy/replica/view"
 )
 
 // finding is a task over which the ledger and the cluster do not agree yet.
@@ -65,6 +68,8 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		case !ours:
 		case f.pod.Spec.NodeName == "" && !terminated(f.pod):
 			unassigned = append(unassigned, f.pod)
+		case terminated(f.pod) && l.App(f.key.AppID) == nil:
+			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
 		case terminated(f.pod):
 			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
 		default:
@@ -72,6 +77,29 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		}
 	}
 	return events, unassigned
+}
+
+// repairs returns the changes that put right, once the ledger agrees with the
+// cluster, what could not be read in etcd. What the ledger has is written again:
+// recovered from the cluster, or known from before. Garbage about what does not
+// exist is deleted; what a newer version wrote about it is left to newer versions.
+func repairs(l *ledger.Ledger, refused []view.Refused, keys record.Keys) (changes []ledger.Change) {
+	for _, r := range refused {
+		path, err := keys.Parse(r.Key)
+		if err != nil || path.Kind != record.KindApp && path.Kind != record.KindTask {
+			continue
+		}
+		change := ledger.Change{Key: path.Key}
+		if path.Kind == record.KindApp {
+			change.App = l.App(path.Key.AppID)
+		} else {
+			change.Task = l.Task(path.Key.AppID, path.Key.TaskID)
+		}
+		if !change.Deleted() || !errors.Is(r.Err, record.ErrNewerSchema) {
+			changes = append(changes, change)
+		}
+	}
+	return changes
 }
 
 // idle completes the applications of a manager that run without any task: the

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+	"github.com/understudy-ha/understudy/replica/view"
 )
 
 // oneApp is an app manager to which every pod belongs to application a.
@@ -192,6 +195,80 @@ func TestAgree(t *testing.T) {
 	} {
 		if got := agree(c.task, c.pod, ""); got != c.want {
 			t.Errorf("%s: agree is %v", name, got)
+		}
+	}
+}
+
+// Records that could not be read are written as the ledger has them in the end;
+// only what a newer version says of things that do not exist is kept for it.
+func TestRepairs(t *testing.T) {
+	l := ledger.New()
+	reconciled(t, l, testPod("x", "n1", v1.PodRunning))
+	keys := record.Keys{Prefix: "/p"}
+	corrupt, newer := fmt.Errorf("key: %w", record.ErrCorrupt), fmt.Errorf("key: %w", record.ErrNewerSchema)
+	changes := repairs(l, []view.Refused{
+		{Key: keys.App("a"), Err: corrupt},
+		{Key: keys.Task("a", "x"), Err: newer},
+		{Key: keys.Task("a", "gone"), Err: corrupt},
+		{Key: keys.App("gone"), Err: newer},
+		{Key: keys.Term(7), Err: corrupt},
+	}, keys)
+	want := []ledger.Change{
+		{Key: ledger.Key{AppID: "a"}, App: l.App("a")},
+		{Key: ledger.Key{AppID: "a", TaskID: "x"}, Task: l.Task("a", "x")},
+		{Key: ledger.Key{AppID: "a", TaskID: "gone"}},
+	}
+	if !slices.Equal(changes, want) {
+		t.Errorf("changes %+v\nwant    %+v", changes, want)
+	}
+}
+
+// The record of an application cannot be read, those of its tasks can: the pods
+// tell of the application, and tasks without one go.
+func TestApplicationLostPodsTell(t *testing.T) {
+	l := ledger.New()
+	for _, task := range []ledger.Task{
+		{ID: "bound", State: ledger.TaskStateBound, Node: "n1"},
+		{ID: "decided", State: ledger.TaskStateAllocated, Node: "n2"},
+		{ID: "vanished", State: ledger.TaskStateBound, Node: "n3"},
+		{ID: "ended", State: ledger.TaskStateBound, Node: "n4"},
+	} {
+		task.AppID, task.Namespace, task.Name = "a", "ns", "pod-"+task.ID
+		l.Apply(ledger.Change{Key: ledger.Key{AppID: "a", TaskID: task.ID}, Task: &task})
+	}
+	pods := []*v1.Pod{testPod("bound", "n1", v1.PodRunning), testPod("decided", "", v1.PodPending), testPod("ended", "n4", v1.PodSucceeded)}
+	s := testStandby(nil)
+	s.ledger = l.Clone()
+	s.feedFrom(s.ledger)
+	if len(s.suspects) != 4 {
+		t.Errorf("tasks without an application are not looked at: %v", s.suspects)
+	}
+	var findings []finding
+	for uid, at := range s.suspects {
+		f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}}
+		if i := slices.IndexFunc(pods, func(p *v1.Pod) bool { return string(p.UID) == uid }); i >= 0 {
+			f.pod = pods[i]
+		}
+		findings = append(findings, f)
+	}
+	events, unassigned := reconciliation(l, oneApp{}, findings, time.Unix(100, 0))
+	var binds []string
+	for _, event := range events {
+		for _, effect := range l.Step(event).Effects {
+			if bind, ok := effect.(ledger.Bind); ok {
+				binds = append(binds, bind.Task.ID)
+			}
+		}
+	}
+	if app := l.App("a"); app == nil || app.State != ledger.AppStateRecovering {
+		t.Fatalf("application: %+v", app)
+	}
+	if want := []string{"decided"}; !slices.Equal(binds, want) || len(unassigned) != 1 {
+		t.Errorf("binds %v, want %v; unassigned %d, want 1", binds, want, len(unassigned))
+	}
+	for uid, state := range map[string]ledger.TaskState{"bound": ledger.TaskStateBound, "decided": ledger.TaskStateAllocated, "vanished": "", "ended": ""} {
+		if task := l.Task("a", uid); task == nil && state != "" || task != nil && task.State != state {
+			t.Errorf("task %s: %+v, want %q", uid, task, state)
 		}
 	}
 }

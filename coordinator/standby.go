@@ -243,6 +243,9 @@ func (s *standby) feedFrom(l *ledger.Ledger) {
 			s.suspect(task.ID, suspect{app.ID, task.Namespace, task.Name})
 		}
 	}
+	for task := range s.ledger.Orphans() {
+		s.suspect(task.ID, suspect{task.AppID, task.Namespace, task.Name})
+	}
 }
 
 // apply follows one change of the view, or of the reconciled state.
@@ -422,7 +425,9 @@ func (s *standby) look(l *ledger.Ledger, uid string, at suspect) (finding, bool)
 			f.pod = pod
 		}
 	}
-	return f, agree(task, f.pod, s.r.cfg.SchedulerName)
+	// Without its application a task means nothing, whatever its record says.
+	orphan := task != nil && l.App(at.app) == nil
+	return f, !orphan && agree(task, f.pod, s.r.cfg.SchedulerName)
 }
 
 // agree reports whether a task is as its pod says; either may be nil.

@@ -116,12 +116,12 @@ func (l *Ledger) has(t timed) bool {
 
 // means reports whether a Tick has something to do at a deadline: one of an
 // application matters while it waits for placeholders, or runs and still has
-// some that nobody deletes.
+// some that nobody deletes; one of a task, once its application is known.
 func (l *Ledger) means(t timed) bool {
-	if !l.has(t) || t.key.TaskID != "" {
-		return l.has(t)
-	}
 	e := l.apps[t.key.AppID]
+	if !l.has(t) || t.key.TaskID != "" {
+		return l.has(t) && e.app != nil
+	}
 	return e.app.State == AppStateReserving || e.app.State == AppStateRunning && e.kept > 0
 }
 

@@ -256,6 +256,24 @@ func (l *Ledger) Tasks(appID string) iter.Seq[*Task] {
 	}
 }
 
+// Orphans returns the tasks whose application is not known, as when its record
+// could not be read. No event applies to them but AddApp, which gives them an
+// application again, and RemoveTask.
+func (l *Ledger) Orphans() iter.Seq[*Task] {
+	return func(yield func(*Task) bool) {
+		for _, e := range l.apps {
+			if e.app != nil {
+				continue
+			}
+			for _, task := range e.tasks {
+				if !yield(task) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func (l *Ledger) sorted() []*entry {
 	entries := make([]*entry, 0, len(l.apps))
 	for _, e := range l.apps {

@@ -112,6 +112,17 @@ func (s *scene) command(line string) {
 		s.effects(s.ledger.Feed())
 		fmt.Fprintln(&s.out, "  due")
 		s.effects(s.ledger.Due(s.now))
+	case "unreadable": // successor that cannot read an application's record
+		s.ledger = New()
+		for _, c := range s.changes {
+			if c.Key != (Key{AppID: a.word(0)}) {
+				s.ledger.Apply(c)
+			}
+		}
+		fmt.Fprintln(&s.out, "  feed")
+		s.effects(s.ledger.Feed())
+		fmt.Fprintln(&s.out, "  due")
+		s.effects(s.ledger.Due(s.now))
 	case "deadline":
 		next, ok := s.ledger.NextDeadline()
 		fmt.Fprintf(&s.out, "  %s %v\n", since(next), ok)

@@ -22,7 +22,9 @@ func (l *Ledger) Step(event Event) Delta {
 		s.withTask(e.AppID, e.TaskID, s.complete)
 	case RemoveTask:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, s.removeTask)
+		if !s.removeOrphan(e.AppID, e.TaskID) {
+			s.withTask(e.AppID, e.TaskID, s.removeTask)
+		}
 	case CompleteApp:
 		s.trace = e.Trace
 		s.withApp(e.AppID, s.completeApp)

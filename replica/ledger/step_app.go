@@ -10,6 +10,7 @@ func (s *step) addApp(e AddApp) {
 		return
 	}
 	n := s.l.apps[e.ID]
+	orphaned := n != nil && n.app == nil
 	if n != nil && n.app != nil {
 		if !n.app.State.Terminal() {
 			return
@@ -38,6 +39,17 @@ func (s *step) addApp(e AddApp) {
 	s.effect(SubmitApp{App: n.app, Recovery: recovery})
 	for _, restore := range restores {
 		s.effect(restore)
+	}
+	if !orphaned {
+		return
+	}
+	// Due could not ask for what tasks without an application wait for.
+	for _, t := range n.sortedOpen() {
+		if t.NextAttempt <= s.at {
+			s.effect(outstanding(n.app, t))
+		} else {
+			s.l.watchTask(t)
+		}
 	}
 }
 

@@ -403,6 +403,17 @@ func (s *step) end(n *entry, t *Task) {
 	}
 }
 
+// removeOrphan forgets a task whose application is not known. It reports whether
+// there is one.
+func (s *step) removeOrphan(appID, taskID string) bool {
+	n := s.l.apps[appID]
+	if n == nil || n.app != nil || n.tasks[taskID] == nil {
+		return false
+	}
+	s.dropTask(n.tasks[taskID])
+	return true
+}
+
 // removeTask forgets a task; a live one is completed first.
 func (s *step) removeTask(n *entry, t *Task) {
 	if !t.State.Terminal() {

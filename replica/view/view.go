@@ -104,7 +104,8 @@ func (v *View) Ledger() *ledger.Ledger {
 }
 
 // Take hands over the ledger itself and ends the view: nothing is applied any
-// more, and Run returns. What was applied has been seen by OnChange. A second
+// more, and Run returns. What was applied has been seen by OnChange. What was
+// refused is no longer listed: it is for the new owner to put right. A second
 // call returns nil.
 func (v *View) Take() *ledger.Ledger {
 	v.applying.Lock()
@@ -116,7 +117,7 @@ func (v *View) Take() *ledger.Ledger {
 	}
 	v.taken = true
 	taken := v.ledger
-	v.ledger, v.known = nil, nil
+	v.ledger, v.known, v.refused = nil, nil, nil
 	if v.interrupt != nil {
 		v.interrupt(ErrTaken)
 	}
