@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
@@ -41,6 +44,8 @@ type Session struct {
 	loads  []*load.Generator
 	faults []history.Running // what ran before each
 	resets int
+	forged map[int64]bool  // revisions of the mirror's etcd
+	gone   map[string]bool // UIDs of pods that were deleted, besides those of loads
 }
 
 // Begin starts to write down what happens in l. The session does not own l.
@@ -49,7 +54,7 @@ func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Lab: l, state: state, log: log}
+	s := &Session{Lab: l, state: state, log: log, forged: map[int64]bool{}, gone: map[string]bool{}}
 	if s.kube, err = load.Client(l.RESTConfig()); err != nil {
 		return nil, err
 	}
@@ -117,6 +122,26 @@ func (s *Session) NoteReset() {
 	s.resets++
 }
 
+// Forge writes value under key, which is relative to the prefix, as no lead would.
+func (s *Session) Forge(ctx context.Context, key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resp, err := s.Lab.Etcd().Put(ctx, s.state.Prefix+"/"+key, string(value))
+	if err != nil {
+		return fmt.Errorf("forge %s: %w", key, err)
+	}
+	s.forged[resp.Header.Revision] = true
+	return nil
+}
+
+// Delete deletes a pod as its user would.
+func (s *Session) Delete(ctx context.Context, pod *v1.Pod) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone[string(pod.UID)] = true
+	return s.Lab.Client().CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
+}
+
 // KillLead sends sig to the replica that leads.
 func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, error) {
 	name, err := s.Lab.Leader(ctx)
@@ -178,7 +203,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var expected []verify.Expected
-	deleted := map[string]bool{}
+	deleted := maps.Clone(s.gone)
 	for _, g := range s.loads {
 		expected = append(expected, g.Created()...)
 		for uid := range g.Deleted() {
@@ -194,7 +219,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 		verify.BoundOnce(expected, pods, gaps, audit),
 		verify.Capacity(s.Cluster.Nodes(), pods, gaps),
 		verify.OneEpochBinds(pods, gaps, audit, ""),
-		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets}),
+		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets, Forged: s.forged}),
 		verify.IntentBeforeBind(pods, gaps, s.Etcd.Events(), s.Etcd.Gaps(), verify.IntentOptions{Suspended: suspended}),
 		agree,
 	}

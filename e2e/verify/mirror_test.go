@@ -137,6 +137,13 @@ func TestFence(t *testing.T) {
 		m.txn(op{key: "apps/c", value: []byte{0xff}})
 		fails(t, check(m, 0), "apps/c")
 	})
+	t.Run("forged by the drill", func(t *testing.T) {
+		m := good()
+		m.txn(op{key: "apps/c", value: []byte{0xff}})
+		holds(t, Fence(m.events, nil, FenceOptions{Forged: map[int64]bool{m.rev: true}}))
+		m.txn(op{key: "apps/c", value: []byte{0xff}})
+		fails(t, Fence(m.events, nil, FenceOptions{Forged: map[int64]bool{m.rev - 1: true}}), "apps/c")
+	})
 	t.Run("a key nobody knows", func(t *testing.T) {
 		m := good()
 		m.txn(op{key: "whatever", value: []byte("x")})
@@ -217,6 +224,8 @@ func TestRecordsAgree(t *testing.T) {
 	fails(t, agree(appOp("app", "Reserving", 3), bound, waits), "its record says Reserving")
 	fails(t, agree(app, bound, waits, op{key: "apps/x", value: []byte{0xff}}), "unreadable: apps/x")
 	fails(t, agree(app, bound, waits, op{key: "apps/x", value: app.value}), `the record is of application "app"`)
+	newer := encode(&recordpb.App{Schema: 2, Id: "x", State: "Completed", Epoch: 3})
+	fails(t, agree(app, bound, waits, op{key: "apps/x", value: newer}), "unreadable: apps/x: schema 2: for a newer reader")
 	fails(t, agree(app, bound, waits, appOp("idle", "Running", 3)), `application "idle" is Running and has no pod`)
 	holds(t, RecordsAgree(pods(), records(app, bound, waits, appOp("idle", "Running", 3)), AgreeOptions{IdleApps: true}))
 

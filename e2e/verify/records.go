@@ -43,7 +43,13 @@ type entry struct {
 	gang            bool
 }
 
-var errKey = errors.New("not a key of the layout")
+var (
+	errKey   = errors.New("not a key of the layout")
+	errNewer = errors.New("for a newer reader")
+)
+
+// readable is the newest schema that the replicas under test can read.
+const readable = 1
 
 // decodeKey reads a key relative to the prefix.
 func decodeKey(key string) (entry, error) {
@@ -83,14 +89,17 @@ func decode(key string, value []byte) (entry, error) {
 	if err != nil {
 		return e, err
 	}
+	var schema uint32
 	switch e.kind {
 	case kindLeader:
 		var m recordpb.Leader
 		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
 		e.epoch = m.GetEpoch()
 	case kindApp:
 		var m recordpb.App
 		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
 		e.epoch, e.state = m.GetEpoch(), m.GetState()
 		e.gang = len(m.GetTaskGroups()) > 0
 		if err == nil && m.GetId() != e.appID {
@@ -99,6 +108,7 @@ func decode(key string, value []byte) (entry, error) {
 	case kindTask:
 		var m recordpb.Task
 		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
 		e.epoch, e.state, e.node = m.GetEpoch(), m.GetState(), m.GetNode()
 		e.namespace, e.name = m.GetNamespace(), m.GetName()
 		if err == nil && (m.GetAppId() != e.appID || m.GetId() != e.taskID) {
@@ -107,6 +117,7 @@ func decode(key string, value []byte) (entry, error) {
 	case kindTerm:
 		var m recordpb.Term
 		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
 		// A term need not be written by the epoch that it is about: a successor
 		// closes it.
 		e.epoch = m.GetWriterEpoch()
@@ -115,6 +126,9 @@ func decode(key string, value []byte) (entry, error) {
 		}
 	case kindSchema:
 		err = proto.Unmarshal(value, &recordpb.Schema{})
+	}
+	if err == nil && schema > readable {
+		err = fmt.Errorf("schema %d: %w", schema, errNewer)
 	}
 	if err != nil {
 		return e, fmt.Errorf("%s: %w", key, err)
