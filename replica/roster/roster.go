@@ -1,0 +1,339 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Roster is this replica's membership. Its methods may be called from any
+// goroutine.
+type Roster struct {
+	cfg  Config
+	log  *slog.Logger
+	ring *memberlist.Keyring // nil without encryption
+	list *memberlist.Memberlist
+	wake chan struct{} // there is something new to say
+	// address is at which the others reach this replica. It is asked for once:
+	// memberlist's own lists cannot be read while it is at work.
+	address string
+
+	mu      sync.Mutex
+	self    Standing
+	said    Standing
+	members map[string]Member // but for this one
+	joining string            // the last error of joining
+}
+
+// New starts to listen. Run joins the others.
+func New(cfg Config, log *slog.Logger) (*Roster, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Roster{
+		cfg: cfg, log: log, wake: make(chan struct{}, 1), members: make(map[string]Member),
+		self: Standing{Replica: cfg.Replica},
+	}
+	r.said = r.self
+	host, port, err := split(cfg.Bind)
+	if err != nil {
+		return nil, err
+	}
+	m := memberlist.DefaultLANConfig()
+	m.Name = cfg.Name
+	m.BindAddr, m.BindPort, m.AdvertisePort = host, port, port
+	if cfg.Advertise != "" {
+		host, port, err := split(cfg.Advertise)
+		if err != nil {
+			return nil, err
+		}
+		m.AdvertiseAddr, m.AdvertisePort = host, port
+	}
+	m.ProbeInterval, m.ProbeTimeout = cfg.ProbeInterval, cfg.ProbeTimeout
+	m.SuspicionMult = 3
+	// Dead incarnations never come back.
+	m.GossipInterval, m.GossipToTheDeadTime = 100*time.Millisecond, 5*time.Second
+	m.PushPullInterval = 10 * time.Second
+	m.TCPTimeout = 2 * time.Second
+	m.Delegate, m.Events = delegate{r}, events{r}
+	m.LogOutput, m.Logger = nil, logger(log)
+	if cfg.KeyringFile != "" {
+		keys, err := readKeys(cfg.KeyringFile)
+		if err != nil {
+			return nil, fmt.Errorf("roster: keyring: %w", err)
+		}
+		if r.ring, err = memberlist.NewKeyring(keys, keys[0]); err != nil {
+			return nil, fmt.Errorf("roster: keyring: %w", err)
+		}
+		m.Keyring = r.ring
+	}
+	if r.list, err = memberlist.Create(m); err != nil {
+		return nil, fmt.Errorf("roster: %w", err)
+	}
+	r.address = r.list.LocalNode().Address()
+	return r, nil
+}
+
+// Address is host:port at which the others reach this replica.
+func (r *Roster) Address() string { return r.address }
+
+// sayEvery bounds how often a change that nobody waits for is told.
+const sayEvery = 500 * time.Millisecond
+
+// sayTimeout bounds the wait for a first member to have been told.
+const sayTimeout = 100 * time.Millisecond
+
+// leaveTimeout bounds the farewell.
+const leaveTimeout = time.Second
+
+// Run joins the others, and goes on trying where it fails, until ctx ends. Then
+// it says good-bye, so that nobody has to find out, and stops to listen.
+func (r *Roster) Run(ctx context.Context) error {
+	join := time.NewTicker(r.cfg.JoinInterval)
+	defer join.Stop()
+	say := time.NewTicker(sayEvery)
+	defer say.Stop()
+	r.join(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			err := r.list.Leave(leaveTimeout)
+			return errors.Join(err, r.list.Shutdown())
+		case <-join.C:
+			r.rotate()
+			r.join(ctx)
+			r.forget()
+		case <-r.wake:
+			r.say()
+		case <-say.C:
+			r.say()
+		}
+	}
+}
+
+// Update says how this replica stands. A change of role, epoch or readiness is
+// told at once, others within half a second.
+func (r *Roster) Update(s Standing) {
+	s.Replica = r.cfg.Replica
+	r.mu.Lock()
+	before := r.self
+	r.self = s
+	r.mu.Unlock()
+	if before.Role != s.Role || before.Epoch != s.Epoch || before.Ready != s.Ready {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// say tells the others if there is something new.
+func (r *Roster) say() {
+	r.mu.Lock()
+	news := r.self != r.said
+	r.said = r.self
+	r.mu.Unlock()
+	if !news {
+		return
+	}
+	// Without a bound it would wait for ever where nobody answers; gossip goes on
+	// all the same.
+	if err := r.list.UpdateNode(sayTimeout); err != nil {
+		r.log.Debug("roster: standing not told", "err", err)
+	}
+}
+
+// Members returns all members, this one first, then by replica and age; those
+// that have gone are listed for a while.
+func (r *Roster) Members() []Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	self := Member{Standing: r.self, Name: r.cfg.Name, Address: r.address, Self: true}
+	all := make([]Member, 0, len(r.members)+1)
+	for _, m := range r.members {
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b Member) int {
+		if a.Replica != b.Replica {
+			return strings.Compare(a.Replica, b.Replica)
+		}
+		return b.Since.Compare(a.Since)
+	})
+	return append([]Member{self}, all...)
+}
+
+// Successor returns the name of the ready understudy that is most caught up,
+// empty if there is none. With replica not empty only that one is considered.
+func Successor(members []Member, replica string) string {
+	best := -1
+	for i, m := range members {
+		if m.Self || m.Gone || !m.Ready || replica != "" && m.Replica != replica {
+			continue
+		}
+		if best < 0 || m.Revision > members[best].Revision ||
+			m.Revision == members[best].Revision && m.Lag < members[best].Lag {
+			best = i
+		}
+	}
+	if best < 0 {
+		return ""
+	}
+	return members[best].Name
+}
+
+// join tries the peers that are not members.
+func (r *Roster) join(ctx context.Context) {
+	known := map[string]bool{r.address: true}
+	r.mu.Lock()
+	for _, m := range r.members {
+		if !m.Gone {
+			known[m.Address] = true
+		}
+	}
+	r.mu.Unlock()
+	var missing []string
+	var errs []error
+	for _, peer := range r.cfg.Peers {
+		addresses, err := resolve(ctx, peer)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, a := range addresses {
+			if !known[a] {
+				missing = append(missing, a)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		if _, err := r.list.Join(missing); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	// A peer that is away is nothing to repeat every few seconds.
+	if said := fmt.Sprint(errors.Join(errs...)); said != r.joining {
+		r.joining = said
+		if len(errs) > 0 {
+			r.log.Warn("roster: not all peers can be reached", "members", len(known), "err", said)
+		}
+	}
+}
+
+// resolveTimeout bounds one look at DNS.
+const resolveTimeout = time.Second
+
+func resolve(ctx context.Context, peer string) ([]string, error) {
+	host, port, err := split(peer)
+	if err != nil {
+		return nil, err
+	}
+	if net.ParseIP(host) != nil {
+		return []string{peer}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	hosts, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range hosts {
+		hosts[i] = net.JoinHostPort(h, strconv.Itoa(port))
+	}
+	return hosts, nil
+}
+
+// rotate reads the keyring file again. A file that cannot be read changes
+// nothing.
+func (r *Roster) rotate() {
+	if r.ring == nil {
+		return
+	}
+	keys, err := readKeys(r.cfg.KeyringFile)
+	if err != nil {
+		r.log.Error("roster: keyring not read, the old one stays", "err", err)
+		return
+	}
+	changed, err := rotate(r.ring, keys)
+	if err != nil {
+		r.log.Error("roster: keyring not rotated", "err", err)
+	} else if changed {
+		r.log.Info("roster: keyring rotated", "keys", len(keys))
+	}
+}
+
+// forget drops members that have been gone for long.
+func (r *Roster) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, m := range r.members {
+		if m.Gone && time.Since(m.Since) > r.cfg.Remember {
+			delete(r.members, name)
+		}
+	}
+}
+
+// see takes over what memberlist says of a member.
+func (r *Roster) see(node *memberlist.Node, gone bool) {
+	if node.Name == r.cfg.Name {
+		return
+	}
+	r.mu.Lock()
+	m, known := r.members[node.Name]
+	if !known || m.Gone != gone {
+		m.Since = time.Now()
+	}
+	m.Name, m.Address, m.Gone, m.Standing = node.Name, node.Address(), gone, decode(node.Meta)
+	if m.Replica == "" {
+		m.Replica = node.Name
+	}
+	r.members[node.Name] = m
+	r.mu.Unlock()
+	if gone && r.cfg.Gone != nil {
+		r.cfg.Gone(m)
+	}
+}
+
+type events struct{ r *Roster }
+
+func (e events) NotifyJoin(node *memberlist.Node)   { e.r.see(node, false) }
+func (e events) NotifyUpdate(node *memberlist.Node) { e.r.see(node, false) }
+func (e events) NotifyLeave(node *memberlist.Node)  { e.r.see(node, true) }
+
+type delegate struct{ r *Roster }
+
+func (d delegate) NodeMeta(limit int) []byte {
+	d.r.mu.Lock()
+	defer d.r.mu.Unlock()
+	return d.r.said.encode(min(limit, maxMeta))
+}
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}
+
+// logger passes on what memberlist logs, a level lower: a peer that does not
+// answer is what a roster is there for.
+func logger(to *slog.Logger) *log.Logger { return log.New(logWriter{to}, "", 0) }
+
+type logWriter struct{ to *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	level, text := slog.LevelDebug, strings.TrimSpace(string(line))
+	if rest, ok := strings.CutPrefix(text, "[ERR] "); ok {
+		level, text = slog.LevelInfo, rest
+	}
+	if i := strings.Index(text, "] "); strings.HasPrefix(text, "[") && i > 0 {
+		text = text[i+2:]
+	}
+	w.to.Log(context.Background(), level, "roster: "+strings.TrimPrefix(text, "memberlist: "))
+	return len(line), nil
+}

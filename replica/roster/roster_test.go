@@ -1,0 +1,261 @@
+package roster
+
+import (
+	"context"
+	"encoding/base64"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// memberlist does not wait for its goroutines, which end by themselves.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
+
+// replica is a member in this process.
+type replica struct {
+	*Roster
+	leave func()
+	gone  func() []string
+}
+
+func start(t *testing.T, name, keyring string, peers ...string) *replica {
+	t.Helper()
+	cfg := Default()
+	cfg.Name, cfg.Replica, cfg.KeyringFile, cfg.Peers = name+"_1", name, keyring, peers
+	cfg.JoinInterval = 50 * time.Millisecond
+	var mu sync.Mutex
+	var gone []string
+	cfg.Gone = func(m Member) {
+		mu.Lock()
+		defer mu.Unlock()
+		gone = append(gone, m.Name)
+	}
+	r, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.Run(ctx)
+	}()
+	leave := func() { cancel(); <-done }
+	t.Cleanup(leave)
+	return &replica{r, leave, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(gone)
+	}}
+}
+
+// until waits for what gossip brings about some time.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain: ", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func (r *replica) sees(name string, like func(Member) bool) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(r.Members(), func(m Member) bool { return m.Name == name && like(m) })
+	}
+}
+
+func alive(m Member) bool { return !m.Gone }
+
+func gone(m Member) bool { return m.Gone }
+
+func TestMembersLearnOfEachOther(t *testing.T) {
+	a := start(t, "a", "")
+	b := start(t, "b", "", a.Address())
+	c := start(t, "c", "", a.Address())
+	for _, r := range []*replica{a, b, c} {
+		for _, name := range []string{"a_1", "b_1", "c_1"} {
+			until(t, r.cfg.Name+" sees "+name, r.sees(name, alive))
+		}
+	}
+	if first := b.Members()[0]; !first.Self || first.Name != "b_1" {
+		t.Errorf("first is %+v", first)
+	}
+	c.Update(Standing{Role: "lead", Epoch: 7, Revision: 42, Ready: true, HTTP: "127.0.0.1:1"})
+	want := Standing{Replica: "c", Role: "lead", Epoch: 7, Revision: 42, Ready: true, HTTP: "127.0.0.1:1"}
+	until(t, "b knows how c stands", b.sees("c_1", func(m Member) bool { return m.Standing == want }))
+	c.Update(Standing{Role: "lead", Epoch: 7, Revision: 50})
+	until(t, "and what changes", b.sees("c_1", func(m Member) bool { return m.Revision == 50 }))
+
+	c.leave()
+	until(t, "b hears that c has left", b.sees("c_1", gone))
+	if got := b.gone(); !slices.Equal(got, []string{"c_1"}) {
+		t.Errorf("gone: %v", got)
+	}
+}
+
+// A member that falls silent is reported within seconds, and is not forgotten at
+// once.
+func TestSilenceIsNoticed(t *testing.T) {
+	a := start(t, "a", "")
+	cfg := Default()
+	cfg.Name, cfg.Replica = "b_1", "b"
+	b, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.list.Join([]string{a.Address()}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a sees b", a.sees("b_1", alive))
+	if err := b.list.Shutdown(); err != nil { // without a word
+		t.Fatal(err)
+	}
+	until(t, "a takes b for dead", a.sees("b_1", gone))
+	if got := a.gone(); !slices.Equal(got, []string{"b_1"}) {
+		t.Errorf("gone: %v", got)
+	}
+}
+
+func keyFile(t *testing.T, keys ...byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keyring")
+	writeKeys(t, file, keys...)
+	return file
+}
+
+func writeKeys(t *testing.T, file string, keys ...byte) {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("# test keys\n")
+	for _, k := range keys {
+		b.WriteString(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(string(rune(k)), 32))) + "\n")
+	}
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStrangersAreKeptOut(t *testing.T) {
+	a := start(t, "a", keyFile(t, 'x'))
+	b := start(t, "b", keyFile(t, 'x'), a.Address())
+	until(t, "who has the key is in", a.sees("b_1", alive))
+	for name, keyring := range map[string]string{"open": "", "other": keyFile(t, 'y')} {
+		s := start(t, name, keyring, a.Address())
+		if _, err := s.list.Join([]string{a.Address()}); err == nil {
+			t.Errorf("%s joined", name)
+		}
+		if a.sees(name+"_1", func(Member) bool { return true })() || b.sees(name+"_1", func(Member) bool { return true })() {
+			t.Errorf("%s is listed", name)
+		}
+	}
+}
+
+// The three steps of a rotation keep the members together throughout.
+func TestKeysAreRotated(t *testing.T) {
+	files := []string{keyFile(t, 'x'), keyFile(t, 'x')}
+	a := start(t, "a", files[0])
+	b := start(t, "b", files[1], a.Address())
+	until(t, "together", a.sees("b_1", alive))
+	for _, keys := range [][]byte{{'x', 'y'}, {'y', 'x'}, {'y'}} {
+		for _, f := range files {
+			writeKeys(t, f, keys...)
+		}
+		for _, r := range []*replica{a, b} {
+			until(t, "keys are read", func() bool {
+				held := r.ring.GetKeys()
+				return len(held) == len(keys) && held[0][0] == keys[0]
+			})
+		}
+		b.Update(Standing{Revision: int64(keys[0]) + int64(len(keys))})
+		until(t, "they still talk", a.sees("b_1", func(m Member) bool {
+			return !m.Gone && m.Revision == int64(keys[0])+int64(len(keys))
+		}))
+	}
+	if got := append(a.gone(), b.gone()...); len(got) > 0 {
+		t.Errorf("gone meanwhile: %v", got)
+	}
+	c := start(t, "c", keyFile(t, 'x'), a.Address())
+	if _, err := c.list.Join([]string{a.Address()}); err == nil {
+		t.Error("the old key still opens")
+	}
+}
+
+func TestBrokenKeyringChangesNothing(t *testing.T) {
+	file := keyFile(t, 'x')
+	a := start(t, "a", file)
+	if err := os.WriteFile(file, []byte("c2VjcmV0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.rotate()
+	if keys := a.ring.GetKeys(); len(keys) != 1 || keys[0][0] != 'x' {
+		t.Error("a broken file replaced the keys")
+	}
+	_, err := readKeys(file)
+	if err == nil || strings.Contains(err.Error(), "c2VjcmV0") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("error: %v", err)
+	}
+	cfg := Default()
+	cfg.Name, cfg.Replica, cfg.KeyringFile = "b", "b", file
+	if _, err := New(cfg, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a member without keys was started")
+	}
+}
+
+func TestSuccessorIsReadyAndMostCaughtUp(t *testing.T) {
+	m := func(name string, revision, lag int64, ready, gone bool) Member {
+		return Member{Name: name + "_1", Gone: gone, Standing: Standing{Replica: name, Revision: revision, Lag: lag, Ready: ready}}
+	}
+	self := m("self", 100, 0, true, false)
+	self.Self = true
+	all := []Member{self, m("gone", 99, 0, true, true), m("unready", 98, 0, false, false), m("behind", 90, 5, true, false), m("best", 95, 0, true, false)}
+	for replica, want := range map[string]string{"": "best_1", "behind": "behind_1", "gone": "", "unready": "", "self": "", "nobody": ""} {
+		if got := Successor(all, replica); got != want {
+			t.Errorf("successor among %q is %q, want %q", replica, got, want)
+		}
+	}
+}
+
+func TestStandingFitsIntoAPacket(t *testing.T) {
+	s := Standing{Replica: strings.Repeat("r", 400), Role: "understudy", Epoch: 1 << 40, Revision: 1 << 60, Lag: 1 << 60, HTTP: strings.Repeat("h", 400)}
+	raw := s.encode(memberlist.MetaMaxSize)
+	if len(raw) > memberlist.MetaMaxSize {
+		t.Fatalf("%d bytes", len(raw))
+	}
+	got := decode(raw)
+	s.HTTP = ""
+	if got != s {
+		t.Errorf("got %+v", got)
+	}
+	if decode([]byte("{")) != (Standing{}) {
+		t.Error("garbage says something")
+	}
+}
+
+func TestValidateNamesWhatCannotWork(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"name":      func(c *Config) { c.Name = "" },
+		"bind":      func(c *Config) { c.Bind = "localhost" },
+		"advertise": func(c *Config) { c.Bind = "0.0.0.0:7946" },
+		"peer":      func(c *Config) { c.Peers = []string{"host"} },
+		"probe":     func(c *Config) { c.ProbeTimeout = time.Hour },
+	} {
+		cfg := Default()
+		cfg.Name, cfg.Replica = "a", "a"
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
