@@ -23,6 +23,7 @@ import (
 	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/mirror"
+	"github.com/understudy-ha/understudy/replica/roster"
 	"github.com/understudy-ha/understudy/replica/view"
 )
 
@@ -59,6 +60,7 @@ type replica struct {
 	view    *view.View
 	elector *election.Elector
 	standby *standby
+	roster  *roster.Roster // nil without gossip
 
 	role atomic.Pointer[serve.Role]
 	lead atomic.Pointer[lead] // from winning the Lease to the end of the process
@@ -103,6 +105,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
 	start("standby", r.standby.run)
+	if r.roster != nil {
+		start("gossip", r.gossip)
+	}
 	start("elector", r.elector.Run)
 
 	work, cancel := context.WithCancelCause(ctx)
@@ -233,6 +238,10 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.elector, err = election.New(electing, lease, func(ctx context.Context) (uint64, error) {
 		return mirror.KnownEpoch(ctx, r.etcd, cfg.Etcd.Prefix)
 	}, r.log)
+	if err != nil {
+		return nil, err
+	}
+	r.roster, err = r.newRoster()
 	return r, err
 }
 

@@ -56,6 +56,11 @@ func (r *replica) Status() serve.Status {
 	for _, term := range slices.Backward(terms) {
 		status.Terms = append(status.Terms, termStatus(term))
 	}
+	if r.roster != nil {
+		for _, m := range r.roster.Members() {
+			status.Members = append(status.Members, memberStatus(m))
+		}
+	}
 	return status
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"time"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	Placeholder Placeholder `yaml:"placeholder"`
 	Workload    Workload    `yaml:"workload"`
 	HTTP        HTTP        `yaml:"http"`
+	Gossip      Gossip      `yaml:"gossip"`
 	Log         Log         `yaml:"log"`
 }
 
@@ -144,6 +146,22 @@ type HTTP struct {
 	Profiling bool `yaml:"profiling"`
 }
 
+// Gossip configures how replicas tell each other how they are. Without it they
+// elect and follow all the same; a hand-over then has no successor in mind.
+type Gossip struct {
+	// Address is host:port to listen on, TCP and UDP; empty means no gossip.
+	Address string `yaml:"address"`
+	// Advertise is host:port at which the others reach this replica; empty means
+	// the environment variable POD_IP with the port of Address, or Address.
+	Advertise string `yaml:"advertise"`
+	// Peers are host:port of other replicas: addresses, or names in DNS of which
+	// every address is tried.
+	Peers []string `yaml:"peers"`
+	// KeyringFile holds keys for encryption, one a line in base64, the one to
+	// send with first; it is read again when it changes. Empty means none.
+	KeyringFile string `yaml:"keyringFile"`
+}
+
 // Log configures the log on standard error.
 type Log struct {
 	// Level is debug, info, warn or error.
@@ -206,9 +224,9 @@ func Load(path string) (Config, error) {
 	return cfg.Resolve(os.Getenv, os.Hostname)
 }
 
-// Resolve returns c with an identity and a namespace, taken where the file left
-// them out from the environment variables POD_NAME and POD_NAMESPACE, then from
-// the host name and DefaultNamespace.
+// Resolve returns c with an identity, a namespace and an address for gossip, taken
+// where the file left them out from the environment variables POD_NAME,
+// POD_NAMESPACE and POD_IP, then from the host name and DefaultNamespace.
 func (c Config) Resolve(getenv func(string) string, hostname func() (string, error)) (Config, error) {
 	if c.Identity == "" {
 		c.Identity = getenv("POD_NAME")
@@ -225,6 +243,13 @@ func (c Config) Resolve(getenv func(string) string, hostname func() (string, err
 	}
 	if c.Namespace == "" {
 		c.Namespace = DefaultNamespace
+	}
+	if ip := getenv("POD_IP"); c.Gossip.Address != "" && c.Gossip.Advertise == "" && ip != "" {
+		_, port, err := net.SplitHostPort(c.Gossip.Address)
+		if err != nil {
+			return c, c.Validate() // which says it better
+		}
+		c.Gossip.Advertise = net.JoinHostPort(ip, port)
 	}
 	return c, c.Validate()
 }

@@ -58,6 +58,7 @@ func (c Config) check() []*Error {
 		"is %q, want the name of an image", c.Placeholder.Image)
 	k.all("workload.userLabel", validation.IsQualifiedName(c.Workload.UserLabel))
 	k.address("http.address", c.HTTP.Address)
+	k.gossip(c.Gossip)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "json", "text")
 	return k.errs
@@ -106,6 +107,21 @@ func (k *checker) address(field, value string) {
 	_, err = strconv.ParseUint(port, 10, 16)
 	k.must(field, err == nil, "has port %q, want 0 (any free one) to 65535", port)
 	k.must(field, !strings.ContainsAny(host, " /"), "has host %q, want a name or an IP address", host)
+}
+
+func (k *checker) gossip(c Gossip) {
+	if c.Address == "" {
+		k.must("gossip.address", c.Advertise == "" && len(c.Peers) == 0 && c.KeyringFile == "",
+			"is missing, and the rest of gossip is set")
+		return
+	}
+	k.address("gossip.address", c.Address)
+	if c.Advertise != "" {
+		k.address("gossip.advertise", c.Advertise)
+	}
+	for i, peer := range c.Peers {
+		k.address(fmt.Sprintf("gossip.peers[%d]", i), peer)
+	}
 }
 
 func (k *checker) kubernetes(c Kubernetes) {

@@ -33,6 +33,9 @@ type Status struct {
 	Suspended []string `json:"suspended"`
 	// Terms is the history of leadership, newest first.
 	Terms []Term `json:"terms"`
+	// Members are the replicas that gossip knows of, this one first; empty without
+	// gossip. It tells how they were a moment ago, and proves nothing.
+	Members []Member `json:"members,omitempty"`
 
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
@@ -98,6 +101,22 @@ type Term struct {
 	EndReason string `json:"endReason,omitempty"`
 	// Timings are the steps of the recovery, in order.
 	Timings []Timing `json:"timings,omitempty"`
+}
+
+// Member is a replica as gossip shows it.
+type Member struct {
+	Replica     string `json:"replica"`
+	Incarnation string `json:"incarnation"`
+	Address     string `json:"address"`
+	// Gone says that it has left or fallen silent.
+	Gone     bool      `json:"gone,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Role     Role      `json:"role,omitempty"`
+	Ready    bool      `json:"ready"`
+	Epoch    uint64    `json:"epoch"`
+	Revision int64     `json:"revision"`
+	Lag      int64     `json:"lag"`
+	HTTP     string    `json:"http,omitempty"`
 }
 
 // Timing is when a step of a recovery was complete.

@@ -1,0 +1,81 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/replica/roster"
+)
+
+// newRoster starts to listen for the others, nil if that is not configured.
+func (r *replica) newRoster() (*roster.Roster, error) {
+	c := r.cfg.Gossip
+	if c.Address == "" {
+		return nil, nil
+	}
+	cfg := roster.Default()
+	cfg.Name, cfg.Replica = r.incarnation, r.cfg.Identity
+	cfg.Bind, cfg.Advertise, cfg.Peers, cfg.KeyringFile = c.Address, c.Advertise, c.Peers, c.KeyringFile
+	// A hint, and no more: whoever follows looks at the Lease.
+	cfg.Gone = func(m roster.Member) {
+		r.log.Info("a replica is gone, as gossip has it", "member", m.Name, "was", m.Role)
+		r.elector.Look()
+	}
+	return roster.New(cfg, r.log)
+}
+
+// standingPeriod is how often this replica looks at itself for the others.
+const standingPeriod = 100 * time.Millisecond
+
+// gossip tells the others how this replica stands until ctx ends.
+func (r *replica) gossip(ctx context.Context) error {
+	telling, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		tick := time.NewTicker(standingPeriod)
+		defer tick.Stop()
+		for {
+			r.roster.Update(r.standing())
+			select {
+			case <-tick.C:
+			case <-telling.Done():
+				return
+			}
+		}
+	}()
+	return r.roster.Run(ctx)
+}
+
+// standing is what this replica says about itself.
+func (r *replica) standing() roster.Standing {
+	s := roster.Standing{Role: string(*r.role.Load()), Ready: len(r.missing()) == 0, HTTP: r.cfg.HTTP.Address}
+	if l := r.lead.Load(); l != nil {
+		s.Epoch, s.Ready = l.term.Epoch(), false
+		if m := l.mirror.Load(); m != nil {
+			s.Revision = m.Status().Revision
+		}
+		return s
+	}
+	view := r.view.Status()
+	s.Epoch, s.Revision, s.Lag = view.Leader.Epoch, view.Revision, view.Lag
+	return s
+}
+
+// successor is who should lead next, empty where nobody is known to be ready.
+func (r *replica) successor(name string) string {
+	if r.roster == nil {
+		return name
+	}
+	if chosen := roster.Successor(r.roster.Members(), name); chosen != "" {
+		return chosen
+	}
+	return name
+}
+
+func memberStatus(m roster.Member) serve.Member {
+	return serve.Member{
+		Replica: m.Replica, Incarnation: m.Name, Address: m.Address, Gone: m.Gone, Since: m.Since,
+		Role: serve.Role(m.Role), Ready: m.Ready, Epoch: m.Epoch, Revision: m.Revision, Lag: m.Lag, HTTP: m.HTTP,
+	}
+}
