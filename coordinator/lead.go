@@ -63,6 +63,14 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	work, stop := context.WithCancelCause(limit)
 	defer stop(nil)
 	defer context.AfterFunc(ctx, func() { stop(errHandOver) })()
+	go func() {
+		select {
+		case <-term.Asked():
+			r.log.Info("asked to step down", "successor", term.Successor())
+			stop(errHandOver)
+		case <-work.Done():
+		}
+	}()
 
 	l := &lead{replica: r, term: term, ctx: work, box: newMailbox(mailboxLimit), log: r.log}
 	l.failover = startFailover(work, r, term)

@@ -46,7 +46,7 @@ func (e *Elector) judge(s sighting) verdict {
 		return verdict{s.changed.Add(patience), Expired}
 	case !s.rec.released() || s.rec.transitions < s.floor:
 		return verdict{s.changed.Add(patience), Cleared}
-	case s.rec.preferred != "" && s.rec.preferred != e.cfg.Identity:
+	case s.rec.preferred != "" && !s.rec.prefers(e.cfg.Identity):
 		return verdict{s.changed.Add(e.cfg.PreferredWait), Released}
 	case s.floor == 0:
 		return verdict{s.changed, Vacant}
@@ -113,7 +113,7 @@ func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
 
 // pause is the jitter before a take; the preferred successor needs none.
 func (e *Elector) pause(s sighting) time.Duration {
-	if e.cfg.Jitter == 0 || s.rec.holder == "" && s.rec.preferred == e.cfg.Identity {
+	if e.cfg.Jitter == 0 || s.rec.holder == "" && s.rec.preferred != "" && s.rec.prefers(e.cfg.Identity) {
 		return 0
 	}
 	return rand.N(e.cfg.Jitter)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -27,7 +28,14 @@ const (
 	// released, for the successor to go on with that trace. Taking the Lease
 	// removes it.
 	AnnotationTrace = "understudy.dev/traceparent"
+	// AnnotationStepDown asks the holder to hand over, to the replica that it
+	// names or with Anyone to whom the holder chooses. Whoever may write the Lease
+	// may ask. The release removes it.
+	AnnotationStepDown = "understudy.dev/step-down"
 )
+
+// Anyone as the value of AnnotationStepDown leaves the choice to the holder.
+const Anyone = "any"
 
 // maxEpoch is what leaseTransitions can hold.
 const maxEpoch = math.MaxInt32
@@ -45,6 +53,7 @@ type record struct {
 	preferred   string
 	mark        uint64 // epoch in AnnotationTerm, 0 for none
 	trace       string // AnnotationTrace
+	stepDown    string // AnnotationStepDown
 }
 
 func parse(lease *coordinationv1.Lease) record {
@@ -71,6 +80,7 @@ func parse(lease *coordinationv1.Lease) record {
 		r.preferred = p
 	}
 	r.trace = lease.Annotations[AnnotationTrace]
+	r.stepDown = lease.Annotations[AnnotationStepDown]
 	// A mark that cannot be read counts as the highest: when in doubt, wait.
 	if m, ok := lease.Annotations[AnnotationTerm]; ok {
 		var err error
@@ -88,6 +98,12 @@ func (r record) exists() bool { return r.lease != nil }
 // that does not write marks came after it.
 func (r record) released() bool {
 	return r.exists() && r.holder == "" && (r.mark == 0 || r.mark < r.transitions)
+}
+
+// prefers reports whether the record names an identity as the successor: as it
+// is, or by the name of its replica.
+func (r record) prefers(identity string) bool {
+	return r.preferred == identity || strings.HasPrefix(identity, r.preferred+"_")
 }
 
 // sameSign reports whether o shows no sign of life that r does not show.
@@ -119,6 +135,9 @@ func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *
 	annotate(lease, AnnotationTerm, strconv.FormatUint(n.epoch, 10))
 	annotate(lease, AnnotationPreferred, "")
 	annotate(lease, AnnotationTrace, "")
+	if last != nil && !n.holds(parse(last)) {
+		annotate(lease, AnnotationStepDown, "") // it was for somebody else
+	}
 	lease.Spec = coordinationv1.LeaseSpec{
 		HolderIdentity:       ptr.To(n.holder),
 		LeaseDurationSeconds: ptr.To(wholeSeconds(cfg.LeaseDuration)),
@@ -137,6 +156,7 @@ func vacated(ctx context.Context, last *coordinationv1.Lease, preferred string) 
 	lease := last.DeepCopy()
 	annotate(lease, AnnotationTerm, "")
 	annotate(lease, AnnotationPreferred, preferred)
+	annotate(lease, AnnotationStepDown, "")
 	span := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, span)
 	annotate(lease, AnnotationTrace, span["traceparent"])

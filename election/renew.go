@@ -70,7 +70,8 @@ func (t *Term) renewOnce() error {
 }
 
 // Release gives the Lease up so that a successor can take it at once, and names
-// a preferred one unless that is empty. It is called only after all work of the
+// a preferred one unless that is empty: an identity, or the name of a replica
+// that identities begin with, followed by an underscore. It is called only after all work of the
 // term has stopped, and ends the term if it is not over. The Lease is touched
 // only while this term still holds it; a *LostError says that it does not.
 // leaseTransitions stays as it is. The trace that ctx is part of is left on the

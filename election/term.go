@@ -19,6 +19,7 @@ type Term struct {
 	inner   context.Context
 	cancel  context.CancelCauseFunc
 	stopped chan struct{} // closed when the renewal loop has returned
+	asked   chan struct{} // closed when somebody asks for a hand-over
 
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen to be this term's
@@ -28,6 +29,9 @@ type Term struct {
 	cause    error     // set once, when the term is over
 	ended    time.Time
 	finished bool
+	// successor is whom the asker wants to follow, empty for anyone.
+	successor string
+	stepDown  bool // asked is closed
 	tolled   bool        // the watchdog has acted
 	bell     *time.Timer // at deadline
 	dog      *time.Timer // at stopBy
@@ -46,6 +50,7 @@ func newTerm(ctx context.Context, e *Elector, n tenure, lease *coordinationv1.Le
 	t := &Term{
 		elector: e, cfg: e.cfg, tenure: n, taken: how, lease: lease,
 		stopped:  make(chan struct{}),
+		asked:    make(chan struct{}),
 		deadline: how.sent.Add(e.cfg.RenewDeadline),
 		stopBy:   how.sent.Add(e.cfg.stopAfter()),
 	}
@@ -197,6 +202,13 @@ func (t *Term) observe(rec record, seq uint64) {
 	t.seq = seq
 	if rec.exists() && t.holds(rec) {
 		t.lease = rec.lease
+		if rec.stepDown != "" && !t.stepDown {
+			t.stepDown = true
+			if rec.stepDown != Anyone {
+				t.successor = rec.stepDown
+			}
+			close(t.asked)
+		}
 		t.mu.Unlock()
 		return
 	}
@@ -223,6 +235,17 @@ func (t *Term) extend(sent time.Time) {
 	t.stopBy = sent.Add(t.cfg.stopAfter())
 	t.bell.Reset(time.Until(t.deadline))
 	t.dog.Reset(time.Until(t.stopBy))
+}
+
+// Asked is closed when somebody asks for a hand-over through the Lease: see
+// StepDown. The holder then stops its work and calls Release.
+func (t *Term) Asked() <-chan struct{} { return t.asked }
+
+// Successor is the replica that Asked was closed for, empty if there is no wish.
+func (t *Term) Successor() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.successor
 }
 
 // Finished declares that all work of the term has stopped: the watchdog is

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/election"
 )
 
 func TestMain(m *testing.M) {
@@ -399,5 +401,55 @@ func TestStatusOfALab(t *testing.T) {
 	}
 	if status, _, err := invoke(t, "status", "--lab", dir); status != exitFailed || !strings.Contains(err, "lists no replica") {
 		t.Errorf("exit %d, %q", status, err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	since := time.Now().Add(-90 * time.Second)
+	url := server(t, serve.Status{Replica: "r1", Members: []serve.Member{
+		{Replica: "r1", Incarnation: "r1_A", Address: "127.0.0.1:1", Role: serve.Lead, Epoch: 3, Revision: 12},
+		{Replica: "r2", Incarnation: "r2_B", Address: "127.0.0.1:2", Role: serve.Understudy, Ready: true, Epoch: 3, Revision: 11, Lag: 1, Since: since},
+		{Replica: "r3", Incarnation: "r3_C", Address: "127.0.0.1:3", Role: serve.Understudy, Gone: true, Since: since},
+	}})
+	status, out, stderr := invoke(t, "members", "--server", "127.0.0.1:1", "--server", url)
+	if status != exitOK {
+		t.Fatalf("exit %d: %s", status, stderr)
+	}
+	for _, want := range [][]string{
+		{"r1", "r1_A", "127.0.0.1:1", "here", "lead", "no", "3", "12", "0"},
+		{"r2", "r2_B", "127.0.0.1:2", "here", "for", "1m30s", "understudy", "yes", "3", "11", "1"},
+		{"r3", "r3_C", "127.0.0.1:3", "gone", "for", "1m30s", "understudy", "no", "0", "0", "0"},
+	} {
+		found := false
+		for line := range strings.Lines(out) {
+			found = found || slices.Equal(strings.Fields(line), want)
+		}
+		if !found {
+			t.Errorf("no line %v in\n%s", want, out)
+		}
+	}
+	if status, out, _ := invoke(t, "members", "--server", url, "-o", "json"); status != exitOK || !strings.Contains(out, `"incarnation": "r3_C"`) {
+		t.Errorf("exit %d: %s", status, out)
+	}
+	alone := server(t, serve.Status{Replica: "r1"})
+	if status, _, stderr := invoke(t, "members", "--server", alone); status != exitFailed || !strings.Contains(stderr, "gossip.address") {
+		t.Errorf("without gossip: exit %d: %s", status, stderr)
+	}
+}
+
+func TestStepDownIsPrinted(t *testing.T) {
+	asked := time.Unix(100, 0)
+	h := election.HandOver{From: "r1_A", To: "r2_B", Epoch: 4, Asked: asked, Released: asked.Add(30 * time.Millisecond), Taken: asked.Add(42500 * time.Microsecond)}
+	for format, want := range map[string]string{
+		"text": "r1_A handed over to r2_B, epoch 4\nnobody held the Lease for 12.5 ms; 42.5 ms in all\n",
+		"json": "{\n  \"from\": \"r1_A\",\n  \"to\": \"r2_B\",\n  \"epoch\": 4,\n  \"tookMs\": 42.5,\n  \"vacantMs\": 12.5\n}\n",
+	} {
+		var out bytes.Buffer
+		if err := (command{out: &out}).printHandOver(h, format); err != nil || out.String() != want {
+			t.Errorf("%s: %v\n%s", format, err, out.String())
+		}
+	}
+	if status, _, stderr := invoke(t, "step-down", "--lab", t.TempDir()); status != exitFailed || !strings.Contains(stderr, "no lab in") {
+		t.Errorf("exit %d: %s", status, stderr)
 	}
 }

@@ -25,6 +25,7 @@ type plan struct {
 	kubeEtcd              member   // the API server's
 	etcd                  []member // the mirror's
 	replicas              []int    // ports
+	gossip                []int    // ports of the replicas, TCP and UDP
 }
 
 // member of an etcd cluster.
@@ -37,7 +38,7 @@ func (m member) url() string     { return "http://" + address(m.client) }
 func (m member) peerURL() string { return "http://" + address(m.peer) }
 
 func newPlan(opts Options) (*plan, error) {
-	ports, err := freePorts(4 + 2*opts.EtcdMembers + opts.Replicas)
+	ports, err := freePorts(4 + 2*opts.EtcdMembers + 2*opts.Replicas)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func newPlan(opts Options) (*plan, error) {
 		})
 	}
 	for range opts.Replicas {
-		p.replicas = append(p.replicas, next())
+		p.replicas, p.gossip = append(p.replicas, next()), append(p.gossip, next())
 	}
 	return p, nil
 }

@@ -93,6 +93,12 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	set(file, endpoints, "etcd", "endpoints")
 	set(file, address(l.plan.replicas[i]), "http", "address")
 	set(file, true, "http", "profiling")
+	set(file, address(l.plan.gossip[i]), "gossip", "address")
+	var peers []any
+	for _, port := range l.plan.gossip {
+		peers = append(peers, address(port))
+	}
+	set(file, peers, "gossip", "peers")
 	if l.plan.opts.Configure != nil {
 		l.plan.opts.Configure(replicaName(i), file)
 	}
