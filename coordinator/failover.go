@@ -38,6 +38,7 @@ type failover struct {
 
 // The steps of a recovery, as they appear in the term's record.
 const (
+	stepDied       = "died"
 	stepDetected   = "detected"
 	stepTaken      = "taken"
 	stepClaimed    = "claimed"
@@ -100,6 +101,11 @@ func startFailover(work context.Context, r *replica, term *election.Term) *failo
 	f.term.Trace = f.traceparent()
 	if r.opts.Tracing.Enabled() {
 		context.AfterFunc(work, f.ends)
+	}
+	// By the clock of another machine: it is told where it makes sense here, and
+	// no span is made of it.
+	if died := term.DiedAt(); !died.IsZero() && died.Before(term.DetectedAt()) {
+		f.term.Timings = append(f.term.Timings, record.Timing{Step: stepDied, At: ledger.At(died)})
 	}
 	f.stepAt(stepDetected, term.DetectedAt())
 	f.stepAt(stepTaken, term.AcquiredAt())

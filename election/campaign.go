@@ -16,13 +16,15 @@ type Reason string
 
 // Reasons. Cleared is a Lease that a third party deleted or wiped and that has
 // been left alone for the lease duration. Resumed is one that this elector's own
-// unanswered write had taken already.
+// unanswered write had taken already. Dead is one whose holder was deposed, with
+// a proof of its death.
 const (
 	Vacant   Reason = "vacant"
 	Released Reason = "released"
 	Expired  Reason = "expired"
 	Cleared  Reason = "cleared"
 	Resumed  Reason = "resumed"
+	Dead     Reason = "dead"
 )
 
 // verdict is when the Lease may be taken, if nothing changes before, and why.
@@ -48,6 +50,8 @@ func (e *Elector) judge(s sighting) verdict {
 		return verdict{s.changed.Add(patience), Cleared}
 	case s.rec.preferred != "" && !s.rec.prefers(e.cfg.Identity):
 		return verdict{s.changed.Add(e.cfg.PreferredWait), Released}
+	case !s.rec.died.IsZero():
+		return verdict{s.changed, Dead}
 	case s.floor == 0:
 		return verdict{s.changed, Vacant}
 	default:
@@ -192,7 +196,7 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 		return nil, errTooLate
 	}
 	t := newTerm(ctx, e, n, lease, taken{
-		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), changed: s.changed,
+		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), died: s.rec.died, changed: s.changed,
 		detected: detected, sent: sent, acquired: acquired,
 	})
 	e.see(lease, lease.ResourceVersion, never)

@@ -3,17 +3,20 @@ package election
 import (
 	"context"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // Depose releases the Lease on behalf of a holder that is proven dead, so that
 // nobody has to wait for it to expire. dead says whether an identity is one of
-// which there is such proof: its process has been waited for, or the kubelet
-// reports its container terminated. It returns the holder that was deposed,
-// empty if the Lease was not held by the dead. The trace that ctx is part of goes
-// on in the successor, as with Release.
-func Depose(ctx context.Context, client LeaseClient, dead func(holder string) bool) (string, error) {
+// which there is such proof: its process has been waited for. died is when that
+// ended, by the wall clock of this machine; the Lease tells the successor. Depose
+// returns the holder that was deposed, empty if the Lease was not held by the
+// dead. The trace that ctx is part of goes on in the successor, as with Release.
+func Depose(
+	ctx context.Context, client LeaseClient, died time.Time, dead func(holder string) bool,
+) (string, error) {
 	for {
 		lease, err := client.Get(ctx)
 		if apierrors.IsNotFound(err) {
@@ -26,7 +29,7 @@ func Depose(ctx context.Context, client LeaseClient, dead func(holder string) bo
 		if rec.holder == "" || !dead(rec.holder) {
 			return "", nil
 		}
-		_, err = client.Write(ctx, vacated(ctx, lease, ""))
+		_, err = client.Write(ctx, bereft(ctx, lease, died))
 		// The last renewal of the dead may have been under way.
 		if apierrors.IsConflict(err) && ctx.Err() == nil {
 			continue

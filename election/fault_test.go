@@ -378,19 +378,50 @@ func TestDepose(t *testing.T) {
 		won := b.campaign()
 		advance(time.Second)
 		admin := w.store.Client("supervisor")
-		holder, err := election.Depose(w.ctx, admin, func(h string) bool { return h == "z" })
+		died := time.Now()
+		holder, err := election.Depose(w.ctx, admin, died, func(h string) bool { return h == "z" })
 		if holder != "" || err != nil {
 			t.Errorf("deposed %q, %v", holder, err)
 		}
 		notWithin(w, won, time.Second, "takeover from a living lead")
 		a.line.Hang() // a is dead
-		holder, err = election.Depose(w.ctx, admin, func(h string) bool { return h == "a" })
+		holder, err = election.Depose(w.ctx, admin, died, func(h string) bool { return h == "a" })
 		if holder != "a" || err != nil {
 			t.Errorf("deposed %q, %v", holder, err)
 		}
 		second := within(w, won, network, "takeover")
 		equal(w, "epoch", second.Epoch(), 2)
-		equal(w, "reason", second.Why(), election.Released)
+		equal(w, "reason", second.Why(), election.Dead)
+		if !second.DiedAt().Equal(died) {
+			t.Errorf("died at %v, not %v", second.DiedAt(), died)
+		}
+		// An orderly release after it is one.
+		if err := second.Release(w.ctx, ""); err != nil {
+			t.Fatal(err)
+		}
+		third := w.replica("c").lead()
+		equal(w, "reason", third.Why(), election.Released)
+		equal(w, "died at", third.DiedAt(), time.Time{})
+		third.Finished()
+	})
+}
+
+// client-go leaves the note of a death where it is; its own release is none.
+func TestNoteOfADeathIsOfThatHolderOnly(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.replica("a")
+		a.lead().Finished()
+		_, err := election.Depose(w.ctx, w.store.Client("supervisor"), time.Now(), func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.store.Edit(func(lease *coordinationv1.Lease) {
+			none, more := "", *lease.Spec.LeaseTransitions+1
+			lease.Spec.HolderIdentity, lease.Spec.LeaseTransitions = &none, &more
+		})
+		term := w.replica("b").lead()
+		equal(w, "reason", term.Why(), election.Released)
+		term.Finished()
 	})
 }
 

@@ -32,6 +32,10 @@ const (
 	// names or with Anyone to whom the holder chooses. Whoever may write the Lease
 	// may ask. The release removes it.
 	AnnotationStepDown = "understudy.dev/step-down"
+	// AnnotationDied says that the last holder did not release the Lease itself
+	// but was deposed: its leaseTransitions, a space, and when it died, as RFC 3339
+	// by the clock of whoever had the proof. Taking the Lease removes it.
+	AnnotationDied = "understudy.dev/died"
 )
 
 // Anyone as the value of AnnotationStepDown leaves the choice to the holder.
@@ -51,9 +55,10 @@ type record struct {
 	acquired    time.Time // by the holder's clock
 	renewed     time.Time // by the holder's clock
 	preferred   string
-	mark        uint64 // epoch in AnnotationTerm, 0 for none
-	trace       string // AnnotationTrace
-	stepDown    string // AnnotationStepDown
+	mark        uint64    // epoch in AnnotationTerm, 0 for none
+	trace       string    // AnnotationTrace
+	stepDown    string    // AnnotationStepDown
+	died        time.Time // of a holder that was deposed, zero for none
 }
 
 func parse(lease *coordinationv1.Lease) record {
@@ -88,7 +93,22 @@ func parse(lease *coordinationv1.Lease) record {
 			r.mark = math.MaxUint64
 		}
 	}
+	r.died = diedAt(lease.Annotations[AnnotationDied], r)
 	return r
+}
+
+// diedAt reads AnnotationDied. A note on another holder than the last is a
+// leftover: client-go, which leaves annotations alone, came after it.
+func diedAt(note string, r record) time.Time {
+	transitions, at, _ := strings.Cut(note, " ")
+	if r.holder != "" || transitions != strconv.FormatUint(r.transitions, 10) {
+		return time.Time{}
+	}
+	died, err := time.Parse(time.RFC3339Nano, at)
+	if err != nil {
+		return time.Time{}
+	}
+	return died
 }
 
 func (r record) exists() bool { return r.lease != nil }
@@ -138,6 +158,7 @@ func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *
 	if last != nil && !n.holds(parse(last)) {
 		annotate(lease, AnnotationStepDown, "") // it was for somebody else
 	}
+	annotate(lease, AnnotationDied, "")
 	lease.Spec = coordinationv1.LeaseSpec{
 		HolderIdentity:       ptr.To(n.holder),
 		LeaseDurationSeconds: ptr.To(wholeSeconds(cfg.LeaseDuration)),
@@ -160,6 +181,7 @@ func vacated(ctx context.Context, last *coordinationv1.Lease, preferred string) 
 	span := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, span)
 	annotate(lease, AnnotationTrace, span["traceparent"])
+	annotate(lease, AnnotationDied, "")
 	now := metav1.NewMicroTime(time.Now())
 	// Empty rather than absent, and one second: as client-go releases.
 	lease.Spec.HolderIdentity = ptr.To("")
@@ -167,6 +189,14 @@ func vacated(ctx context.Context, last *coordinationv1.Lease, preferred string) 
 	lease.Spec.AcquireTime = &now
 	lease.Spec.RenewTime = &now
 	lease.Spec.PreferredHolder = nil
+	return lease
+}
+
+// bereft returns the Lease without its holder, who died at the given time.
+func bereft(ctx context.Context, last *coordinationv1.Lease, died time.Time) *coordinationv1.Lease {
+	lease := vacated(ctx, last, "")
+	annotate(lease, AnnotationDied,
+		strconv.FormatUint(parse(last).transitions, 10)+" "+died.UTC().Format(time.RFC3339Nano))
 	return lease
 }
 

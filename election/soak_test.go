@@ -158,7 +158,7 @@ func (s *soak) crash(p *process) {
 		dead := p.name
 		go func() {
 			<-time.After(3 * time.Millisecond)
-			_, _ = election.Depose(s.ctx, s.store.Client("supervisor"), func(h string) bool { return h == dead })
+			_, _ = election.Depose(s.ctx, s.store.Client("supervisor"), time.Now(), func(h string) bool { return h == dead })
 		}()
 	}
 }

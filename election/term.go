@@ -42,6 +42,7 @@ type taken struct {
 	why                      Reason
 	from                     string
 	trace                    string
+	died                     time.Time
 	changed                  time.Time
 	detected, sent, acquired time.Time
 }
@@ -80,6 +81,10 @@ func (t *Term) From() string { return t.taken.from }
 // Trace is the traceparent of the span in which the Lease was released, empty if
 // it was not, or by somebody without traces.
 func (t *Term) Trace() string { return t.taken.trace }
+
+// DiedAt is when the process of the previous holder ended, by the clock of its
+// machine; zero unless that is why the Lease was free, and known.
+func (t *Term) DiedAt() time.Time { return t.taken.died }
 
 // ChangedAt is the local time when the Lease that was taken last changed: when
 // the previous holder last renewed or released it, as far as seen from here.
