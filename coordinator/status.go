@@ -3,7 +3,9 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
@@ -100,10 +102,14 @@ func countsOf(c ledger.Counts) serve.Counts {
 // and its informers are synced and its engine is fed.
 func (r *replica) Checks() []serve.Check {
 	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}, {Name: "engine", Err: r.standby.ready()}}
+	unsynced := errors.New("not synced with the API server")
+	if err := r.cluster.Unreachable(); err != nil {
+		unsynced = fmt.Errorf("%w at %w", unsynced, err)
+	}
 	for name, synced := range r.cluster.Synced() {
 		check := serve.Check{Name: "informer-" + name}
 		if !synced {
-			check.Err = errors.New("not synced with the API server")
+			check.Err = unsynced
 		}
 		checks = append(checks, check)
 	}
@@ -117,17 +123,23 @@ func (r *replica) viewSynced() error {
 	case r.lead.Load() != nil || status.Synced:
 		return nil
 	case status.LastError != "":
-		return fmt.Errorf("not synced with etcd: %s", status.LastError)
+		return fmt.Errorf("not synced with etcd at %s: %s", strings.Join(r.cfg.Etcd.Endpoints, ", "), status.LastError)
 	}
 	return errors.New("not synced with etcd")
 }
 
-// missing names the checks that have not passed.
-func (r *replica) missing() (names []string) {
+// missing says which checks have not passed, and why; those for the same reason
+// together.
+func (r *replica) missing() (list []string) {
+	names := map[string][]string{}
 	for _, check := range r.Checks() {
 		if check.Err != nil {
-			names = append(names, check.Name+": "+check.Err.Error())
+			why := check.Err.Error()
+			names[why] = append(names[why], check.Name)
 		}
 	}
-	return names
+	for _, why := range slices.Sorted(maps.Keys(names)) {
+		list = append(list, strings.Join(names[why], ", ")+": "+why)
+	}
+	return list
 }

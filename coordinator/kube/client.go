@@ -46,6 +46,8 @@ type Clients struct {
 	Writes kubernetes.Interface
 	// Lease is for the election alone.
 	Lease kubernetes.Interface
+
+	contact *contact // nil where the clients were not made by NewClients
 }
 
 // NewClients makes the clients. It does not connect.
@@ -57,9 +59,10 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	if cfg.Margin == 0 {
 		cfg.Margin = DefaultMargin
 	}
-	clients := &Clients{}
+	clients := &Clients{contact: newContact(base.Host)}
 
 	reads := connection(base)
+	reads.Wrap(clients.contact.wrap)
 	reads.Wrap(wrapper(cfg.Wrap))
 	if clients.Reads, err = kubernetes.NewForConfig(reads); err != nil {
 		return nil, fmt.Errorf("client for reads: %w", err)

@@ -39,6 +39,7 @@ type ClusterConfig struct {
 type Cluster struct {
 	cfg      ClusterConfig
 	metadata metadata.Interface
+	contact  *contact
 	log      *slog.Logger
 	factory  informers.SharedInformerFactory
 
@@ -57,7 +58,7 @@ func New(clients *Clients, cfg ClusterConfig, log *slog.Logger) *Cluster {
 	factory := informers.NewSharedInformerFactoryWithOptions(clients.Reads, 0, informers.WithTransform(trim.trim))
 	core, storage := factory.Core().V1(), factory.Storage().V1()
 	c := &Cluster{
-		cfg: cfg, metadata: clients.Metadata, log: log, factory: factory,
+		cfg: cfg, metadata: clients.Metadata, contact: clients.contact, log: log, factory: factory,
 		pods: core.Pods().Informer(), nodes: core.Nodes().Informer(),
 	}
 	c.named = map[string]cache.SharedIndexInformer{
@@ -82,6 +83,9 @@ func New(clients *Clients, cfg ClusterConfig, log *slog.Logger) *Cluster {
 		})
 		c.configMaps = append(c.configMaps, informer)
 		c.named["configmap-"+name] = informer
+	}
+	if c.contact != nil {
+		c.contact.tell(log)
 	}
 	c.feed.init(c)
 	for name, informer := range c.named {
@@ -128,6 +132,20 @@ func (c *Cluster) Synced() map[string]bool {
 		synced[name] = informer.HasSynced()
 	}
 	return synced
+}
+
+// Unreachable says why the API server cannot be read, naming it; nil while it
+// answers.
+func (c *Cluster) Unreachable() error {
+	if c.contact == nil {
+		return nil
+	}
+	c.contact.mu.Lock()
+	defer c.contact.mu.Unlock()
+	if c.contact.lost == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", c.contact.server, c.contact.lost)
 }
 
 // syncPeriod is how often WaitForSync looks.

@@ -227,7 +227,7 @@ func (v *View) heard(err error) {
 		return
 	}
 	if err != nil {
-		v.log.Warn("etcd does not answer; the view keeps what it has", "err", err, "revision", v.revision)
+		v.log.Warn("etcd does not answer; the view keeps what it has", "endpoints", v.cli.Endpoints(), "err", err, "revision", v.revision)
 	} else {
 		v.log.Info("etcd answers", "after", time.Since(v.since).String(), "revision", v.revision)
 	}
