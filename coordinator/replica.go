@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
 	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/election/supervise"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/roster"
@@ -176,7 +176,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		cfg:         cfg,
 		opts:        opts,
 		log:         opts.Log,
-		incarnation: cfg.Identity + "_" + rand.Text()[:10],
+		incarnation: supervise.Incarnation(cfg.Identity),
 		started:     time.Now(),
 		now:         time.Now,
 		metrics:     prometheus.NewRegistry(),

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/understudy-ha/understudy/election/supervise"
 )
 
 // The exit status of the command.
@@ -22,15 +24,16 @@ func main() {
 	// The first signal asks for an orderly end. From then on signals have their
 	// default effect, so that a second one ends a process that hangs.
 	context.AfterFunc(ctx, stop)
-	status := execute(ctx, os.Args[1:], command{out: os.Stdout, err: os.Stderr, launch: launch})
+	status := execute(ctx, os.Args[1:], command{out: os.Stdout, err: os.Stderr, launch: launch, supervise: supervise.Run})
 	stop()
 	os.Exit(status)
 }
 
 // command is what the commands need from their surroundings.
 type command struct {
-	out, err io.Writer
-	launch   func(context.Context, replica) error
+	out, err  io.Writer
+	launch    func(context.Context, replica) error
+	supervise func(supervise.Config) int
 }
 
 // execute runs one command line and reports an error of it, once.
@@ -42,6 +45,9 @@ func execute(ctx context.Context, args []string, c command) int {
 	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if status := statusError(0); errors.As(err, &status) {
+		return int(status)
 	}
 	if reported := (reportedError{}); errors.As(err, &reported) {
 		return exitFailed
@@ -64,5 +70,10 @@ func (e usageError) Unwrap() error { return e.error }
 type reportedError struct{ error }
 
 func (e reportedError) Unwrap() error { return e.error }
+
+// statusError is the exit status of a child, which has said what there is to say.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

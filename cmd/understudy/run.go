@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
@@ -24,7 +25,7 @@ type replica struct {
 }
 
 func (c command) run() *cobra.Command {
-	var file, identity, level string
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run --config FILE",
 		Short: "Run a replica",
@@ -38,33 +39,48 @@ Everything but the flags below is in the configuration file. Traces are
 configured by the standard OTEL_* environment variables.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "" {
-				return usagef("--config is missing: name a configuration file")
+			if err := flags.check(); err != nil {
+				return err
 			}
-			cfg, err := loadConfig(file, identity, level)
+			cfg, err := flags.load()
 			if err != nil {
 				return err
 			}
 			return c.start(cmd.Context(), cfg)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE` (required)")
-	cmd.Flags().StringVar(&identity, "identity", "", "`NAME` of this replica, instead of the one in the file")
-	cmd.Flags().StringVar(&level, "log-level", "", "log `LEVEL` (debug, info, warn, error), instead of the one in the file")
+	flags.add(cmd.Flags())
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
 }
 
-func loadConfig(file, identity, level string) (config.Config, error) {
-	cfg, err := config.Load(file)
+// runFlags are the flags of run. Its supervisor reads them too.
+type runFlags struct{ file, identity, level string }
+
+func (f *runFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.file, "config", "", "configuration `FILE` (required)")
+	flags.StringVar(&f.identity, "identity", "", "`NAME` of this replica, instead of the one in the file")
+	flags.StringVar(&f.level, "log-level", "", "log `LEVEL` (debug, info, warn, error), instead of the one in the file")
+}
+
+func (f *runFlags) check() error {
+	if f.file == "" {
+		return usagef("--config is missing: name a configuration file")
+	}
+	return nil
+}
+
+// load reads the file, with what the flags say in place of what it says.
+func (f *runFlags) load() (config.Config, error) {
+	cfg, err := config.Load(f.file)
 	if err != nil {
 		return cfg, err
 	}
-	if identity != "" {
-		cfg.Identity = identity
+	if f.identity != "" {
+		cfg.Identity = f.identity
 	}
-	if level != "" {
-		cfg.Log.Level = level
+	if f.level != "" {
+		cfg.Log.Level = f.level
 	}
 	if err := cfg.Validate(); err != nil { // The file is valid: it must be a flag.
 		return cfg, usageError{err}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -82,16 +83,34 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 		return nil, fmt.Errorf("client for writes: %w", err)
 	}
 
-	// Over HTTP/1.1 a request that is given up closes its connection, and the
-	// next attempt dials. Over HTTP/2 attempts would be sent into the same dead
-	// connection until its health check notices, long after the lease.
-	lease := connection(base)
-	lease.QPS = -1
-	lease.NextProtos = []string{"http/1.1"}
-	if clients.Lease, err = kubernetes.NewForConfig(lease); err != nil {
+	if clients.Lease, err = kubernetes.NewForConfig(leaseConnection(base)); err != nil {
 		return nil, fmt.Errorf("client for the lease: %w", err)
 	}
 	return clients, nil
+}
+
+// NewLeaseClient makes a client for Leases alone, for a process that needs no
+// other. It does not connect.
+func NewLeaseClient(cfg ClientConfig) (coordinationv1client.LeasesGetter, error) {
+	base, err := restConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	client, err := coordinationv1client.NewForConfig(leaseConnection(base))
+	if err != nil {
+		return nil, fmt.Errorf("client for the lease: %w", err)
+	}
+	return client, nil
+}
+
+// leaseConnection speaks HTTP/1.1: a request that is given up closes its
+// connection, and the next attempt dials. Over HTTP/2 attempts would be sent into
+// the same dead connection until its health check notices, long after the lease.
+func leaseConnection(base *rest.Config) *rest.Config {
+	lease := connection(base)
+	lease.QPS = -1
+	lease.NextProtos = []string{"http/1.1"}
+	return lease
 }
 
 func restConfig(cfg ClientConfig) (*rest.Config, error) {

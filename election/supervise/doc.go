@@ -1,0 +1,26 @@
+// Package supervise runs a replica as a child process, starts it again whenever
+// it ends, and releases the Lease on behalf of one that has died. That it is dead
+// is known from wait(2), the strongest proof there is, so nobody has to wait for
+// the Lease to expire. It is the kitchen door of the house: it lets the dead out.
+//
+// # Guarantees
+//
+// The Lease is released for one holder only: the child that has been waited for.
+// Each child is handed a random suffix that no other process has, and makes its
+// holder identity of it (Incarnation); the suffix in the Lease therefore proves
+// whose it is. The write is a compare-and-swap, so a successor is never deposed.
+// The supervisor itself never takes the Lease.
+//
+// A child does not outlive its supervisor: the kernel kills it then (on Linux).
+// When both die at once nobody is left to release the Lease, and it expires.
+//
+// # What it leaves to others
+//
+// It judges nothing but death. A child that hangs is for its own watchdog and for
+// the liveness probe of its container; one that ignores SIGTERM is for whoever
+// sends SIGKILL. It has no configuration of its own: which Lease it is follows
+// from the child's.
+//
+// What the dead sent before the end may still arrive after its successor has
+// begun; epochs fence it, as they fence a lead that was frozen.
+package supervise

@@ -1,0 +1,60 @@
+package supervise
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// childEnv makes the test binary a child, and says which.
+const childEnv = "SUPERVISE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(childEnv); kind != "" {
+		os.Exit(child(kind))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child says who it is and then lives by its kind.
+func child(kind string) int {
+	if kind == "supervisor" {
+		signals := make(chan os.Signal, 16)
+		signal.Notify(signals, Signals()...)
+		return Run(Config{
+			Path: os.Args[0], Env: []string{childEnv + "=obedient"}, Out: os.Stdout, Err: os.Stderr,
+			Lease: noLease, Signals: signals, Log: slog.New(slog.DiscardHandler),
+		})
+	}
+	signals := make(chan os.Signal, 16)
+	if kind != "broken" {
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
+	}
+	fmt.Printf("up %d %s\n", os.Getpid(), Incarnation("r1"))
+	switch kind {
+	case "obedient": // ends when told to
+		for sig := range signals {
+			fmt.Printf("heard %s\n", sig)
+			if sig == syscall.SIGTERM {
+				return 0
+			}
+		}
+	case "stubborn": // wants to be told twice
+		for range 2 {
+			fmt.Printf("heard %s\n", <-signals)
+		}
+		return 7
+	case "deaf":
+		for {
+			fmt.Printf("heard %s\n", <-signals)
+		}
+	}
+	return 1
+}
+
+func noLease() (Lease, error) { return Lease{}, os.ErrNotExist }

@@ -1,0 +1,94 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/understudy-ha/understudy/election"
+)
+
+// Lease is the Lease that a child contends for.
+type Lease struct {
+	// Client is nil if it is not known which Lease that is.
+	Client election.LeaseClient
+	// Duration is how long after the last sign of life the others take it anyway.
+	Duration time.Duration
+}
+
+// release releases the Lease in the background, if the child that has died holds
+// it. It tries for as long as that is of use to anybody. Nothing is done beside it
+// as long as it goes well, above all no start of a child, which keeps every
+// processor busy.
+func (s *supervisor) release(lease Lease, suffix string, died time.Time, log *slog.Logger) {
+	if lease.Client == nil {
+		return
+	}
+	released := make(chan struct{})
+	s.releases.Go(func() {
+		defer close(released)
+		ctx, cancel := context.WithDeadline(context.Background(), died.Add(lease.Duration))
+		defer cancel()
+		holder, err := s.depose(ctx, lease.Client, suffix, died)
+		switch {
+		case err != nil:
+			log.Warn("lease not released for the dead replica, it expires", "error", err)
+		case holder != "":
+			log.Info("lease released for the dead replica", "holder", holder, "after", time.Since(died))
+		default:
+			log.Debug("lease is not held by the dead replica")
+		}
+	})
+	select {
+	case <-released:
+	case <-time.After(s.pace.undisturbed):
+	}
+}
+
+func (s *supervisor) depose(
+	ctx context.Context, client election.LeaseClient, suffix string, died time.Time,
+) (holder string, err error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, s.pace.request)
+		holder, err = election.Depose(attempt, client, died, func(holder string) bool { return isOf(holder, suffix) })
+		cancel()
+		if err == nil {
+			return holder, nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("given up: %w", err)
+		case <-time.After(jittered(s.pace.retry)):
+		}
+	}
+}
+
+// keepWarm reads the Lease now and then, so that a release finds an open
+// connection to the API server, until cool is called.
+func (s *supervisor) keepWarm(lease Lease) (cool func()) {
+	over := make(chan struct{})
+	s.warming.Go(func() {
+		shed()
+		for reachable := true; lease.Client != nil; {
+			// A request that is under way when the child dies is not given up: that
+			// would close the connection just when it is needed.
+			ctx, cancel := context.WithTimeout(context.Background(), s.pace.request)
+			_, err := lease.Client.Get(ctx)
+			cancel()
+			failed := err != nil && !apierrors.IsNotFound(err)
+			if failed && reachable {
+				s.Log.Warn("lease cannot be read", "error", err)
+			}
+			reachable = !failed
+			select {
+			case <-over:
+				return
+			case <-time.After(jittered(s.pace.warm)):
+			}
+		}
+	})
+	return func() { close(over) }
+}

@@ -1,0 +1,208 @@
+package supervise
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The exit status of a supervisor whose child did not exit by itself, chosen as
+// shells do.
+const (
+	statusNotStarted = 127
+	statusSignal     = 128 // plus the number of the signal that ended it
+)
+
+// Signals are those that a supervisor forwards. SIGTERM and SIGINT also say that
+// the child is not to be started again.
+func Signals() []os.Signal {
+	return []os.Signal{
+		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+	}
+}
+
+// Config says what is supervised. All of it is required but Env.
+type Config struct {
+	// Path is the child's executable and Args are its arguments. Env is added to
+	// the environment of this process.
+	Path string
+	Args []string
+	Env  []string
+	// Out and Err are the child's standard output and error. They are files, not
+	// pipes to be copied, so that the end of the child is seen at once.
+	Out, Err *os.File
+	// Lease is asked before each start, as the child reads its configuration
+	// anew. If it fails the child is started all the same, and should that one
+	// die as lead, its Lease expires.
+	Lease func() (Lease, error)
+	// Signals delivers what this process receives of Signals.
+	Signals <-chan os.Signal
+	Log     *slog.Logger
+}
+
+// pace is how fast things are done; tests are more impatient.
+type pace struct {
+	// first is the longest pause before the second restart in a row, which
+	// doubles with each that follows, up to most. The first restart is immediate:
+	// a lead that has lost its term ends on purpose, to come back as an
+	// understudy.
+	first, most time.Duration
+	// steady is how long a child has to run for its end to be the first in a row.
+	steady time.Duration
+	// warm is the time between two uses of an idle connection to the API server;
+	// servers and balancers close one after no less than a minute.
+	warm time.Duration
+	// request bounds one request. A server that has not answered by then is asked
+	// again, over another connection. retry is the pause before that.
+	request, retry time.Duration
+	// undisturbed is how long a release may keep the next start waiting.
+	undisturbed time.Duration
+}
+
+func defaultPace() pace {
+	return pace{
+		first: 250 * time.Millisecond, most: 30 * time.Second, steady: time.Minute,
+		warm: 15 * time.Second, request: time.Second, retry: 100 * time.Millisecond, undisturbed: 100 * time.Millisecond,
+	}
+}
+
+type supervisor struct {
+	Config
+	pace     pace
+	stopping bool           // no child is to be started any more
+	warming  sync.WaitGroup // see keepWarm
+	releases sync.WaitGroup // see release
+}
+
+// Run starts the child, and again whenever it ends, until SIGTERM or SIGINT has
+// come and the child has ended. It returns the exit status of the last child,
+// which is 128 plus the number of the signal for one that a signal has ended.
+func Run(cfg Config) int { return run(cfg, defaultPace()) }
+
+func run(cfg Config, p pace) int {
+	// The kernel kills a child when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s := &supervisor{Config: cfg, pace: p}
+	defer s.warming.Wait()
+	status := 0
+	for restarts, failures := 0, 0; !s.stopping; restarts++ {
+		began := time.Now()
+		status = s.play(restarts)
+		if time.Since(began) >= p.steady {
+			failures = 0
+		}
+		failures++
+		s.pause(p.delay(failures))
+	}
+	s.settle()
+	return status
+}
+
+// play runs one child from its start to its end, and returns its exit status.
+func (s *supervisor) play(restarts int) int {
+	lease, err := s.Lease()
+	if err != nil {
+		s.Log.Warn("which lease it is cannot be told: it expires should the replica die as lead", "error", err)
+	}
+	suffix := newSuffix()
+	cmd := exec.Command(s.Path, s.Args...)
+	cmd.Env = append(append(os.Environ(), s.Env...), IncarnationEnv+"="+suffix)
+	cmd.Stdout, cmd.Stderr = s.Out, s.Err
+	cmd.SysProcAttr = attributes()
+	if err := cmd.Start(); err != nil {
+		s.Log.Error("replica not started", "error", err)
+		return statusNotStarted
+	}
+	log := s.Log.With("pid", cmd.Process.Pid, "incarnation", suffix)
+	log.Info("replica started", "restarts", restarts)
+	began := time.Now()
+	ended := make(chan time.Time, 1)
+	go func() {
+		_ = cmd.Wait() // how it ended is in ProcessState
+		ended <- time.Now()
+	}()
+	cool := s.keepWarm(lease)
+	died := s.attend(cmd.Process, ended)
+	s.release(lease, suffix, died, log)
+	cool()
+	log.Info("replica ended", "how", cmd.ProcessState.String(), "after", died.Sub(began))
+	return exitStatus(cmd.ProcessState)
+}
+
+// attend forwards signals to the child until it has ended, and returns when that
+// was.
+func (s *supervisor) attend(child *os.Process, ended <-chan time.Time) time.Time {
+	for {
+		select {
+		case died := <-ended:
+			return died
+		case sig := <-s.Signals:
+			s.heed(sig)
+			if err := child.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				s.Log.Warn("signal not forwarded", "signal", sig.String(), "error", err)
+			}
+		}
+	}
+}
+
+func (s *supervisor) heed(sig os.Signal) {
+	if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+		s.stopping = true
+	}
+}
+
+// pause waits for d, unless it is or has been told to stop.
+func (s *supervisor) pause(d time.Duration) {
+	if d == 0 || s.stopping {
+		return
+	}
+	s.Log.Info("replica is started again after a pause", "pause", d)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for !s.stopping {
+		select {
+		case <-timer.C:
+			return
+		case sig := <-s.Signals:
+			s.heed(sig)
+		}
+	}
+}
+
+// settle waits for the releases that are under way, or for another signal.
+func (s *supervisor) settle() {
+	settled := make(chan struct{})
+	go func() {
+		s.releases.Wait()
+		close(settled)
+	}()
+	select {
+	case <-settled:
+	case <-s.Signals:
+	}
+}
+
+// delay is the pause before the next start after so many ends in a row.
+func (p pace) delay(failures int) time.Duration {
+	if failures <= 1 {
+		return 0
+	}
+	return jittered(min(p.first<<min(failures-2, 20), p.most))
+}
+
+// jittered returns between half of d and d.
+func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+func exitStatus(state *os.ProcessState) int {
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return statusSignal + int(ws.Signal())
+	}
+	return state.ExitCode()
+}
