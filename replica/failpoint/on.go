@@ -3,7 +3,9 @@
 package failpoint
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -20,14 +22,33 @@ const Enabled = true
 // points is one set for the whole process, as the process is what it ends.
 var points = sync.OnceValue(func() *set {
 	s := &set{hits: make(map[string]int), die: kill}
-	if spec := os.Getenv("UNDERSTUDY_FAILPOINT"); spec != "" {
-		if err := s.arm(spec); err != nil {
-			// Only test builds come here; a test must not run unarmed.
-			panic(err)
-		}
+	spec, err := inherited()
+	if err == nil && spec != "" {
+		err = s.arm(spec)
+	}
+	if err != nil {
+		// Only test builds come here; a test must not run unarmed.
+		panic(err)
 	}
 	return s
 })
+
+// fileEnv names the file that arms one process after the other until one of them
+// has died of it.
+const fileEnv = "UNDERSTUDY_FAILPOINT_FILE"
+
+// inherited returns what the environment arms.
+func inherited() (string, error) {
+	file := os.Getenv(fileEnv)
+	if file == "" {
+		return os.Getenv("UNDERSTUDY_FAILPOINT"), nil
+	}
+	spec, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(spec)), err
+}
 
 // Hit passes the point name.
 func Hit(name string) { points().hit(name) }
@@ -80,6 +101,11 @@ func (s *set) hit(name string) {
 
 // kill ends the process without any chance to tidy up.
 func kill(name string) {
+	if file := os.Getenv(fileEnv); file != "" {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			panic(err)
+		}
+	}
 	fmt.Fprintf(os.Stderr, "failpoint %s: SIGKILL\n", name)
 	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 		panic(err)

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,23 @@ func TestKillsAtTheNthHit(t *testing.T) {
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if !status.Signaled() || status.Signal() != syscall.SIGKILL || strings.Count(string(out), "passed") != want {
 			t.Errorf("%s: %v after %q, want SIGKILL after %d", spec, cmd.ProcessState, out, want)
+		}
+	}
+}
+
+// Whoever starts the process again, in the same environment, gets one that lives.
+func TestFileArmsUntilItHasKilled(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "armed")
+	if err := os.WriteFile(file, []byte(BeforeCommit+":3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, killed := range []bool{true, false} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKillsAtTheNthHit$")
+		cmd.Env = append(os.Environ(), "FAILPOINT_CHILD=1", "UNDERSTUDY_FAILPOINT_FILE="+file)
+		out, _ := cmd.Output()
+		passed := strings.Count(string(out), "passed")
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() != killed || passed != 3 && !killed {
+			t.Errorf("start %d: %v after %q", i, cmd.ProcessState, out)
 		}
 	}
 }
