@@ -31,9 +31,9 @@ func TestLeadsThatDieAtTheWorstMoments(t *testing.T) {
 			binary := failpoints(t.Context(), t)
 			l := up(t, func(o *lab.Options) {
 				o.Binary, o.SkipWait = binary, true
-				o.Once = map[string][]string{}
+				o.Failpoints = map[string]string{}
 				for i, p := range points {
-					o.Once[fmt.Sprintf("understudy-%d", i)] = []string{"UNDERSTUDY_FAILPOINT=" + p}
+					o.Failpoints[fmt.Sprintf("understudy-%d", i)] = p
 				}
 			})
 			crashes(t, l, points)

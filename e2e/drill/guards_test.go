@@ -290,7 +290,9 @@ func said(l *lab.Lab, text string) (bool, error) {
 func TestLeftOverRecordsAreNoticedWithoutReconciling(t *testing.T) {
 	cfg := load.Default()
 	cfg.Pods, cfg.Timeout = 100, 60*time.Second
-	v := drilled(t, unguarded(t, "reconcile", nil), cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
+	// Nobody leads for as long as the Lease lasts.
+	l := unguarded(t, "reconcile", func(o *lab.Options) { o.Supervise = false })
+	v := drilled(t, l, cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
 		if err := g.WaitBound(ctx, cfg.Pods); err != nil {
 			return err
 		}

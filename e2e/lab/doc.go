@@ -17,9 +17,15 @@
 //   - [Up] either returns a lab that answers, or an error and nothing behind it
 //     except the logs.
 //
+// Replicas run as they are deployed: each below its supervisor, which releases
+// the Lease should it die, and starts it again, for a term of leadership ends by
+// ending the process. Behind both stands a keeper, as a kubelet does, which starts
+// the supervisor again, and reads from its log what runs the replica. So a signal
+// to the process of a replica hits the replica alone, and one to that of its
+// supervisor both.
+//
 // A lab is detached or attached. The processes of a detached lab (the command
-// `lab up`) outlive their parent, and a small supervisor process stands behind
-// every replica, as a kubelet does: a leadership term ends by ending the process,
-// so somebody has to start the next one. The processes of an attached lab (tests,
-// the demonstration) die with the process that called Up, however that ends.
+// `lab up`) outlive their parent, and its keepers are processes, too. The processes
+// of an attached lab (tests, the demonstration) die with the process that called
+// Up, however that ends.
 package lab

@@ -32,7 +32,7 @@ type Lab struct {
 	keepers map[string]*keeper // of an attached lab
 }
 
-// keeper is a supervisor that is a goroutine of this process.
+// keeper is what stands behind a replica, as a goroutine of this process.
 type keeper struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -145,7 +145,11 @@ func (l *Lab) Stop(name string) error {
 	if err != nil {
 		return err
 	}
-	if p.Kind != KindReplica {
+	switch p.Kind {
+	case KindReplica:
+	case KindSupervisor, KindKeeper:
+		return fmt.Errorf("%s starts and stops with its replica", name)
+	default:
 		if err := p.end(grace); err != nil {
 			return err
 		}
@@ -160,28 +164,27 @@ func (l *Lab) Stop(name string) error {
 		<-k.ended
 		return k.err
 	}
-	return l.stopSupervised(name)
+	return l.stopKept(name)
 }
 
-// stopSupervised ends the supervisor, which ends its replica, then makes sure of
-// both: the supervisor may have been killed before.
-func (l *Lab) stopSupervised(name string) error {
-	if sup, err := l.process(supervisorOf(name)); err == nil {
-		if err := sup.end(2 * grace); err != nil {
+// stopKept ends the keeper, which ends its replica, then makes sure of all that
+// belongs to it: the keeper may have been killed before.
+func (l *Lab) stopKept(name string) error {
+	patience := 2 * grace
+	for _, each := range []string{keeperOf(name), supervisorOf(name), name} {
+		p, err := l.process(each)
+		if err != nil {
+			continue // not every replica has them
+		}
+		if err := p.end(patience); err != nil {
 			return err
 		}
-		if err := markStopped(l.dir, sup.Name); err != nil {
+		if err := markStopped(l.dir, each); err != nil {
 			return err
 		}
+		patience = 0
 	}
-	p, err := l.process(name)
-	if err != nil {
-		return err
-	}
-	if err := p.end(0); err != nil {
-		return err
-	}
-	return markStopped(l.dir, name)
+	return nil
 }
 
 // Start starts a process that was stopped or has died. It returns when the
@@ -191,32 +194,31 @@ func (l *Lab) Start(name string) error {
 	if err != nil {
 		return err
 	}
-	if p.Kind != KindReplica {
-		if p.Running() {
-			return fmt.Errorf("%s runs already (pid %d)", name, p.PID)
-		}
-		_, err := launch(l.starter, l.dir, name, p.Restarts+1)
-		return err
+	switch p.Kind {
+	case KindReplica:
+		return l.startReplica(name)
+	case KindSupervisor, KindKeeper:
+		return fmt.Errorf("%s starts and stops with its replica", name)
 	}
-	return l.startReplica(name)
+	if p.Running() {
+		return fmt.Errorf("%s runs already (pid %d)", name, p.PID)
+	}
+	_, err = launch(l.starter, l.dir, name, nil)
+	return err
 }
 
 // SetEnv replaces what a process has in its environment besides the lab's own,
-// from its next start on.
+// from the next Start or Restart on.
 func (l *Lab) SetEnv(name string, env ...string) error {
 	if _, err := l.process(name); err != nil {
 		return err
 	}
-	return edit(l.dir, name, func(p *Process) { p.Env = env })
-}
-
-// SetOnce says what a process has in its environment, besides all else, at its
-// next start only.
-func (l *Lab) SetOnce(name string, env ...string) error {
-	if _, err := l.process(name); err != nil {
-		return err
-	}
-	return edit(l.dir, name, func(p *Process) { p.Once = env })
+	return edit(l.dir, name, func(p *Process) {
+		if p.Kind == KindReplica {
+			env = l.environment(name, env)
+		}
+		p.Env = env
+	})
 }
 
 // Restart stops a process and starts it again.
@@ -227,18 +229,19 @@ func (l *Lab) Restart(name string) error {
 	return l.Start(name)
 }
 
-// startReplica puts a supervisor behind the replica, and waits until the replica
-// is there.
+// startReplica puts a keeper behind the replica.
 func (l *Lab) startReplica(name string) error {
 	state, err := l.State()
 	if err != nil {
 		return err
 	}
-	if err := edit(l.dir, name, func(p *Process) { p.Stopped = false }); err != nil {
-		return err
+	for _, each := range []string{name, supervisorOf(name)} {
+		if err := edit(l.dir, each, func(p *Process) { p.Stopped, p.Restarts = false, 0 }); err != nil {
+			return err
+		}
 	}
 	if state.Detached {
-		return l.startSupervisor(name)
+		return l.startKeeper(name)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -255,18 +258,15 @@ func (l *Lab) startReplica(name string) error {
 	return nil
 }
 
-func (l *Lab) startSupervisor(name string) error {
-	if sup, err := l.process(supervisorOf(name)); err == nil && sup.Running() {
-		return fmt.Errorf("%s is looked after already (pid %d)", name, sup.PID)
+func (l *Lab) startKeeper(name string) error {
+	if p, err := l.process(keeperOf(name)); err == nil && p.Running() {
+		return fmt.Errorf("%s is looked after already (pid %d)", name, p.PID)
 	}
-	sup, err := l.supervisorProcess(name)
+	keeper, err := l.keeperProcess(name)
 	if err != nil {
 		return err
 	}
-	if err := updateState(l.dir, func(s *State) { s.put(sup) }); err != nil {
-		return err
-	}
-	_, err = launch(l.starter, l.dir, sup.Name, 0)
+	_, err = l.run(keeper)
 	return err
 }
 
@@ -312,7 +312,7 @@ func (l *Lab) end() error {
 
 // clean removes what a lab writes, and the directory if nothing else is in it.
 func clean(dir string, keepLogs bool) error {
-	names := []string{"data", "pki", "config", "kubeconfig", "audit-policy.yaml", "kwok.yaml",
+	names := []string{"data", "pki", "config", "failpoints", "kubeconfig", "audit-policy.yaml", "kwok.yaml",
 		stateFile, stateFile + ".new", stateFile + ".lock"}
 	if !keepLogs {
 		names = append(names, "logs", "audit.log")

@@ -27,10 +27,10 @@ import (
 const helperDir = "LAB_TEST_HELPER_DIR"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "supervise" { // as `lab supervise --dir DIR NAME`
+	if len(os.Args) == 5 && os.Args[1] == "keep" { // as `lab keep --dir DIR NAME`
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		if err := Supervise(ctx, os.Args[3], os.Args[4], slog.Default()); err != nil {
+		if err := Keep(ctx, os.Args[3], os.Args[4], slog.Default()); err != nil {
 			panic(err)
 		}
 		return

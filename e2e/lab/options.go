@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Options says what to start. The zero value of a field means its default, which
-// Default returns.
+// Options says what to start; begin with what Default returns. An empty string
+// and zero EtcdMembers mean the default.
 type Options struct {
 	// Dir holds everything the lab writes. It must be absent, empty, or what
 	// is left of an earlier lab.
@@ -36,14 +36,18 @@ type Options struct {
 	Audit bool
 	// Binary is the replica's executable; empty means ROOT/bin/understudy.
 	Binary string
-	// Supervisor is the executable whose command `supervise` stands behind each
-	// replica of a detached lab; empty means ROOT/bin/lab.
-	Supervisor string
+	// Supervise runs every replica below `understudy supervise`, as it is deployed:
+	// one that dies gives up the Lease at once. Without it the Lease has to expire.
+	Supervise bool
+	// Keeper is the executable whose command `keep` stands behind each replica of
+	// a detached lab; empty means ROOT/bin/lab.
+	Keeper string
 	// Env is added to the environment of every replica, after the OTEL_*
 	// variables of this process.
 	Env []string
-	// Once is added, by replica, at its first start only.
-	Once map[string][]string
+	// Failpoints says, by replica, at which failpoint it dies, once. It takes a
+	// Binary that was built with them.
+	Failpoints map[string]string
 	// Configure may change a replica's configuration before it is written.
 	Configure func(replica string, config map[string]any)
 	// SkipWait returns before the replicas are ready and one of them leads.
@@ -67,6 +71,7 @@ func Default() Options {
 		Nodes:       100,
 		Node:        NodeSize{CPU: "32", Memory: "256Gi", Pods: "1000"},
 		EtcdMembers: 1,
+		Supervise:   true,
 	}
 }
 
@@ -112,8 +117,8 @@ func (o Options) complete() (Options, error) {
 	if o.Binary == "" {
 		o.Binary = filepath.Join(o.Root, "bin", "understudy")
 	}
-	if o.Supervisor == "" {
-		o.Supervisor = o.tool("lab")
+	if o.Keeper == "" {
+		o.Keeper = o.tool("lab")
 	}
 	return o, o.checkBinaries()
 }
@@ -134,7 +139,7 @@ func (o Options) checkBinaries() error {
 	if o.Replicas > 0 {
 		need[o.Binary] = "make build"
 		if o.Detached {
-			need[o.Supervisor] = "make lab"
+			need[o.Keeper] = "make lab"
 		}
 	}
 	var errs []error

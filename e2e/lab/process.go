@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,18 +23,33 @@ var errGone = errors.New("the process has ended")
 // startedAt returns when the process started, in clock ticks since boot, and
 // whether it still runs: a zombie does not.
 func startedAt(pid int) (ticks uint64, runs bool) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, false
-	}
-	// The second field is the command in parentheses, and may itself hold any.
-	fields := bytes.Fields(raw[bytes.LastIndexByte(raw, ')')+1:])
+	fields := statOf(pid)
 	if len(fields) < 20 {
 		return 0, false
 	}
-	ticks, err = strconv.ParseUint(string(fields[19]), 10, 64)
+	ticks, err := strconv.ParseUint(string(fields[19]), 10, 64)
 	state := fields[0][0]
 	return ticks, err == nil && state != 'Z' && state != 'X'
+}
+
+// parentOf returns the process that started it, 0 if it is gone.
+func parentOf(pid int) int {
+	fields := statOf(pid)
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
+}
+
+// statOf returns what the kernel says about a process, from its state on.
+func statOf(pid int) [][]byte {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil
+	}
+	// The field before is the command in parentheses, and may itself hold any.
+	return bytes.Fields(raw[bytes.LastIndexByte(raw, ')')+1:])
 }
 
 // Running reports whether p is the process that was started under its id.
@@ -113,7 +127,8 @@ type starter struct {
 	wg   sync.WaitGroup
 }
 
-// child is a process that this one started and reaps.
+// child is a process that this one started and reaps. One with a follower has
+// ended when nobody is left to write to its log.
 type child struct {
 	Process
 	ended chan struct{}
@@ -140,16 +155,24 @@ func (s *starter) close() {
 	close(s.work)
 }
 
-// start runs p.Args, its output appended to p.Log.
-func (s *starter) start(p Process) (*child, error) {
+// start runs p.Args, its output appended to p.Log and, unless f is nil, read by f.
+func (s *starter) start(p Process, f *follower) (*child, error) {
 	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	var said *os.File
+	out := log
+	if f != nil {
+		if said, out, err = os.Pipe(); err != nil {
+			log.Close()
+			return nil, err
+		}
+	}
+	defer out.Close()
 	cmd := exec.Command(p.Args[0], p.Args[1:]...)
-	cmd.Env = slices.Concat(os.Environ(), p.Env, p.Once)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, p.Dir
+	cmd.Env = append(os.Environ(), p.Env...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, p.Dir
 	// A session of its own: the terminal's interrupt is for the lab to handle.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !s.detached {
@@ -158,14 +181,21 @@ func (s *starter) start(p Process) (*child, error) {
 	done := make(chan error)
 	s.work <- func() { done <- cmd.Start() }
 	if err := <-done; err != nil {
+		if f != nil {
+			said.Close()
+			log.Close()
+		}
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	c := &child{Process: p, ended: make(chan struct{})}
-	c.PID, c.Stopped, c.Once = cmd.Process.Pid, false, nil
+	c.PID, c.Stopped = cmd.Process.Pid, false
 	c.Started, _ = startedAt(c.PID) // our child: the id cannot be reused before Wait
 	s.wg.Go(func() {
+		defer close(c.ended)
+		if f != nil {
+			f.follow(c.PID, said, log)
+		}
 		c.err = cmd.Wait()
-		close(c.ended)
 	})
 	return c, nil
 }

@@ -22,7 +22,7 @@ func sleeper(t *testing.T, dir, name string) Process {
 
 func startSleeper(t *testing.T, s *starter, dir, name string) *child {
 	t.Helper()
-	c, err := s.start(sleeper(t, dir, name))
+	c, err := s.start(sleeper(t, dir, name), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,60 +81,59 @@ func TestDownAfterARebootKillsNobody(t *testing.T) {
 	}
 }
 
-func TestEnvironmentForOneStart(t *testing.T) {
-	dir := t.TempDir()
-	p := Process{
-		Name: "p", Log: filepath.Join(dir, "log"), Args: []string{"sh", "-c", "echo ${KEPT}${FIRST}"},
-		Env: []string{"KEPT=kept"}, Once: []string{"FIRST=first"},
-	}
-	if err := updateState(dir, func(st *State) { st.put(p) }); err != nil {
-		t.Fatal(err)
-	}
-	s := newStarter(false)
-	defer s.close()
-	for range 2 {
-		c, err := launch(s, dir, "p", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-c.ended
-	}
-	if got := tail(p.Log, 100); got != "keptfirst\nkept\n" {
-		t.Errorf("printed %q", got)
+func TestReplicaIsStartedAgainUntilTold(t *testing.T) {
+	for name, supervised := range map[string]bool{"supervised": true, "alone": false} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			p := sleeper(t, dir, "understudy-0")
+			p.Args, p.Supervised = []string{actor(t), "run"}, supervised
+			startedAgain(t, dir, p)
+		})
 	}
 }
 
-func TestSupervisorStartsTheReplicaAgainUntilTold(t *testing.T) {
-	dir := t.TempDir()
-	if err := updateState(dir, func(st *State) { st.put(sleeper(t, dir, "understudy-0")) }); err != nil {
+func startedAgain(t *testing.T, dir string, p Process) {
+	if err := updateState(dir, func(st *State) { st.put(p) }); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newStarter(false)
 	ended := make(chan error)
-	go func() { ended <- keep(ctx, s, dir, "understudy-0", slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- keep(ctx, s, dir, p.Name, slog.New(slog.DiscardHandler)) }()
 
-	current := func(restarts int) (p Process) {
+	current := func(name string, restarts int) (now Process) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("start %d", restarts), func(context.Context) error {
+		eventually(t, fmt.Sprintf("start %d of %s", restarts, name), func(context.Context) error {
 			st, err := ReadState(dir)
 			if err != nil {
 				return err
 			}
-			if p = *st.Process("understudy-0"); !p.Running() || p.Restarts != restarts {
-				return fmt.Errorf("%+v", p)
+			if now = *st.Process(name); !now.Running() || now.Restarts != restarts {
+				return fmt.Errorf("%+v", now)
 			}
 			return nil
 		})
-		return p
+		return now
 	}
-	first := current(0)
+	first := current(p.Name, 0)
 	if err := first.signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	second := current(1)
-	if second.PID == first.PID {
+	last := current(p.Name, 1)
+	if last.PID == first.PID {
 		t.Errorf("the state still names process %d", first.PID)
+	}
+	if p.Supervised {
+		// Both die, and both are started again.
+		sup := current(supervisorOf(p.Name), 0)
+		if sup.Kind != KindSupervisor || parentOf(last.PID) != sup.PID {
+			t.Errorf("%+v is the supervisor of %+v", sup, last)
+		}
+		if err := sup.signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		last = current(p.Name, 2)
+		current(supervisorOf(p.Name), 1)
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -145,8 +144,44 @@ func TestSupervisorStartsTheReplicaAgainUntilTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := st.Process("understudy-0"); p.PID != 0 || !p.Stopped || second.Running() {
-		t.Errorf("after the supervisor was told to stop: %+v, running %v", p, second.Running())
+	for _, p := range st.Processes {
+		if p.PID != 0 || !p.Stopped || last.Running() {
+			t.Errorf("after the keeper was told to stop: %+v, running %v", p, last.Running())
+		}
+	}
+}
+
+// What a line says is believed only of the supervisor's own child.
+func TestFollowerBelievesOnlyWhatIsSo(t *testing.T) {
+	dir := t.TempDir()
+	s := newStarter(false)
+	defer s.close()
+	child := startSleeper(t, s, dir, "child")
+	defer func() { _ = child.end(0) }()
+	if err := updateState(dir, func(st *State) { st.put(sleeper(t, dir, "understudy-0")) }); err != nil {
+		t.Fatal(err)
+	}
+	f := follower{dir, "understudy-0"}
+	for _, c := range []struct {
+		line   string
+		parent int
+		want   int
+	}{
+		{`{"msg":"replica started","role":"lead","pid":%d}`, os.Getpid(), 0},
+		{`{"msg":"replica started","role":"supervisor","pid":%d}`, os.Getpid() + 1, 0},
+		{`{"msg":"replica started","role":"supervisor","pid":%d}`, os.Getpid(), child.PID},
+		{`{"msg":"replica ended","role":"supervisor","pid":%d}`, os.Getpid(), 0},
+	} {
+		if err := f.heed(fmt.Appendf(nil, c.line, child.PID), c.parent); err != nil {
+			t.Error(err)
+		}
+		st, err := ReadState(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := st.Process("understudy-0").PID; got != c.want {
+			t.Errorf("%s of %d: process %d, want %d", c.line, c.parent, got, c.want)
+		}
 	}
 }
 
@@ -168,7 +203,7 @@ func TestEndKillsWhatDoesNotListen(t *testing.T) {
 	defer s.close()
 	deaf := sleeper(t, dir, "deaf")
 	deaf.Args = []string{"sh", "-c", `trap "" TERM; echo ready; while :; do sleep 1; done`}
-	c, err := s.start(deaf)
+	c, err := s.start(deaf, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

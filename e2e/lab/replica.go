@@ -68,8 +68,10 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 	if err := l.plan.writeKubeconfig(kubeconfig, keys, who.serviceAccount, token.Status.Token); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(l.path("config"), 0o700); err != nil {
-		return err
+	for _, dir := range []string{l.path("config"), l.path("failpoints")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
 	}
 	for i := range l.plan.replicas {
 		if err := l.writeReplicaConfig(i, who, kubeconfig, shipped); err != nil {
@@ -116,7 +118,13 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(l.replicaConfig(i), raw, 0o600)
+	if err := os.WriteFile(l.replicaConfig(i), raw, 0o600); err != nil {
+		return err
+	}
+	if point := l.plan.opts.Failpoints[replicaName(i)]; point != "" {
+		return os.WriteFile(l.failpoint(replicaName(i)), []byte(point), 0o600)
+	}
+	return nil
 }
 
 // set puts a value into a nested map, whatever was there.
@@ -138,10 +146,20 @@ func (l *Lab) replicaProcess(i int) Process {
 		Name: replicaName(i), Kind: KindReplica,
 		HTTP: "http://" + address(l.plan.replicas[i]), Log: l.plan.logPath(replicaName(i)),
 		Args: []string{l.plan.opts.Binary, "run", "--config", l.replicaConfig(i)},
-		Env:  l.plan.opts.Env,
-		Once: l.plan.opts.Once[replicaName(i)],
+		Env:  l.environment(replicaName(i), l.plan.opts.Env),
+
+		Supervised: l.plan.opts.Supervise,
 	}
 }
+
+// environment returns what a replica has in its environment, given what it was
+// asked to have.
+func (l *Lab) environment(replica string, asked []string) []string {
+	return append([]string{"UNDERSTUDY_FAILPOINT_FILE=" + l.failpoint(replica)}, asked...)
+}
+
+// failpoint is the file that arms a replica that was built with failpoints.
+func (l *Lab) failpoint(replica string) string { return l.path("failpoints", replica) }
 
 // Replica is one replica of the lab.
 type Replica struct {

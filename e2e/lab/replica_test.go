@@ -28,10 +28,24 @@ func script(t *testing.T, body string) string {
 	return path
 }
 
+// actor returns an executable that plays the replica, and as `supervise -- run ...`
+// its supervisor.
+func actor(t *testing.T) string {
+	return script(t, `
+if [ "$1" != supervise ]; then exec sleep 1000; fi
+trap 'kill $pid; exit 0' TERM
+while :; do
+  setpriv --pdeathsig KILL sleep 1000 & pid=$!
+  echo '{"msg":"replica started","role":"supervisor","pid":'$pid'}'
+  wait $pid
+  echo '{"msg":"replica ended","role":"supervisor","pid":'$pid'}'
+done`)
+}
+
 func TestReplicasAreTheServiceAccountOfTheManifests(t *testing.T) {
 	needTools(t)
 	o := clusterOnly(filepath.Join(t.TempDir(), "lab"))
-	o.Replicas, o.Binary, o.SkipWait, o.Nodes = 2, script(t, "exec sleep 1000"), true, 1
+	o.Replicas, o.Binary, o.SkipWait, o.Nodes, o.Supervise = 2, script(t, "exec sleep 1000"), true, 1, false
 	o.Configure = func(replica string, file map[string]any) {
 		if replica == "understudy-1" {
 			file["schedulerName"] = "other"
@@ -87,7 +101,7 @@ func TestAReplicaThatEndsAgainAndAgainIsReported(t *testing.T) {
 	needTools(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	o := clusterOnly(dir)
-	o.Replicas, o.Binary, o.Nodes = 1, script(t, "echo the last words; exit 3"), 0
+	o.Replicas, o.Binary, o.Nodes, o.Supervise = 1, script(t, "echo the last words; exit 3"), 0, false
 	_, err := Up(t.Context(), o)
 	if err == nil || !strings.Contains(err.Error(), "ended 5 times") || !strings.Contains(err.Error(), "the last words") {
 		t.Errorf("Up: %v; want how often it ended, and its log", err)
@@ -95,13 +109,19 @@ func TestAReplicaThatEndsAgainAndAgainIsReported(t *testing.T) {
 }
 
 // A detached lab lives on without the process that started it, replicas are
-// started again by their supervisors, and Down finds everything.
+// started again, and Down finds everything.
 func TestDetachedLab(t *testing.T) {
+	for name, supervise := range map[string]bool{"supervised": true, "alone": false} {
+		t.Run(name, func(t *testing.T) { detached(t, supervise) })
+	}
+}
+
+func detached(t *testing.T, supervise bool) {
 	needTools(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	o := clusterOnly(dir)
-	o.Detached, o.Supervisor = true, os.Args[0]
-	o.Replicas, o.Binary, o.SkipWait, o.Nodes = 2, script(t, "exec sleep 1000"), true, 0
+	o.Detached, o.Keeper, o.Supervise = true, os.Args[0], supervise
+	o.Replicas, o.Binary, o.SkipWait, o.Nodes = 2, actor(t), true, 0
 	starter, err := Up(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -150,9 +170,9 @@ func TestDetachedLab(t *testing.T) {
 		t.Error("still marked stopped after Start")
 	}
 
-	// A replica does not survive its supervisor, so that none is ever lost.
+	// A replica does not survive its keeper, so that none is ever lost.
 	orphan := alive("understudy-1", 0)
-	if err := l.Kill("understudy-1-supervisor", syscall.SIGKILL); err != nil {
+	if err := l.Kill("understudy-1-keeper", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the orphan to end", func(context.Context) error {

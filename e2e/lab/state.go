@@ -16,7 +16,8 @@ import (
 // Kinds of process.
 const (
 	KindReplica        = "replica"
-	KindSupervisor     = "supervisor"
+	KindSupervisor     = "supervisor"      // of a replica: its parent
+	KindKeeper         = "keeper"          // of a replica in a detached lab
 	KindEtcd           = "etcd"            // a member of the mirror's etcd
 	KindKubernetesEtcd = "kubernetes-etcd" // the API server's own
 	KindAPIServer      = "kube-apiserver"
@@ -67,15 +68,17 @@ type Process struct {
 	// Started tells this process from another one with the same id: the
 	// kernel's clock ticks between its boot and the start of the process.
 	Started uint64 `json:"started,omitempty"`
-	// Restarts counts how often a supervisor has started it again.
+	// Restarts counts how often it ended without having been told to, and was
+	// started again.
 	Restarts int `json:"restarts,omitempty"`
+	// Supervised says that a replica is run by a supervisor of its own, which is
+	// another process of the lab.
+	Supervised bool `json:"supervised,omitempty"`
 	// Stopped says that it was told to stop, and stays so until started.
 	Stopped bool `json:"stopped,omitempty"`
 	// Args, Env (added to the starter's) and DataDir are what starts it again.
-	Args []string `json:"args"`
-	Env  []string `json:"env,omitempty"`
-	// Once is added to the environment of its next start only.
-	Once    []string `json:"once,omitempty"`
+	Args    []string `json:"args"`
+	Env     []string `json:"env,omitempty"`
 	DataDir string   `json:"dataDir,omitempty"`
 	// Dir is its working directory; empty means the starter's.
 	Dir string `json:"dir,omitempty"`

@@ -173,7 +173,7 @@ func (l *Lab) run(p Process) (*child, error) {
 	if err := updateState(l.dir, func(s *State) { s.put(p) }); err != nil {
 		return nil, err
 	}
-	return launch(l.starter, l.dir, p.Name, 0)
+	return launch(l.starter, l.dir, p.Name, nil)
 }
 
 func (l *Lab) startEtcds(ctx context.Context) error {

@@ -28,7 +28,7 @@ func root() *cobra.Command {
 		control("stop", "End a process in good order and leave it so", (*lab.Lab).Stop),
 		control("start", "Start a process that was stopped or has died", (*lab.Lab).Start),
 		control("restart", "Stop a process and start it again", (*lab.Lab).Restart),
-		loadCommand(), demoCommand(), benchCommand(), drillCommand(), supervise())
+		loadCommand(), demoCommand(), benchCommand(), drillCommand(), keep())
 	return cmd
 }
 
@@ -43,6 +43,7 @@ func sizeFlags(cmd *cobra.Command, o *lab.Options) {
 	f.StringVar(&o.Node.Pods, "node-pods", o.Node.Pods, "how many pods each node takes")
 	f.IntVar(&o.EtcdMembers, "etcd", o.EtcdMembers, "members of the mirror's etcd: 1, 3 or 5")
 	f.BoolVar(&o.Audit, "audit", o.Audit, "have the API server write DIR/audit.log")
+	f.BoolVar(&o.Supervise, "supervise", o.Supervise, "run each replica below a supervisor that releases the Lease should it die")
 	f.StringVar(&o.Binary, "understudy", o.Binary, "executable of the replicas (default ROOT/bin/understudy)")
 	f.StringVar(&o.Root, "root", o.Root, "the repository, with bin/ and deploy/ (default: found)")
 }
@@ -199,17 +200,17 @@ func with(cmd *cobra.Command, dir, name string, do func(*lab.Lab, string) error)
 	return do(l, name)
 }
 
-// supervise is what `up` starts behind each replica.
-func supervise() *cobra.Command {
+// keep is what `up` starts behind each replica.
+func keep() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use:    "supervise REPLICA",
+		Use:    "keep REPLICA",
 		Short:  "Run a replica, again and again",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-			return lab.Supervise(cmd.Context(), dir, args[0], log)
+			return lab.Keep(cmd.Context(), dir, args[0], log)
 		},
 	}
 	dirFlag(cmd, &dir)
