@@ -3,8 +3,6 @@ package bench
 import (
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"text/tabwriter"
 	"time"
 
@@ -16,11 +14,11 @@ import (
 
 // Report is what was measured, and under which conditions.
 type Report struct {
-	Begun    time.Time `json:"begun"`
-	Machine  Machine   `json:"machine"`
-	Replicas int       `json:"replicas"`
-	Nodes    int       `json:"nodes"`
-	Pods     int       `json:"pods"`
+	Begun    time.Time   `json:"begun"`
+	Machine  lab.Machine `json:"machine"`
+	Replicas int         `json:"replicas"`
+	Nodes    int         `json:"nodes"`
+	Pods     int         `json:"pods"`
 	// Figures are those that something is expected of.
 	Figures []Figure `json:"figures"`
 
@@ -33,28 +31,6 @@ type Report struct {
 	Gap     load.Gap       `json:"gap"`
 	Usage   []Usage        `json:"usage"`
 	Verdict verify.Verdict `json:"verdict"`
-}
-
-// Machine is where it was measured, control plane and load included.
-type Machine struct {
-	CPUs int    `json:"cpus"`
-	OS   string `json:"os"`
-	Arch string `json:"arch"`
-	Go   string `json:"go"`
-	// LoadBefore is how many processes ran or wanted to, on average over the
-	// minute before the lab was started: what else the machine was doing.
-	LoadBefore float64 `json:"load_before"`
-}
-
-// busy says that the machine had other things to do.
-func (m Machine) busy() bool { return m.LoadBefore > float64(m.CPUs)/2 }
-
-func thisMachine() Machine {
-	m := Machine{CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
-	if raw, err := os.ReadFile("/proc/loadavg"); err == nil {
-		_, _ = fmt.Sscan(string(raw), &m.LoadBefore)
-	}
-	return m
 }
 
 // Figure is one measure next to what is expected of it.
@@ -70,7 +46,7 @@ type Figure struct {
 
 func newReport(o Options) *Report {
 	return &Report{
-		Begun: time.Now(), Machine: thisMachine(),
+		Begun: time.Now(), Machine: lab.ThisMachine(),
 		Replicas: o.Lab.Replicas, Nodes: o.Lab.Nodes, Pods: o.Pods,
 	}
 }
@@ -106,7 +82,7 @@ func (r *Report) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
 	p("\n%d replicas, %d nodes, %d CPUs shared with the control plane and the load", r.Replicas, r.Nodes, r.Machine.CPUs)
-	if r.Machine.busy() {
+	if r.Machine.Busy() {
 		p("the machine was busy before (load %.1f): the figures say little", r.Machine.LoadBefore)
 	}
 	p("\nFIGURE\tMEASURED\tEXPECTED\t")

@@ -15,6 +15,7 @@ import (
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/verify"
+	"github.com/understudy-ha/understudy/election"
 )
 
 // Scenario is a fault under load, and what must be true afterwards besides the
@@ -24,6 +25,8 @@ type Scenario struct {
 	About string
 	// Lasts is how long the load goes on, if the default is too short.
 	Lasts time.Duration
+	// Lab changes the lab that it wants; nil for any.
+	Lab func(*lab.Options)
 	// Do is called when a third of the pods is bound.
 	Do func(context.Context, *Session, *load.Generator) error
 }
@@ -32,10 +35,15 @@ type Scenario struct {
 func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "kill", About: "the lead is killed", Do: kill},
-		{Name: "handover", About: "the lead is told to end", Do: handOver},
+		{Name: "step-down", About: "the lead is asked to hand over", Do: stepDown},
+		{Name: "rolling", About: "all replicas are told to end, one after the other", Do: rolling},
 		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Do: freeze},
-		{Name: "successor", About: "the lead is killed, and its successor as soon as it has the lease", Do: successor},
-		{Name: "everybody", About: "all replicas are killed at once", Do: everybody},
+		{Name: "kill-successor", About: "the lead is killed, and its successor as soon as it has the lease", Do: successor},
+		{Name: "kill-all", About: "all replicas are killed at once", Do: everybody},
+		{Name: "oom", About: "the lead is killed together with its supervisor: nobody proves its death", Do: oom},
+		{Name: "apiserver-restart", About: "the API server is killed and started again", Do: apiserverRestart},
+		{Name: "etcd-member-loss", About: "one of three members of the mirror's etcd is killed, then the lead", Lab: threeMembers, Do: etcdMemberLoss},
+		{Name: "etcd-quorum-loss", About: "two of three members of the mirror's etcd are away for ten seconds", Lab: threeMembers, Lasts: 30 * time.Second, Do: etcdQuorumLoss},
 		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Do: deleteLease},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Do: wipe},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
@@ -98,7 +106,40 @@ func kill(ctx context.Context, s *Session, _ *load.Generator) error {
 	return err
 }
 
-func handOver(ctx context.Context, s *Session, _ *load.Generator) error {
+// stepDown asks the lead to hand over, as `understudy step-down` does.
+func stepDown(ctx context.Context, s *Session, _ *load.Generator) error {
+	epoch, err := s.Epoch()
+	if err != nil {
+		return err
+	}
+	s.Note()
+	fault := Fault{Epoch: epoch, At: time.Now()}
+	lease := election.KubeLease(s.Lab.Client().CoordinationV1(), s.state.Namespace, s.state.Lease)
+	if _, err := election.StepDown(ctx, lease, ""); err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+// rolling does what a rolling update does: each replica ends in order, when all
+// are ready, the lead last.
+func rolling(ctx context.Context, s *Session, _ *load.Generator) error {
+	lead, err := s.Lab.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.state.Replicas() {
+		if name == lead {
+			continue
+		}
+		if err := s.Lab.Kill(name, syscall.SIGTERM); err != nil {
+			return err
+		}
+		if err := s.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
 	fault, err := s.KillLead(ctx, syscall.SIGTERM)
 	if err != nil {
 		return err
@@ -161,6 +202,87 @@ func everybody(ctx context.Context, s *Session, _ *load.Generator) error {
 	}
 	_, err = s.Failover(ctx, fault)
 	return err
+}
+
+func threeMembers(o *lab.Options) { o.EtcdMembers = 3 }
+
+// oom kills the lead as a container that ran out of memory is: with everything in
+// it. Its supervisor cannot tell anyone, so that the Lease has to expire.
+func oom(ctx context.Context, s *Session, _ *load.Generator) error {
+	name, err := s.Lab.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	epoch, err := s.Epoch()
+	if err != nil {
+		return err
+	}
+	s.Note()
+	fault := Fault{Replica: name, Epoch: epoch, At: time.Now()}
+	if err := s.Lab.Kill(lab.SupervisorOf(name), syscall.SIGKILL); err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
+}
+
+// apiserverRestart takes the API server away for a moment. Nobody can renew the
+// Lease meanwhile; whoever leads afterwards, nothing is lost.
+func apiserverRestart(ctx context.Context, s *Session, g *load.Generator) error {
+	s.Note()
+	if err := s.Lab.Stop(lab.APIServerName); err != nil {
+		return err
+	}
+	if err := s.Lab.Start(lab.APIServerName); err != nil {
+		return err
+	}
+	_, before := g.Progress()
+	return await(ctx, "pods to be bound again", func() (bool, error) {
+		_, now := g.Progress()
+		return now > before, nil
+	})
+}
+
+func etcdMemberLoss(ctx context.Context, s *Session, _ *load.Generator) error {
+	members, err := s.Lab.EtcdMembers()
+	if err != nil {
+		return err
+	}
+	if err := s.Lab.Stop(members[0]); err != nil {
+		return err
+	}
+	if err := kill(ctx, s, nil); err != nil {
+		return err
+	}
+	return s.Lab.StartEtcd(ctx)
+}
+
+// etcdQuorumLoss leaves etcd without a majority; scheduling goes on.
+func etcdQuorumLoss(ctx context.Context, s *Session, g *load.Generator) error {
+	members, err := s.Lab.EtcdMembers()
+	if err != nil {
+		return err
+	}
+	s.Note()
+	for _, name := range members[:2] {
+		if err := s.Lab.Stop(name); err != nil {
+			return err
+		}
+	}
+	_, before := g.Progress()
+	select {
+	case <-time.After(10 * time.Second):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	_, after := g.Progress()
+	if err := s.Lab.StartEtcd(ctx); err != nil {
+		return err
+	}
+	if after == before {
+		return errors.New("no pod was bound while etcd had no majority")
+	}
+	return nil
 }
 
 func deleteLease(ctx context.Context, s *Session, _ *load.Generator) error {

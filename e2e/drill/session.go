@@ -41,6 +41,7 @@ type Session struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
+	lines  []timeline.Timeline // of the failovers waited for
 	loads  []*load.Generator
 	faults []history.Running // what ran before each
 	resets int
@@ -160,6 +161,18 @@ func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, erro
 	return Fault{Replica: name, Epoch: epoch, At: at}, nil
 }
 
+// AwaitReady waits until every replica leads or could lead at once.
+func (s *Session) AwaitReady(ctx context.Context) error {
+	return await(ctx, "all replicas to be ready", func() (bool, error) {
+		for _, name := range s.state.Replicas() {
+			if s.Lab.Replica(name).Ready(ctx) != nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
 // Epoch returns the newest epoch that was claimed in etcd.
 func (s *Session) Epoch() (uint64, error) {
 	var newest uint64
@@ -182,7 +195,18 @@ func (s *Session) Epoch() (uint64, error) {
 // Failover waits for the successor of the lead that f hit, and tells how it
 // came to be.
 func (s *Session) Failover(ctx context.Context, f Fault) (timeline.Timeline, error) {
-	return s.Timeline.Failover(ctx, f.At, f.Epoch)
+	line, err := s.Timeline.Failover(ctx, f.At, f.Epoch)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, line)
+	return line, err
+}
+
+// failovers returns the timelines of those waited for so far.
+func (s *Session) failovers() []timeline.Timeline {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines
 }
 
 // Verdict judges everything since Begin, once all loads are done.

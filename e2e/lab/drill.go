@@ -39,13 +39,29 @@ func (l *Lab) StopEtcd() error {
 	return errors.Join(errs...)
 }
 
-// StartEtcd starts them again and waits until they answer.
+// EtcdMembers returns the names of the mirror's etcd members.
+func (l *Lab) EtcdMembers() ([]string, error) {
+	members, err := l.members()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(members))
+	for i, p := range members {
+		names[i] = p.Name
+	}
+	return names, nil
+}
+
+// StartEtcd starts those that do not run and waits until they answer.
 func (l *Lab) StartEtcd(ctx context.Context) error {
 	members, err := l.members()
 	if err != nil {
 		return err
 	}
 	for _, p := range members {
+		if p.Running() {
+			continue
+		}
 		if err := l.Start(p.Name); err != nil {
 			return err
 		}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,44 +121,92 @@ func loadCommand() *cobra.Command {
 
 func drillCommand() *cobra.Command {
 	o := lab.Default()
-	o.Dir, o.Audit, o.Nodes = ".lab-drill", true, 20
-	var rate float64
+	o.Dir, o.Nodes = ".lab-drill", 50
+	sr := drill.Series{Repeat: 1, Running: 2000, Rate: 50, Lasts: 6 * time.Second}
+	var format string
 	var long strings.Builder
-	long.WriteString("Start a lab, put a fault on it under load, and judge what came of it.\n\n")
+	long.WriteString("Put faults on labs under a steady load of new pods, with many running, and judge\n" +
+		"what came of it. Each scenario has a lab of its own; without a name all are done.\n\n")
 	for _, s := range drill.Scenarios() {
-		fmt.Fprintf(&long, "  %-11s %s\n", s.Name, s.About)
+		fmt.Fprintf(&long, "  %-17s %s\n", s.Name, s.About)
 	}
+	long.WriteString("\nProgress goes to standard error, the result to standard output. Exit status 0\n" +
+		"means that every round was done and every check of every verdict passed.")
 	cmd := &cobra.Command{
-		Use:       "drill NAME",
-		Short:     "Put a fault on a lab under load, and judge what came of it",
+		Use:       "drill [SCENARIO...]",
+		Short:     "Put faults on a lab under load, measure, and judge what came of it",
 		Long:      long.String(),
-		Args:      cobra.ExactArgs(1),
+		Args:      cobra.OnlyValidArgs,
 		ValidArgs: names(),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			scenario, err := drill.Find(args[0])
-			if err != nil {
-				return err
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"table", "json", "junit"}, format) {
+				return fmt.Errorf("output format %q: want table, json or junit", format)
 			}
-			o.Out = cmd.OutOrStdout()
-			l, err := lab.Up(cmd.Context(), o)
-			if err != nil {
-				return err
+			if len(args) == 0 {
+				args = names()
 			}
-			defer func() { err = errors.Join(err, l.Down(err != nil)) }()
-			fmt.Fprintf(o.Out, "drill %s: %s\n", scenario.Name, scenario.About)
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-			start := time.Now()
-			verdict, err := scenario.Run(cmd.Context(), l, rate, log, o.Out)
-			if len(verdict.Checks) > 0 {
-				err = errors.Join(err, drill.Conclude(o.Out, verdict))
-			}
-			fmt.Fprintf(o.Out, "took %.1fs\n", time.Since(start).Seconds())
-			return err
+			o.Out = cmd.ErrOrStderr()
+			reports, err := drills(cmd.Context(), args, o, sr)
+			return errors.Join(err, printReports(cmd.OutOrStdout(), format, reports))
 		},
 	}
 	sizeFlags(cmd, &o)
-	cmd.Flags().Float64Var(&rate, "rate", 40, "pods a second")
+	f := cmd.Flags()
+	f.IntVar(&sr.Repeat, "repeat", sr.Repeat, "how often, on one lab")
+	f.IntVar(&sr.Running, "pods", sr.Running, "pods that run before the first fault")
+	f.Float64Var(&sr.Rate, "rate", sr.Rate, "new pods a second")
+	f.DurationVar(&sr.Lasts, "lasts", sr.Lasts, "how long new pods come in each round, unless the scenario says more")
+	f.StringVarP(&format, "output", "o", "table", "table, json or junit")
 	return cmd
+}
+
+// drills does the scenarios one after the other, whatever becomes of each.
+func drills(ctx context.Context, names []string, o lab.Options, sr drill.Series) ([]*drill.SeriesReport, error) {
+	log := slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var reports []*drill.SeriesReport
+	var failed []error
+	for _, name := range names {
+		scenario, err := drill.Find(name)
+		if err != nil {
+			return nil, err
+		}
+		with := o
+		if scenario.Lab != nil {
+			scenario.Lab(&with)
+		}
+		sr.Scenario = scenario
+		fmt.Fprintf(o.Out, "drill %s: %s\n", scenario.Name, scenario.About)
+		report, err := sr.Run(ctx, with, log, o.Out)
+		if report != nil {
+			reports = append(reports, report)
+			if err == nil && !report.Verdict.OK {
+				err = drill.ErrVerdict
+			}
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("drill %s: %w", name, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return reports, errors.Join(failed...)
+}
+
+func printReports(w io.Writer, format string, reports []*drill.SeriesReport) error {
+	switch format {
+	case "json":
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(reports)
+	case "junit":
+		return drill.JUnit(w, reports)
+	}
+	var errs []error
+	for _, r := range reports {
+		errs = append(errs, r.Print(w))
+	}
+	return errors.Join(errs...)
 }
 
 func names() []string {
