@@ -171,7 +171,7 @@ func (l *Lab) Stop(name string) error {
 // belongs to it: the keeper may have been killed before.
 func (l *Lab) stopKept(name string) error {
 	patience := 2 * grace
-	for _, each := range []string{keeperOf(name), supervisorOf(name), name} {
+	for _, each := range []string{keeperOf(name), SupervisorOf(name), name} {
 		p, err := l.process(each)
 		if err != nil {
 			continue // not every replica has them
@@ -235,7 +235,7 @@ func (l *Lab) startReplica(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, each := range []string{name, supervisorOf(name)} {
+	for _, each := range []string{name, SupervisorOf(name)} {
 		if err := edit(l.dir, each, func(p *Process) { p.Stopped, p.Restarts = false, 0 }); err != nil {
 			return err
 		}

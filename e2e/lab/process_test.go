@@ -125,7 +125,7 @@ func startedAgain(t *testing.T, dir string, p Process) {
 	}
 	if p.Supervised {
 		// Both die, and both are started again.
-		sup := current(supervisorOf(p.Name), 0)
+		sup := current(SupervisorOf(p.Name), 0)
 		if sup.Kind != KindSupervisor || parentOf(last.PID) != sup.PID {
 			t.Errorf("%+v is the supervisor of %+v", sup, last)
 		}
@@ -133,7 +133,7 @@ func startedAgain(t *testing.T, dir string, p Process) {
 			t.Fatal(err)
 		}
 		last = current(p.Name, 2)
-		current(supervisorOf(p.Name), 1)
+		current(SupervisorOf(p.Name), 1)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -21,7 +23,10 @@ import (
 )
 
 // identity is whom the manifests let the replicas be.
-type identity struct{ namespace, serviceAccount string }
+type identity struct {
+	namespace, serviceAccount string
+	template                  v1.PodTemplateSpec // of the Deployment
+}
 
 // identityIn finds it in the Deployment of the replicas.
 func identityIn(objects []*unstructured.Unstructured) (identity, error) {
@@ -29,9 +34,16 @@ func identityIn(objects []*unstructured.Unstructured) (identity, error) {
 		if o.GetKind() != "Deployment" {
 			continue
 		}
-		account, _, _ := unstructured.NestedString(o.Object, "spec", "template", "spec", "serviceAccountName")
-		if account != "" {
-			return identity{namespace: o.GetNamespace(), serviceAccount: account}, nil
+		raw, err := o.MarshalJSON()
+		if err != nil {
+			return identity{}, err
+		}
+		var d appsv1.Deployment
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return identity{}, err
+		}
+		if account := d.Spec.Template.Spec.ServiceAccountName; account != "" {
+			return identity{namespace: d.Namespace, serviceAccount: account, template: d.Spec.Template}, nil
 		}
 	}
 	return identity{}, errors.New("the manifests hold no Deployment with a service account")
@@ -74,11 +86,24 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 		}
 	}
 	for i := range l.plan.replicas {
+		if err := l.createReplicaPod(ctx, i, who); err != nil {
+			return fmt.Errorf("pod of %s: %w", replicaName(i), err)
+		}
 		if err := l.writeReplicaConfig(i, who, kubeconfig, shipped); err != nil {
 			return fmt.Errorf("configuration of %s: %w", replicaName(i), err)
 		}
 	}
 	return nil
+}
+
+// createReplicaPod makes the Pod object that a replica has in a cluster, which it
+// marks to know that it has caught up. No node runs it: the replica is a process
+// of the lab.
+func (l *Lab) createReplicaPod(ctx context.Context, i int, who identity) error {
+	pod := &v1.Pod{ObjectMeta: who.template.ObjectMeta, Spec: *who.template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name, pod.Spec.SchedulerName = who.namespace, replicaName(i), "lab"
+	_, err := l.client.CoreV1().Pods(who.namespace).Create(ctx, pod, metav1.CreateOptions{})
+	return err
 }
 
 func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped []byte) error {
@@ -155,7 +180,7 @@ func (l *Lab) replicaProcess(i int) Process {
 // environment returns what a replica has in its environment, given what it was
 // asked to have.
 func (l *Lab) environment(replica string, asked []string) []string {
-	return append([]string{"UNDERSTUDY_FAILPOINT_FILE=" + l.failpoint(replica)}, asked...)
+	return append([]string{"UNDERSTUDY_FAILPOINT_FILE=" + l.failpoint(replica), "POD_NAME=" + replica}, asked...)
 }
 
 // failpoint is the file that arms a replica that was built with failpoints.

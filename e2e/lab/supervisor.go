@@ -12,12 +12,13 @@ import (
 // the log in common.
 func supervisorProcess(p Process) Process {
 	return Process{
-		Name: supervisorOf(p.Name), Kind: KindSupervisor, Log: p.Log, Dir: p.Dir, Env: p.Env,
+		Name: SupervisorOf(p.Name), Kind: KindSupervisor, Log: p.Log, Dir: p.Dir, Env: p.Env,
 		Args: slices.Concat([]string{p.Args[0], "supervise", "--"}, p.Args[1:]),
 	}
 }
 
-func supervisorOf(replica string) string { return replica + "-supervisor" }
+// SupervisorOf is the name of the process above a replica.
+func SupervisorOf(replica string) string { return replica + "-supervisor" }
 
 // follower reads what a supervisor says, and keeps in the state what runs the
 // replica: the supervisor starts it again without asking.
