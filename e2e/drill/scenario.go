@@ -36,16 +36,15 @@ func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "kill", About: "the lead is killed", Do: kill},
 		{Name: "step-down", About: "the lead is asked to hand over", Do: stepDown},
-		{Name: "rolling", About: "all replicas are told to end, one after the other", Do: rolling},
-		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Do: freeze},
-		{Name: "kill-successor", About: "the lead is killed, and its successor as soon as it has the lease", Do: successor},
-		{Name: "kill-all", About: "all replicas are killed at once", Do: everybody},
-		{Name: "oom", About: "the lead is killed together with its supervisor: nobody proves its death", Do: oom},
-		{Name: "apiserver-restart", About: "the API server is killed and started again", Do: apiserverRestart},
-		{Name: "etcd-member-loss", About: "one of three members of the mirror's etcd is killed, then the lead", Lab: threeMembers, Do: etcdMemberLoss},
+		{Name: "rolling", About: "all replicas are told to end, one after the other", Lasts: 15 * time.Second, Do: rolling},
+		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Lasts: 15 * time.Second, Do: freeze},
+		{Name: "kill-successor", About: "the lead is killed, and its successor as soon as it has the lease", Lasts: 12 * time.Second, Do: successor},
+		{Name: "kill-all", About: "all replicas are killed at once", Lasts: 12 * time.Second, Do: everybody},
+		{Name: "oom", About: "the lead is killed together with its supervisor: nobody proves its death", Lasts: 15 * time.Second, Do: oom},
+		{Name: "etcd-member-loss", About: "one of three members of the mirror's etcd is killed, then the lead", Lasts: 10 * time.Second, Lab: threeMembers, Do: etcdMemberLoss},
 		{Name: "etcd-quorum-loss", About: "two of three members of the mirror's etcd are away for ten seconds", Lab: threeMembers, Lasts: 30 * time.Second, Do: etcdQuorumLoss},
-		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Do: deleteLease},
-		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Do: wipe},
+		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Lasts: 20 * time.Second, Do: deleteLease},
+		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
 	}
 }
@@ -69,7 +68,7 @@ func (sc Scenario) Run(ctx context.Context, l *lab.Lab, rate float64, log *slog.
 		return none, err
 	}
 	defer s.Close()
-	cfg := load.Default().Steady(rate, max(sc.Lasts, 20*time.Second))
+	cfg := load.Default().Steady(rate, max(sc.Lasts, 8*time.Second))
 	// A name of its own, for several drills may be done to one lab.
 	cfg.Name = fmt.Sprintf("%s-%d", sc.Name, time.Now().Unix())
 	g, err := s.Load(cfg)
@@ -224,23 +223,6 @@ func oom(ctx context.Context, s *Session, _ *load.Generator) error {
 	}
 	_, err = s.Failover(ctx, fault)
 	return err
-}
-
-// apiserverRestart takes the API server away for a moment. Nobody can renew the
-// Lease meanwhile; whoever leads afterwards, nothing is lost.
-func apiserverRestart(ctx context.Context, s *Session, g *load.Generator) error {
-	s.Note()
-	if err := s.Lab.Stop(lab.APIServerName); err != nil {
-		return err
-	}
-	if err := s.Lab.Start(lab.APIServerName); err != nil {
-		return err
-	}
-	_, before := g.Progress()
-	return await(ctx, "pods to be bound again", func() (bool, error) {
-		_, now := g.Progress()
-		return now > before, nil
-	})
 }
 
 func etcdMemberLoss(ctx context.Context, s *Session, _ *load.Generator) error {

@@ -9,7 +9,7 @@ import (
 func TestDrills(t *testing.T) {
 	for _, scenario := range Scenarios() {
 		t.Run(scenario.Name, func(t *testing.T) {
-			l := up(t, nil)
+			l := up(t, scenario.Lab)
 			var out strings.Builder
 			verdict, err := scenario.Run(t.Context(), l, 40, logger(t), &out)
 			t.Log(scenario.About + "\n" + out.String())

@@ -66,9 +66,6 @@ func (p *plan) logPath(name string) string { return p.path("logs", name+".log") 
 
 func (p *plan) apiserverURL() string { return "https://" + address(p.apiserver) }
 
-// APIServerName is the name of the API server's process.
-const APIServerName = "kube-apiserver"
-
 // etcdProcess describes a member of an etcd cluster.
 func (p *plan) etcdProcess(m member, all []member) Process {
 	var cluster []string
@@ -148,7 +145,7 @@ func (p *plan) apiserverProcess(keys *pki) Process {
 			"--audit-log-mode=blocking")
 	}
 	return Process{
-		Name: APIServerName, Kind: KindAPIServer, HTTP: p.apiserverURL(),
+		Name: "kube-apiserver", Kind: KindAPIServer, HTTP: p.apiserverURL(),
 		Log: p.logPath("kube-apiserver"), Args: args,
 	}
 }
