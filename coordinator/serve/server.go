@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // Config says where to listen and what to serve.
@@ -99,6 +101,9 @@ func Handler(cfg Config, source Source, metrics prometheus.Gatherer, log *slog.L
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	if failpoint.Enabled { // in builds for tests only
+		mux.Handle("/debug/failpoint", failpoint.Handler())
 	}
 	return mux
 }

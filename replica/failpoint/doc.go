@@ -6,11 +6,13 @@
 //
 //	UNDERSTUDY_FAILPOINT=mirror/before-commit      at the first hit
 //	UNDERSTUDY_FAILPOINT=mirror/before-commit:40   at the 40th
+//	UNDERSTUDY_FAILPOINT=bind/before:40:stop       SIGSTOP instead: it freezes
 //
 // UNDERSTUDY_FAILPOINT_FILE names a file that holds the same instead. The process
 // that dies of it removes the file, so that the next one in the same environment
-// lives. A running process is armed through Handler: `POST ?arm=NAME[:N]` counts from
-// the next hit on, an empty arm disarms, and GET lists the hits so far.
+// lives. A running process is armed through Handler: `POST ?arm=NAME[:N][:stop]`
+// counts from the next hit on, an empty arm disarms, and GET lists the hits so far. A
+// replica serves it at /debug/failpoint.
 //
 // The points are:
 //

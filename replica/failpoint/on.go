@@ -21,7 +21,7 @@ const Enabled = true
 
 // points is one set for the whole process, as the process is what it ends.
 var points = sync.OnceValue(func() *set {
-	s := &set{hits: make(map[string]int), die: kill}
+	s := &set{hits: make(map[string]int), die: kill, freeze: stop}
 	spec, err := inherited()
 	if err == nil && spec != "" {
 		err = s.arm(spec)
@@ -63,26 +63,31 @@ func Off(guard string) bool { return slices.Contains(guardsOff(), guard) }
 func Handler() http.Handler { return points() }
 
 type set struct {
-	mu    sync.Mutex
-	hits  map[string]int
-	armed string
-	left  int
-	die   func(name string)
+	mu          sync.Mutex
+	hits        map[string]int
+	armed       string
+	left        int
+	act         func(name string) // what the armed point does
+	die, freeze func(name string)
 }
 
 func (s *set) arm(spec string) error {
-	name, count, counted := strings.Cut(spec, ":")
+	place, freezes := strings.CutSuffix(spec, ":stop")
+	name, count, counted := strings.Cut(place, ":")
 	left := 1
 	if counted {
 		n, err := strconv.Atoi(count)
 		if err != nil || n < 1 {
-			return fmt.Errorf("failpoint %q: want NAME or NAME:N with N above zero", spec)
+			return fmt.Errorf("failpoint %q: want NAME or NAME:N with N above zero, and perhaps :stop", spec)
 		}
 		left = n
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.armed, s.left = name, left
+	s.armed, s.left, s.act = name, left, s.die
+	if freezes {
+		s.act = s.freeze
+	}
 	return nil
 }
 
@@ -95,7 +100,7 @@ func (s *set) hit(name string) {
 	}
 	if s.left--; s.left == 0 {
 		// With the lock held: nobody passes another point meanwhile.
-		s.die(name)
+		s.act(name)
 	}
 }
 
@@ -111,6 +116,14 @@ func kill(name string) {
 		panic(err)
 	}
 	select {}
+}
+
+// stop freezes the process until somebody sends it SIGCONT.
+func stop(name string) {
+	fmt.Fprintf(os.Stderr, "failpoint %s: SIGSTOP\n", name)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+		panic(err)
+	}
 }
 
 func (s *set) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -51,8 +51,8 @@ func TestFileArmsUntilItHasKilled(t *testing.T) {
 }
 
 func TestArmedWhileRunning(t *testing.T) {
-	var died string
-	s := &set{hits: make(map[string]int), die: func(name string) { died = name }}
+	var died, froze string
+	s := &set{hits: make(map[string]int), die: func(name string) { died = name }, freeze: func(name string) { froze = name }}
 	call := func(method, query string) string {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(method, "/?"+query, nil))
@@ -77,6 +77,16 @@ func TestArmedWhileRunning(t *testing.T) {
 	s.hit(BeforeCommit)
 	if died != "" {
 		t.Error("died though disarmed")
+	}
+	call("POST", "arm=mirror/before-commit:2:stop")
+	s.hit(BeforeCommit)
+	s.hit(BeforeCommit)
+	call("POST", "arm=mirror/after-commit:stop")
+	if died != "" || froze != BeforeCommit {
+		t.Errorf("died at %q, froze at %q", died, froze)
+	}
+	if s.hit(AfterCommit); froze != AfterCommit {
+		t.Errorf("froze at %q", froze)
 	}
 	if got := call("POST", "arm=x:nought"); !strings.Contains(got, "want NAME") {
 		t.Errorf("got %q", got)
