@@ -43,6 +43,8 @@ type lead struct {
 	binder   *kube.Binder
 	pods     *kube.Pods
 	recorder *kube.Recorder
+	// refusedAt is when it was last told that the API server refuses the term.
+	refusedAt atomic.Int64
 
 	// unassigned are pods to schedule that nobody has reported yet; replay is
 	// done when they have been.
@@ -174,6 +176,7 @@ func (l *lead) work(ctx context.Context) error {
 	}
 	l.attach()
 	l.setRole(serve.Lead, l.term.Epoch())
+	l.fence.again()
 	l.log.Info("leading", "timings", l.failover.summary())
 	l.loop.run(ctx)
 	l.log.Info("term over", "cause", context.Cause(ctx))

@@ -52,9 +52,9 @@ func (l *lead) recover(ctx context.Context) error {
 // setUp makes the executors of effects.
 func (l *lead) setUp() {
 	sink := l.standby.heard
-	l.binder = kube.NewBinder(l.kube.Writes, l.cfg.Binder.Workers, l.term.Epoch(), sink, l.log)
+	l.binder = kube.NewBinder(l.kube.Writes, l.cfg.Binder.Workers, l.tenure(), sink, l.log)
 	l.binder.Before(l.prepare)
-	l.pods = kube.NewPods(l.kube.Writes, kube.PodsConfig{Epoch: l.term.Epoch(), Image: l.cfg.Placeholder.Image, SchedulerName: l.cfg.SchedulerName}, sink, l.log)
+	l.pods = kube.NewPods(l.kube.Writes, kube.PodsConfig{Tenure: l.tenure(), Image: l.cfg.Placeholder.Image, SchedulerName: l.cfg.SchedulerName}, sink, l.log)
 	l.recorder = kube.NewRecorder(l.kube.Writes, l.incarnation, l.log)
 	l.standby.recorder.Store(l.recorder)
 }

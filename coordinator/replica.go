@@ -61,6 +61,7 @@ type replica struct {
 	elector *election.Elector
 	standby *standby
 	roster  *roster.Roster // nil without gossip
+	fence   *fence
 
 	role atomic.Pointer[serve.Role]
 	lead atomic.Pointer[lead] // from winning the Lease to the end of the process
@@ -109,6 +110,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		start("gossip", r.gossip)
 	}
 	start("elector", r.elector.Run)
+	start("fence", r.fence.run)
 
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -214,6 +216,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap},
 	}, r.log)
 	r.standby = newStandby(r)
+	r.fence = newFence(func(ctx context.Context) (bool, error) {
+		return kube.TestFence(ctx, r.kube.DryRuns, cfg.Namespace)
+	}, r.metrics, r.log)
 	following := view.Default()
 	following.OnChange = r.standby.apply
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout

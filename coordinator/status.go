@@ -29,6 +29,7 @@ func (r *replica) Status() serve.Status {
 			Synced: followed.Synced, Revision: followed.Revision, Connected: followed.Connected,
 			Lag: followed.Lag, LastError: followed.LastError,
 		},
+		Fence:         *r.fence.state.Load(),
 		Version:       r.opts.Version,
 		Started:       r.started,
 		UptimeSeconds: time.Since(r.started).Seconds(),

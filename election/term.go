@@ -6,6 +6,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Term is the time for which this replica leads. All work done as lead belongs
@@ -71,6 +72,14 @@ func (t *Term) start() { go t.renewLoop() }
 
 // Epoch is the term's number: greater than that of every earlier term.
 func (t *Term) Epoch() uint64 { return t.tenure.epoch }
+
+// Lease is the UID of the Lease, which stays the same for as long as the term
+// lasts.
+func (t *Term) Lease() types.UID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lease.UID
+}
 
 // Why says what made the Lease free.
 func (t *Term) Why() Reason { return t.taken.why }

@@ -239,7 +239,7 @@ var (
 	began = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 	lead  = serve.Status{
 		Replica: "r1", Role: serve.Lead, Epoch: 2, Leader: serve.Leader{Identity: "r1_x", Epoch: 2},
-		Mirror: serve.Mirror{Revision: 900, Pending: 7}, UptimeSeconds: 90,
+		Mirror: serve.Mirror{Revision: 900, Pending: 7}, Fence: serve.FenceEnforced, UptimeSeconds: 90,
 		Counts: serve.Counts{Apps: map[string]int{"Running": 2, "Accepted": 1, "Failed": 0}, Tasks: map[string]int{"Bound": 40}},
 		Terms: []serve.Term{
 			{Epoch: 2, Incarnation: "r1_x", Started: began.Add(time.Minute), Reason: "lease expired",
@@ -267,9 +267,9 @@ func TestStatusTable(t *testing.T) {
 	}
 	started := func(at time.Time) string { return at.Local().Format(time.DateTime) }
 	want := [][]string{
-		{"REPLICA", "ROLE", "EPOCH", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME"},
-		{"r1", "lead", "2", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s"},
-		{"r2", "understudy", "2", "899", "1", "-", "-", "-", "3m20s"},
+		{"REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME"},
+		{"r1", "lead", "2", "enforced", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s"},
+		{"r2", "understudy", "2", "-", "899", "1", "-", "-", "-", "3m20s"},
 		{},
 		{"TERM", "LEAD", "STARTED", "LASTED", "BEGAN", "ENDED", "RECOVERY"},
 		{"2", "r1_x", started(began.Add(time.Minute)), "1m0s", "lease expired", "-", "41ms to first bind"},
@@ -296,6 +296,7 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 	debt := lead
 	debt.Suspended = []string{"durability: etcd is away for 12s"}
 	debt.Mirror.LastError = "deadline exceeded"
+	debt.Fence = serve.FenceAbsent
 	stale := follower
 	stale.View = serve.View{Connected: false, Synced: true, LastError: "connection refused",
 		Refused: []serve.Refused{{Key: "/understudy/apps/a", Error: "newer schema"}}}
@@ -308,6 +309,7 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 	for _, want := range []string{
 		"! r1: suspended: durability: etcd is away for 12s",
 		"! r1: mirror: deadline exceeded",
+		"! r1: the API server does not refuse bindings of an older epoch: deploy/base/fence.yaml is not in force",
 		"! r2: view: connection refused",
 		"! r2: record /understudy/apps/a is not read: newer schema",
 		"! several leads in epoch 2: r1, r3",

@@ -17,10 +17,10 @@ import (
 // printTable shows the replicas, what is wrong with them, and the terms.
 func printTable(w io.Writer, answers []answer, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "REPLICA", "ROLE", "EPOCH", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME")
+	row(t, "REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME")
 	for _, a := range answers {
 		if a.Status == nil {
-			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-")
+			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		replicaRow(t, a.Status)
@@ -59,7 +59,7 @@ func replicaRow(w io.Writer, s *serve.Status) {
 	case !s.View.Connected:
 		role += " (no etcd)"
 	}
-	row(w, s.Replica, role, fmt.Sprint(max(s.Epoch, s.Leader.Epoch)), fmt.Sprint(revision), lag, pending,
+	row(w, s.Replica, role, fmt.Sprint(max(s.Epoch, s.Leader.Epoch)), cmp.Or(string(s.Fence), "-"), fmt.Sprint(revision), lag, pending,
 		counts(s.Counts.Apps), counts(s.Counts.Tasks), span(time.Duration(s.UptimeSeconds*float64(time.Second))))
 }
 
@@ -85,6 +85,9 @@ func remarks(answers []answer) []string {
 		}
 		if a.Role == serve.Lead {
 			leads[a.Epoch] = append(leads[a.Epoch], a.Replica)
+		}
+		if a.Fence == serve.FenceAbsent {
+			list = append(list, a.Replica+": the API server does not refuse bindings of an older epoch: deploy/base/fence.yaml is not in force")
 		}
 		for _, s := range a.Suspended {
 			list = append(list, fmt.Sprintf("%s: suspended: %s", a.Replica, s))

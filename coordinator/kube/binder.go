@@ -25,10 +25,11 @@ const requestTimeout = 10 * time.Second
 
 // Binder assigns pods to nodes. For every attempt it sends one event to its
 // sink: BindDone, BindFailed, or CompleteTask if the pod is gone; none once the
-// term is over, for the successor decides then.
+// term is over, for the successor decides then, nor while the API server says
+// that it is.
 type Binder struct {
 	client kubernetes.Interface
-	epoch  string
+	tenure Tenure
 	sink   Sink
 	log    *slog.Logger
 	pool   *pool
@@ -38,11 +39,11 @@ type Binder struct {
 // NewBinder makes a binder with up to workers bindings in flight, zero for the
 // default. client should be fenced. sink is called from several goroutines and
 // must return at once.
-func NewBinder(client kubernetes.Interface, workers int, epoch uint64, sink Sink, log *slog.Logger) *Binder {
+func NewBinder(client kubernetes.Interface, workers int, tenure Tenure, sink Sink, log *slog.Logger) *Binder {
 	if workers <= 0 {
 		workers = DefaultBinders
 	}
-	return &Binder{client: client, epoch: formatEpoch(epoch), sink: sink, log: log, pool: newPool(workers)}
+	return &Binder{client: client, tenure: tenure, sink: sink, log: log, pool: newPool(workers)}
 }
 
 // ErrNodeGone says that the node a pod should be bound to does not exist. The
@@ -60,8 +61,13 @@ func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) e
 // flight is not sent twice.
 func (b *Binder) Do(bind ledger.Bind) {
 	task := bind.Task
+	var pause backoff
 	b.pool.add(task.ID, task.Node, func(ctx context.Context) time.Duration {
-		if event := b.bind(ctx, task); event != nil {
+		event, refused := b.bind(ctx, task)
+		if refused {
+			return pause.next()
+		}
+		if event != nil {
 			b.sink(event)
 		}
 		return 0
@@ -71,40 +77,44 @@ func (b *Binder) Do(bind ledger.Bind) {
 // Stop cancels what is in flight and returns when nothing is.
 func (b *Binder) Stop() { b.pool.stop() }
 
-// bind makes one attempt and returns the event that tells its outcome.
-func (b *Binder) bind(ctx context.Context, task *ledger.Task) ledger.Event {
+// bind makes one attempt and returns the event that tells its outcome, or that
+// the API server takes the term for over.
+func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Event, refused bool) {
 	failpoint.Hit("bind/before")
 	if b.before != nil {
 		if err := b.before(ctx, task.ID, task.Node); err != nil {
 			if over(ctx, err) {
-				return nil
+				return nil, false
 			}
 			if errors.Is(err, ErrNodeGone) {
-				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
+				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, false
 			}
-			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
+			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}, false
 		}
 	}
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	err := b.client.CoreV1().Pods(task.Namespace).Bind(request, &v1.Binding{
+	binding := &v1.Binding{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: task.Namespace,
 			Name:      task.Name,
 			// The decision was for this pod, not for one that takes its name.
-			UID:         types.UID(task.ID),
-			Annotations: map[string]string{EpochAnnotation: b.epoch},
+			UID: types.UID(task.ID),
 		},
 		Target: v1.ObjectReference{Kind: "Node", Name: task.Node},
-	}, metav1.CreateOptions{})
+	}
+	b.tenure.sign(&binding.ObjectMeta)
+	err := b.client.CoreV1().Pods(task.Namespace).Bind(request, binding, metav1.CreateOptions{})
 	failpoint.Hit("bind/after")
-	if err == nil {
-		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: task.Node}
+	switch {
+	case err == nil:
+		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: task.Node}, false
+	case over(ctx, err):
+		return nil, false
+	case b.tenure.refused(err):
+		return nil, true
 	}
-	if over(ctx, err) {
-		return nil
-	}
-	return b.judge(request, task, err)
+	return b.judge(request, task, err), false
 }
 
 // judge says what became of a binding that was answered with an error.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,6 +24,10 @@ var (
 	podResource = schema.GroupResource{Resource: "pods"}
 	conflict    = apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, "p", errors.New("no"))
 	notFound    = apierrors.NewNotFound(podResource, "p")
+	// tooLate is how the API server words it.
+	tooLate = apierrors.NewForbidden(podResource, "p", errors.New(
+		"ValidatingAdmissionPolicy 'understudy-fence' with binding 'understudy-fence' denied request: epoch 7 of \"me\" is over"))
+	tenure = Tenure{Epoch: 7, Holder: "me", Lease: "uid-lease"}
 )
 
 func TestBindSaysWhatItHasTo(t *testing.T) {
@@ -30,15 +37,19 @@ func TestBindSaysWhatItHasTo(t *testing.T) {
 		sent = a.(clienttesting.CreateAction).GetObject().(*v1.Binding)
 		return sent, nil
 	})
-	b := NewBinder(s, 1, 7, box.sink, quiet)
+	b := NewBinder(s, 1, tenure, box.sink, quiet)
 	defer b.Stop()
 	b.Do(ledger.Bind{Task: task("p")})
 	if got, want := box.next(t), (ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: "node-1"}); got != want {
 		t.Errorf("event = %#v, want %#v", got, want)
 	}
 	if sent.Name != "p" || sent.Namespace != "ns" || sent.UID != "uid-p" || sent.Target.Kind != "Node" ||
-		sent.Target.Name != "node-1" || sent.Annotations[EpochAnnotation] != "7" {
-		t.Errorf("binding = %+v; want pod, UID precondition, node and epoch", sent)
+		sent.Target.Name != "node-1" {
+		t.Errorf("binding = %+v; want pod, UID precondition and node", sent)
+	}
+	if !maps.Equal(sent.Annotations, map[string]string{"understudy.dev/epoch": "7", "understudy.dev/holder": "me"}) ||
+		!maps.Equal(sent.Labels, map[string]string{"understudy.dev/lease": "uid-lease"}) {
+		t.Errorf("binding = %+v; want who decided it, and in which term", sent)
 	}
 }
 
@@ -75,7 +86,7 @@ func TestBindOutcomes(t *testing.T) {
 				s = newServer(tt.pod)
 			}
 			s.answer("create", "pods", func(clienttesting.Action) (runtime.Object, error) { return nil, tt.err })
-			b := NewBinder(s, 0, 1, box.sink, quiet)
+			b := NewBinder(s, 0, tenure, box.sink, quiet)
 			defer b.Stop()
 			b.Do(ledger.Bind{Task: task("p")})
 			if got := box.next(t); got != tt.want {
@@ -92,10 +103,44 @@ func TestBindIsSilentWhenTheTermIsOver(t *testing.T) {
 		close(tried)
 		return nil, fmt.Errorf("post: %w", ErrFenced)
 	})
-	b := NewBinder(s, 1, 1, box.sink, quiet)
+	b := NewBinder(s, 1, tenure, box.sink, quiet)
 	b.Do(ledger.Bind{Task: task("p")})
 	<-tried
 	b.Stop()
+	box.empty(t)
+}
+
+// That the API server takes the term for over is no outcome of a binding: it is
+// for the Lease to say, and if the term goes on so does the binding.
+func TestBindIsTriedAgainWhenTheAPIServerTakesTheTermForOver(t *testing.T) {
+	s, box := newServer(), newInbox()
+	var refusals, attempts atomic.Int32
+	s.answer("create", "pods", func(clienttesting.Action) (runtime.Object, error) {
+		if attempts.Add(1) <= 2 {
+			return nil, tooLate
+		}
+		return nil, nil
+	})
+	tenure := tenure
+	tenure.OnRefusal = func(err error) {
+		refusals.Add(1)
+		if !errors.Is(err, tooLate) {
+			t.Errorf("told of %v", err)
+		}
+	}
+	b := NewBinder(s, 1, tenure, box.sink, quiet)
+	defer b.Stop()
+	began := time.Now()
+	b.Do(ledger.Bind{Task: task("p")})
+	if got, want := box.next(t), (ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: "node-1"}); got != want {
+		t.Errorf("event = %#v, want %#v", got, want)
+	}
+	if took := time.Since(began); took < 3*firstBackoff/2 {
+		t.Errorf("three attempts within %v", took)
+	}
+	if attempts.Load() != 3 || refusals.Load() != 2 {
+		t.Errorf("%d attempts, told of %d refusals", attempts.Load(), refusals.Load())
+	}
 	box.empty(t)
 }
 
@@ -118,7 +163,7 @@ func TestBinderTakesABurst(t *testing.T) {
 		mu.Unlock()
 		return nil, nil
 	})
-	b := NewBinder(s, workers, 1, box.sink, quiet)
+	b := NewBinder(s, workers, tenure, box.sink, quiet)
 	for i := range pods {
 		b.Do(ledger.Bind{Task: task(fmt.Sprint(i))})
 		b.Do(ledger.Bind{Task: task(fmt.Sprint(i))}) // asked for again
@@ -154,7 +199,7 @@ func TestNothingIsBoundBeforeItsVolumes(t *testing.T) {
 			t.Error("bound all the same")
 			return nil, nil
 		})
-		b := NewBinder(s, 1, 1, box.sink, quiet)
+		b := NewBinder(s, 1, tenure, box.sink, quiet)
 		b.Before(func(context.Context, string, string) error { return tt.err })
 		b.Do(ledger.Bind{Task: task("p")})
 		if got := box.next(t); got != tt.want {

@@ -47,6 +47,8 @@ type Clients struct {
 	Writes kubernetes.Interface
 	// Lease is for the election alone.
 	Lease kubernetes.Interface
+	// DryRuns is not fenced, and sends nothing but dry runs.
+	DryRuns kubernetes.Interface
 
 	contact *contact // nil where the clients were not made by NewClients
 }
@@ -85,6 +87,12 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 
 	if clients.Lease, err = kubernetes.NewForConfig(leaseConnection(base)); err != nil {
 		return nil, fmt.Errorf("client for the lease: %w", err)
+	}
+
+	dry := connection(base)
+	dry.Wrap(func(next http.RoundTripper) http.RoundTripper { return dryRuns{next} })
+	if clients.DryRuns, err = kubernetes.NewForConfig(dry); err != nil {
+		return nil, fmt.Errorf("client for dry runs: %w", err)
 	}
 	return clients, nil
 }

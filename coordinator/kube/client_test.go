@@ -62,18 +62,21 @@ func TestClients(t *testing.T) {
 	fatal(t, clients.Writes.CoreV1().Pods("ns").Delete(ctx, "w", metav1.DeleteOptions{}))
 	_, err = clients.Lease.CoordinationV1().Leases("ns").Get(ctx, "l", metav1.GetOptions{})
 	fatal(t, err)
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	fatal(t, clients.DryRuns.CoreV1().Pods("ns").Bind(ctx, &v1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "d"}}, dry))
 
 	const pb = "application/vnd.kubernetes.protobuf,application/json"
 	for request, want := range map[string]string{
 		"GET /api/v1/namespaces/ns/pods/r":                        "HTTP/2.0 " + pb,
 		"DELETE /api/v1/namespaces/ns/pods/w":                     "HTTP/2.0 " + pb,
+		"POST /api/v1/namespaces/ns/pods/d/binding":               "HTTP/2.0 " + pb,
 		"GET /apis/coordination.k8s.io/v1/namespaces/ns/leases/l": "HTTP/1.1 " + pb,
 	} {
 		if protocols[request] != want {
 			t.Errorf("%s: sent as %q, want %q", request, protocols[request], want)
 		}
 	}
-	if len(connections) != 3 {
+	if len(connections) != 4 {
 		t.Errorf("%d connections, want one for each client", len(connections))
 	}
 	if wrapped.Load() == 0 {
@@ -92,6 +95,18 @@ func TestClients(t *testing.T) {
 	}
 	_, err = clients.Writes.CoreV1().Pods("ns").Get(ctx, "r", metav1.GetOptions{})
 	fatal(t, err)
+
+	// Without a term there are dry runs, and nothing else by the same client.
+	pods := clients.DryRuns.CoreV1().Pods("ns")
+	fatal(t, pods.Bind(ctx, &v1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "d"}}, dry))
+	for what, err := range map[string]error{
+		"binding":  pods.Bind(ctx, &v1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "e"}}, metav1.CreateOptions{}),
+		"deletion": pods.Delete(ctx, "e", metav1.DeleteOptions{DryRun: dry.DryRun}),
+	} {
+		if !errors.Is(err, errNoDryRun) {
+			t.Errorf("%s: error = %v, want that it is no dry run", what, err)
+		}
+	}
 }
 
 func TestFenceCancelsOnTheWire(t *testing.T) {
@@ -118,7 +133,7 @@ func TestFenceCancelsOnTheWire(t *testing.T) {
 
 // closeIdle ends the connections, whose goroutines would outlive the test.
 func closeIdle(clients *Clients) {
-	for _, c := range []kubernetes.Interface{clients.Reads, clients.Writes, clients.Lease} {
+	for _, c := range []kubernetes.Interface{clients.Reads, clients.Writes, clients.Lease, clients.DryRuns} {
 		utilnet.CloseIdleConnectionsFor(c.CoreV1().RESTClient().(*rest.RESTClient).Client.Transport)
 	}
 }

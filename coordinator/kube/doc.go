@@ -7,9 +7,11 @@
 //   - No request that changes anything is sent outside a term, nor with less
 //     than a margin of the lease left; one under way is cancelled when the term
 //     ends (FencedTransport). Reads are not affected.
-//   - Every Binding and every pod created carries the epoch of the term, for the
-//     API server to judge. A Binding and a deletion name the UID of the pod they
-//     were decided for, so that neither can hit a pod that took the same name.
+//   - Every Binding and every pod created says in which term it was decided, for
+//     the API server to judge. That it refuses them for that is no outcome of the
+//     work: it is passed on, and the work tried again, until the term ends or goes
+//     on. A Binding and a deletion name the UID of the pod they were decided for,
+//     so that neither can hit a pod that took the same name.
 //   - Executors take work at any time without blocking, keep the order of work
 //     on the same pod, lose none while the term lasts, and run on a bounded
 //     number of goroutines. Each piece of work may be asked for again.

@@ -33,7 +33,7 @@ func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
 	if group == nil {
 		return nil, fmt.Errorf("the application has no task group %q", e.Group)
 	}
-	labels, annotations, err := placeholderMeta(e.App, group, cfg.Epoch)
+	labels, annotations, err := placeholderMeta(e.App, group)
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +45,13 @@ func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
 	}
 	requests, limits := placeholderResources(group)
 	no, yes, user, usersGroup, grace := false, true, placeholderUser, placeholderGroup, int64(0)
+	meta := metav1.ObjectMeta{
+		Namespace: namespace, Name: e.Name,
+		Labels: labels, Annotations: annotations, OwnerReferences: owners,
+	}
+	cfg.Tenure.sign(&meta)
 	return &v1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: e.Name,
-			Labels: labels, Annotations: annotations, OwnerReferences: owners,
-		},
+		ObjectMeta: meta,
 		Spec: v1.PodSpec{
 			SchedulerName:                 cfg.SchedulerName,
 			RestartPolicy:                 v1.RestartPolicyNever,
@@ -91,7 +93,7 @@ func taskGroup(app *ledger.App, name string) *v1alpha1.TaskGroup {
 // placeholderMeta returns the group's labels and annotations with those that
 // make the pod a placeholder on top, under their old names too, by which tools
 // select pods.
-func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup, epoch uint64) (labels, annotations map[string]string, err error) {
+func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annotations map[string]string, err error) {
 	labels, annotations = map[string]string{}, map[string]string{}
 	maps.Copy(labels, group.Labels)
 	maps.Copy(annotations, group.Annotations)
@@ -127,7 +129,6 @@ func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup, epoch uint64) (
 			return nil, nil, fmt.Errorf("user: %w", err)
 		}
 	}
-	annotations[EpochAnnotation] = formatEpoch(epoch)
 	return labels, annotations, nil
 }
 

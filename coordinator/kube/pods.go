@@ -19,10 +19,10 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// PodsConfig tunes Pods; Epoch and Image are required.
+// PodsConfig tunes Pods; Tenure and Image are required.
 type PodsConfig struct {
-	// Epoch is the epoch of the term.
-	Epoch uint64
+	// Tenure says in which term placeholders are created.
+	Tenure Tenure
 	// SchedulerName is the scheduler of placeholders; empty means YuniKorn's.
 	SchedulerName string
 	// Image is what placeholders run: a program that does nothing.
@@ -116,6 +116,8 @@ func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) error {
 		if taken {
 			return failed(err)
 		}
+		return err
+	case p.cfg.Tenure.refused(err): // which is said of the term, not of the placeholder
 		return err
 	case permanent(err):
 		return failed(err)

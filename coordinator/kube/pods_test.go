@@ -47,7 +47,7 @@ func create(app *ledger.App) ledger.CreatePlaceholder {
 	return ledger.CreatePlaceholder{App: app, Group: "tg", Index: 0, Name: "tg-tg-app-0"}
 }
 
-var podsConfig = PodsConfig{Epoch: 7, Image: "pause:1", SchedulerName: "yunikorn"}
+var podsConfig = PodsConfig{Tenure: tenure, Image: "pause:1", SchedulerName: "yunikorn"}
 
 func TestPlaceholder(t *testing.T) {
 	app := gang()
@@ -59,6 +59,7 @@ func TestPlaceholder(t *testing.T) {
 	wantLabels := map[string]string{
 		"yunikorn.apache.org/app-id": "app", "applicationId": "app",
 		"yunikorn.apache.org/queue": "root.q", "queue": "root.q", "placeholder": "true", "l": "1",
+		"understudy.dev/lease": "uid-lease",
 	}
 	if !maps.Equal(p.Labels, wantLabels) {
 		t.Errorf("labels = %v\nwant     %v", p.Labels, wantLabels)
@@ -72,6 +73,7 @@ func TestPlaceholder(t *testing.T) {
 		"yunikorn.apache.org/schedulingPolicyParameters": "gangSchedulingStyle=Hard",
 		"yunikorn.apache.org/user.info":                  `{"user":"ann","groups":["g"]}`,
 		"understudy.dev/epoch":                           "7",
+		"understudy.dev/holder":                          "me",
 	}
 	if !maps.Equal(p.Annotations, wantAnnotations) {
 		t.Errorf("annotations = %v\nwant          %v", p.Annotations, wantAnnotations)
@@ -150,6 +152,7 @@ func TestCreateOutcomes(t *testing.T) {
 		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, "", true, false},
 		{"no connection", errors.New("refused"), nil, "", true, false},
 		{"term over", ErrFenced, nil, "", false, false},
+		{"term over for the API server", tooLate, nil, "", true, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

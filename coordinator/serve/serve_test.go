@@ -74,6 +74,7 @@ func TestStatusComesBackAsItWas(t *testing.T) {
 		View: View{Synced: true, Revision: 8, Lag: 1, Connected: true,
 			Refused: []Refused{{Key: "/understudy/apps/a", Error: "corrupt"}}, LastError: "compacted"},
 		Counts:    Counts{Apps: map[string]int{"Running": 1}, Tasks: map[string]int{"Bound": 4}},
+		Fence:     FenceEnforced,
 		Suspended: []string{"durability"},
 		Terms: []Term{{Epoch: 3, Incarnation: "r1_a", Started: at, Ended: at.Add(time.Hour), Reason: "expired", EndReason: "asked to stop",
 			Timings: []Timing{{Step: "claim", At: at.Add(time.Millisecond), Millis: 1}}}},

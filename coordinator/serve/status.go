@@ -28,6 +28,7 @@ type Status struct {
 	Mirror Mirror `json:"mirror"`
 	View   View   `json:"view"`
 	Counts Counts `json:"counts"`
+	Fence  Fence  `json:"fence"`
 	// Suspended says in words which guarantees do not hold at the moment, such
 	// as durability while etcd is away. Empty when all is well.
 	Suspended []string `json:"suspended"`
@@ -42,6 +43,17 @@ type Status struct {
 	// UptimeSeconds is how long the process has been running.
 	UptimeSeconds float64 `json:"uptimeSeconds"`
 }
+
+// Fence is whether the API server refuses what was decided in a term that is
+// over, as this replica last found out by a dry run.
+type Fence string
+
+// The answers.
+const (
+	FenceUnknown  Fence = "unknown"
+	FenceAbsent   Fence = "absent"
+	FenceEnforced Fence = "enforced"
+)
 
 // Leader is who leads, as this replica sees it.
 type Leader struct {
