@@ -119,7 +119,7 @@ func TestEverythingIsInItsNamespace(t *testing.T) {
 		named := o.(interface{ GetNamespace() string })
 		switch o.(type) {
 		case *corev1.Namespace, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding, *apiextensionsv1.CustomResourceDefinition,
-			*flowcontrolv1.FlowSchema:
+			*flowcontrolv1.FlowSchema, policy, binding:
 			continue
 		}
 		if named.GetNamespace() != config.DefaultNamespace {
