@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,10 +17,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/understudy-ha/understudy/coordinator/kube"
 )
 
 const fieldManager = "understudy-lab"
@@ -166,6 +171,31 @@ func (a *applier) established(ctx context.Context, name string) error {
 			}
 		}
 		return errors.New("not established")
+	})
+}
+
+// withoutFence takes the admission policies and their bindings out.
+func withoutFence(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
+	return slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+		return strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy")
+	})
+}
+
+// awaitFence waits until the API server enforces the policies, some tenths of a
+// second after they have been created.
+func (l *Lab) awaitFence(ctx context.Context, who identity) error {
+	cfg := l.RESTConfig()
+	cfg.Impersonate.UserName = "system:serviceaccount:" + who.namespace + ":" + who.serviceAccount
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	return until(ctx, nil, "the fence", func(ctx context.Context) error {
+		enforced, err := kube.TestFence(ctx, client, who.namespace)
+		if err == nil && !enforced {
+			err = errors.New("the API server lets pass what it should refuse")
+		}
+		return err
 	})
 }
 

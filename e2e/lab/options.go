@@ -34,6 +34,9 @@ type Options struct {
 	// Audit writes DIR/audit.log, the API server's own account of every pod,
 	// binding and lease that was written, by whom and with what result.
 	Audit bool
+	// NoFence leaves the API server without the admission policies that refuse
+	// what was decided in a term that is over.
+	NoFence bool
 	// Binary is the replica's executable; empty means ROOT/bin/understudy.
 	Binary string
 	// Supervise runs every replica below `understudy supervise`, as it is deployed:

@@ -262,6 +262,9 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", base, err)
 	}
+	if l.plan.opts.NoFence {
+		objects = withoutFence(objects)
+	}
 	a, err := newApplier(l.config)
 	if err != nil {
 		return 0, 0, err
@@ -276,7 +279,10 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	if err != nil {
 		return applied, checked, fmt.Errorf("%s: %w", base, err)
 	}
-	return applied, checked, l.writeReplicaFiles(ctx, keys, who, shipped)
+	if err := l.writeReplicaFiles(ctx, keys, who, shipped); err != nil || l.plan.opts.NoFence {
+		return applied, checked, err
+	}
+	return applied, checked, l.awaitFence(ctx, who)
 }
 
 func (l *Lab) startReplicas(ctx context.Context, out *progress) error {
