@@ -96,8 +96,8 @@ func zombie(ctx context.Context, s *Session, _ *load.Generator) error {
 }
 
 // A lead that ignores the end of its term is stopped by etcd: what it can not
-// commit it does not act on. Without etcd's fence it writes and binds beside its
-// successor, and the verdict says so.
+// commit it does not act on. Without etcd's fence it writes beside its successor,
+// and without that of the API server it also binds; the verdict says so.
 func TestEtcdFencesALeadThatIgnoresTheEndOfItsTerm(t *testing.T) {
 	cfg := load.Default().Steady(40, 25*time.Second)
 	cfg.Timeout = 90 * time.Second
@@ -108,6 +108,16 @@ func TestEtcdFencesALeadThatIgnoresTheEndOfItsTerm(t *testing.T) {
 		v := drilled(t, unguarded(t, "term,etcd-fence", nil), cfg, zombie)
 		if passed(t, v, "fenced writes") {
 			t.Error("writes of an older epoch went unnoticed")
+		}
+		if !passed(t, v, "one epoch binds") {
+			t.Error("the API server let an older epoch bind")
+		}
+	})
+	t.Run("unfenced_by_both", func(t *testing.T) {
+		l := unguarded(t, "term,etcd-fence", func(o *lab.Options) { o.NoFence = true })
+		fenceIs(t, l, serve.FenceAbsent)
+		if passed(t, drilled(t, l, cfg, zombie), "one epoch binds") {
+			t.Error("bindings of an older epoch went unnoticed")
 		}
 	})
 }

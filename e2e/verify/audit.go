@@ -24,6 +24,8 @@ type Binding struct {
 	Epoch uint64
 	User  string
 	Code  int
+	// Message is why it was refused.
+	Message string
 	// Received and Completed bound the moment at which it took effect.
 	Received, Completed time.Time
 }
@@ -44,7 +46,10 @@ type auditEvent struct {
 	ObjectRef  struct {
 		Resource, Subresource, Namespace, Name, UID string
 	}
-	ResponseStatus           struct{ Code int }
+	ResponseStatus struct {
+		Code    int
+		Message string
+	}
 	RequestReceivedTimestamp time.Time
 	StageTimestamp           time.Time
 	RequestObject            *struct {
@@ -112,6 +117,7 @@ func parseBinding(line []byte) (Binding, bool, error) {
 		UID:       ref.UID,
 		User:      ev.User.Username,
 		Code:      ev.ResponseStatus.Code,
+		Message:   ev.ResponseStatus.Message,
 		Received:  ev.RequestReceivedTimestamp,
 		Completed: ev.StageTimestamp,
 	}
