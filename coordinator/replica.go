@@ -217,7 +217,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	}, r.log)
 	r.standby = newStandby(r)
 	r.fence = newFence(func(ctx context.Context) (bool, error) {
-		return kube.TestFence(ctx, r.kube.DryRuns, cfg.Namespace)
+		return kube.ProbeFence(ctx, r.kube.DryRuns, cfg.Namespace)
 	}, r.metrics, r.log)
 	following := view.Default()
 	following.OnChange = r.standby.apply

@@ -570,7 +570,7 @@ func selfTest(t *testing.T, f *fencing) {
 	says := func(want bool) {
 		t.Helper()
 		settle(t, fmt.Sprintf("the self-test to say %t", want), func() error {
-			got, err := kube.TestFence(t.Context(), clients.DryRuns, leaseNamespace)
+			got, err := kube.ProbeFence(t.Context(), clients.DryRuns, leaseNamespace)
 			if err == nil && got != want {
 				err = fmt.Errorf("it says %t", got)
 			}
@@ -580,7 +580,7 @@ func selfTest(t *testing.T, f *fencing) {
 	says(true)
 	f.drop(t)
 	says(true) // with nobody to compare with, all are refused
-	if enforced, err := kube.TestFence(t.Context(), clients.DryRuns, "nowhere"); err == nil {
+	if enforced, err := kube.ProbeFence(t.Context(), clients.DryRuns, "nowhere"); err == nil {
 		t.Errorf("in a namespace that is not there: %t", enforced)
 	}
 
@@ -607,7 +607,7 @@ func selfTest(t *testing.T, f *fencing) {
 		t.Fatal(err)
 	}
 	settle(t, "the account to lose its rights", func() error {
-		enforced, err := kube.TestFence(t.Context(), clients.DryRuns, leaseNamespace)
+		enforced, err := kube.ProbeFence(t.Context(), clients.DryRuns, leaseNamespace)
 		var status apierrors.APIStatus
 		if err == nil || !errors.As(err, &status) || status.Status().Code != http.StatusForbidden {
 			return fmt.Errorf("it says %t, %w", enforced, err)

@@ -27,14 +27,14 @@ func TermRefused(err error) bool {
 		strings.Contains(status.Status().Message, "ValidatingAdmissionPolicy '"+FencePolicy)
 }
 
-// fenceTest is the pod that TestFence asks for. It need not exist, and is not
+// fenceTest is the pod that ProbeFence asks for. It need not exist, and is not
 // touched if it does.
 const fenceTest = "understudy-fence-test"
 
-// TestFence finds out whether the API server enforces the fence, by a dry run of
+// ProbeFence finds out whether the API server enforces the fence, by a dry run of
 // a binding that must be refused: of epoch 0, which is before all others. An
 // error says that the answer tells neither.
-func TestFence(ctx context.Context, client kubernetes.Interface, namespace string) (enforced bool, err error) {
+func ProbeFence(ctx context.Context, client kubernetes.Interface, namespace string) (enforced bool, err error) {
 	binding := &v1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fenceTest},
 		Target:     v1.ObjectReference{Kind: "Node", Name: fenceTest},

@@ -32,7 +32,7 @@ func TestTheFencesRefusalIsToldFromOthers(t *testing.T) {
 	}
 }
 
-func TestTestFence(t *testing.T) {
+func TestProbeFence(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer   error
 		enforced bool
@@ -59,7 +59,7 @@ func TestTestFence(t *testing.T) {
 				}
 				return sent, c.answer
 			})
-			enforced, err := TestFence(t.Context(), s, "own")
+			enforced, err := ProbeFence(t.Context(), s, "own")
 			if enforced != c.enforced || (err != nil) != c.unknown {
 				t.Errorf("enforced %t, %v", enforced, err)
 			}

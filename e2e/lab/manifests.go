@@ -191,7 +191,7 @@ func (l *Lab) awaitFence(ctx context.Context, who identity) error {
 		return err
 	}
 	return until(ctx, nil, "the fence", func(ctx context.Context) error {
-		enforced, err := kube.TestFence(ctx, client, who.namespace)
+		enforced, err := kube.ProbeFence(ctx, client, who.namespace)
 		if err == nil && !enforced {
 			err = errors.New("the API server lets pass what it should refuse")
 		}
