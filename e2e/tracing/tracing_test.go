@@ -204,7 +204,7 @@ func TestFailoverIsOneTraceAndStepsAreLinkedAcrossIt(t *testing.T) {
 	if bind := s.one("failover.first-bind", 2); bind.Attributes["app.id"] != "comes" || bind.Parent != s.one("failover", 2).ID {
 		t.Errorf("first bind: %+v", bind)
 	}
-	crash := s.failover(2, "expired")
+	crash := s.failover(2, "dead")
 	if want := s.one("failover", 1).ID; !slices.Equal(crash.Links, []telemetrytest.ID{want}) {
 		t.Errorf("the failover is linked to %v, want that of the lead that died, %v", crash.Links, want)
 	}
