@@ -53,7 +53,7 @@ func (l *lead) recover(ctx context.Context) error {
 func (l *lead) setUp() {
 	sink := l.standby.heard
 	l.binder = kube.NewBinder(l.kube.Writes, l.cfg.Binder.Workers, l.tenure(), sink, l.log)
-	l.binder.Before(l.prepare)
+	l.binder.Before(l.prepare, l.standby.preds.HasClaims)
 	l.pods = kube.NewPods(l.kube.Writes, kube.PodsConfig{Tenure: l.tenure(), Image: l.cfg.Placeholder.Image, SchedulerName: l.cfg.SchedulerName}, sink, l.log)
 	l.recorder = kube.NewRecorder(l.kube.Writes, l.incarnation, l.log)
 	l.standby.recorder.Store(l.recorder)
@@ -62,8 +62,12 @@ func (l *lead) setUp() {
 // prepare binds the volumes of a pod ahead of the pod itself.
 func (l *lead) prepare(ctx context.Context, taskID, node string) error {
 	err := l.standby.preds.BindVolumes(ctx, taskID, node)
-	if errors.Is(err, predicates.ErrUnknownNode) {
+	var refusal *predicates.Refusal
+	switch {
+	case errors.Is(err, predicates.ErrUnknownNode):
 		return fmt.Errorf("%w: %w", kube.ErrNodeGone, err)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w: %w", kube.ErrUnfit, err)
 	}
 	return err
 }

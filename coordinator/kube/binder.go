@@ -34,6 +34,8 @@ type Binder struct {
 	log    *slog.Logger
 	pool   *pool
 	before func(ctx context.Context, taskID, node string) error
+	isSlow func(taskID string) bool
+	slow   *pool // for tasks that isSlow; nil without before
 }
 
 // NewBinder makes a binder with up to workers bindings in flight, zero for the
@@ -50,19 +52,29 @@ func NewBinder(client kubernetes.Interface, workers int, tenure Tenure, sink Sin
 // API server would bind the pod all the same, to be deleted as an orphan.
 var ErrNodeGone = errors.New("the node is gone")
 
+// ErrUnfit says that the node cannot take the pod any more.
+var ErrUnfit = errors.New("the pod does not fit the node any more")
+
+// slowBinders is how many bindings may be in preparation at a time.
+const slowBinders = 1024
+
 // Before has prepare called ahead of every attempt, to bind the pod's volumes for
-// instance; its error is that of the attempt, and ErrNodeGone among it ends the
-// allocation. It is set before the first Do.
-func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) error) {
-	b.before = prepare
+// instance; its error is that of the attempt, and ErrNodeGone or ErrUnfit among it
+// ends the allocation. Tasks for which it may take long, as slow says, hold up no
+// others. It is set before the first Do.
+func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) error, slow func(taskID string) bool) {
+	b.before, b.isSlow, b.slow = prepare, slow, newPool(slowBinders)
 }
 
 // Do takes a binding and returns at once. One that is already waiting or in
 // flight is not sent twice.
 func (b *Binder) Do(bind ledger.Bind) {
-	task := bind.Task
+	task, pool := bind.Task, b.pool
+	if b.before != nil && b.isSlow(task.ID) {
+		pool = b.slow
+	}
 	var pause backoff
-	b.pool.add(task.ID, task.Node, func(ctx context.Context) time.Duration {
+	pool.add(task.ID, task.Node, func(ctx context.Context) time.Duration {
 		event, refused := b.bind(ctx, task)
 		if refused {
 			return pause.next()
@@ -75,7 +87,12 @@ func (b *Binder) Do(bind ledger.Bind) {
 }
 
 // Stop cancels what is in flight and returns when nothing is.
-func (b *Binder) Stop() { b.pool.stop() }
+func (b *Binder) Stop() {
+	b.pool.stop()
+	if b.slow != nil {
+		b.slow.stop()
+	}
+}
 
 // bind makes one attempt and returns the event that tells its outcome, or that
 // the API server takes the term for over.
@@ -88,6 +105,9 @@ func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Even
 			}
 			if errors.Is(err, ErrNodeGone) {
 				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, false
+			}
+			if errors.Is(err, ErrUnfit) {
+				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}, false
 			}
 			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}, false
 		}

@@ -193,6 +193,7 @@ func TestNothingIsBoundBeforeItsVolumes(t *testing.T) {
 	}{
 		{errors.New("no volume"), ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: "no volume"}},
 		{fmt.Errorf("node-1: %w", ErrNodeGone), ledger.NodeLost{AppID: "app", TaskID: "uid-p"}},
+		{ErrUnfit, ledger.NodeLost{AppID: "app", TaskID: "uid-p", Message: ErrUnfit.Error()}},
 	} {
 		s, box := newServer(), newInbox()
 		s.answer("create", "pods", func(clienttesting.Action) (runtime.Object, error) {
@@ -200,11 +201,38 @@ func TestNothingIsBoundBeforeItsVolumes(t *testing.T) {
 			return nil, nil
 		})
 		b := NewBinder(s, 1, tenure, box.sink, quiet)
-		b.Before(func(context.Context, string, string) error { return tt.err })
+		b.Before(func(context.Context, string, string) error { return tt.err }, func(string) bool { return false })
 		b.Do(ledger.Bind{Task: task("p")})
 		if got := box.next(t); got != tt.want {
 			t.Errorf("%v: event = %#v, want %#v", tt.err, got, tt.want)
 		}
 		b.Stop()
 	}
+}
+
+// A provisioner may take minutes. Pods that wait for theirs must not keep others
+// from being bound.
+func TestVolumesHoldUpNoOtherBinding(t *testing.T) {
+	s, box := newServer(), newInbox()
+	s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+		return a.(clienttesting.CreateAction).GetObject(), nil
+	})
+	b := NewBinder(s, 1, tenure, box.sink, quiet)
+	defer b.Stop()
+	provisioned, slow := make(chan struct{}), func(taskID string) bool { return taskID != "uid-p" }
+	b.Before(func(_ context.Context, taskID, _ string) error {
+		if slow(taskID) {
+			<-provisioned
+		}
+		return nil
+	}, slow)
+	for _, name := range []string{"slow-1", "slow-2", "p"} {
+		b.Do(ledger.Bind{Task: task(name)})
+	}
+	if got, want := box.next(t), (ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: "node-1"}); got != want {
+		t.Errorf("event = %#v, want %#v", got, want)
+	}
+	close(provisioned)
+	box.next(t)
+	box.next(t)
 }

@@ -175,11 +175,13 @@ type (
 		AppID, TaskID string
 		Message       string
 	}
-	// NodeLost says that the node of an allocation not yet bound is gone: the
-	// allocation is given back and the task asks anew.
+	// NodeLost says that the node of an allocation not yet bound is gone or, with
+	// a message for the user, cannot take the pod any more: the allocation is
+	// given back and the task asks anew.
 	NodeLost struct {
 		Stamp
 		AppID, TaskID string
+		Message       string
 	}
 	// PlaceholderFailed reports that a placeholder pod could not be created;
 	// the gang is cleaned up and the application runs without it.

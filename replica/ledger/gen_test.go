@@ -243,7 +243,7 @@ func (g *generator) executor() Event {
 	case 1:
 		return BindFailed{g.stamp(), app, task, g.text()}
 	case 2:
-		return NodeLost{g.stamp(), app, task}
+		return NodeLost{g.stamp(), app, task, g.text()}
 	case 3:
 		return PlaceholderFailed{g.stamp(), app, g.text()}
 	case 4:

@@ -118,7 +118,7 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "bind-failed":
 		return BindFailed{at, app, task, a.rest(1)}
 	case "node-lost":
-		return NodeLost{at, app, task}
+		return NodeLost{at, app, task, a.rest(1)}
 	case "delete-failed":
 		return DeleteFailed{at, app, task, a.rest(1)}
 	case "pod-failed":

@@ -88,7 +88,7 @@ func (s *step) stepEngine(event Event) {
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindFailed(n, t, e.Message) })
 	case NodeLost:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, s.nodeLost)
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.nodeLost(n, t, e.Message) })
 	case PlaceholderFailed:
 		s.trace = e.Trace
 		s.withApp(e.AppID, func(n *entry) { s.abandonGang(n, e.Message, StoppedByRM) })

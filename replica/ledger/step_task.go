@@ -234,7 +234,7 @@ func (s *step) failedAttempt(n *entry, t *Task, reason, message string) {
 
 // nodeLost gives an allocation back whose node is gone before the pod was bound:
 // the task fails, and starts anew.
-func (s *step) nodeLost(n *entry, t *Task) {
+func (s *step) nodeLost(n *entry, t *Task, message string) {
 	if t.State != TaskStateAllocated {
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
 		return
@@ -242,6 +242,9 @@ func (s *step) nodeLost(n *entry, t *Task) {
 	failed := s.moveTask(n, t, taskFail)
 	old := *failed
 	s.effect(Release{Task: &old, Termination: StoppedByRM})
+	if message != "" {
+		s.effect(ReportTask{Task: &old, Warning: true, Reason: "FailedBinding", Message: message})
+	}
 	s.admit(n, s.beginAnew(failed, failed.Retries+1))
 }
 
@@ -252,7 +255,7 @@ func (s *step) released(n *entry, t *Task, why Termination, message string) {
 		// It confirms what we asked for.
 	case why == StoppedByRM || why == NotTerminated:
 		if t.State == TaskStateAllocated {
-			s.nodeLost(n, t) // The engine took the node away.
+			s.nodeLost(n, t, "") // The engine took the node away.
 		}
 	case why == Timeout && t.Placeholder && n.app.State == AppStateReserving:
 		s.gangTimeout(n)

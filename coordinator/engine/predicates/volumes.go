@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 )
@@ -42,7 +46,9 @@ var errNoVolumes = errors.New("the cache was built without volumes")
 // and waits until they are bound: it selects and claims volumes that exist,
 // and has the others provisioned. It is to be called before the pod is bound;
 // for a pod without claims it does nothing. Unlike the other methods it talks
-// to the API server and may take long.
+// to the API server and may take long. A *Refusal among its errors says that
+// the pod does not fit the node any more: others have taken the volumes, or none
+// can be made there.
 func (c *Cache) BindVolumes(ctx context.Context, uid, node string) error {
 	pod, info, err := c.volumesOf(uid, node)
 	if err != nil || info == nil {
@@ -60,9 +66,34 @@ func (c *Cache) BindVolumes(ctx context.Context, uid, node string) error {
 	}
 	if st := c.plugins.binding.PreBind(ctx, state, pod, node); !st.IsSuccess() {
 		c.plugins.binding.Unreserve(ctx, state, pod, node)
-		return fmt.Errorf("volumes of pod %s/%s: %w", pod.Namespace, pod.Name, refusal(c.plugins.binding.Name(), st))
+		return fmt.Errorf("volumes of pod %s/%s: %w", pod.Namespace, pod.Name, c.unbound(st.AsError()))
 	}
 	return nil
+}
+
+// unbound tells a failure to reach the API server, which is to be repeated, from
+// what became of the volumes, for which the plugin wants the pod to be placed anew.
+func (c *Cache) unbound(err error) error {
+	var network net.Error
+	if errors.As(err, &network) || apierrors.ReasonForError(err) != metav1.StatusReasonUnknown ||
+		errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &Refusal{Plugin: c.plugins.binding.Name(), Reasons: []string{err.Error()}}
+}
+
+// HasClaims reports whether BindVolumes may have something to do for the pod.
+func (c *Cache) HasClaims(uid string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	e := c.pods[uid]
+	return e != nil && hasClaims(e.pod)
+}
+
+func hasClaims(pod *v1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v v1.Volume) bool {
+		return v.PersistentVolumeClaim != nil || v.Ephemeral != nil
+	})
 }
 
 // volumesOf returns the pod and a copy of its node, or a nil node if the pod
@@ -74,10 +105,8 @@ func (c *Cache) volumesOf(uid, node string) (*v1.Pod, *framework.NodeInfo, error
 	if err != nil {
 		return nil, nil, err
 	}
-	for i := range e.pod.Spec.Volumes {
-		if v := &e.pod.Spec.Volumes[i]; v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
-			return e.pod, c.nodes[node].info.SnapshotConcrete(), nil
-		}
+	if hasClaims(e.pod) {
+		return e.pod, c.nodes[node].info.SnapshotConcrete(), nil
 	}
 	return e.pod, nil, nil
 }

@@ -2,16 +2,20 @@ package predicates_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 )
@@ -100,8 +104,21 @@ func TestVolumes(t *testing.T) {
 			t.Errorf("%s has nothing to bind: %v", uid, err)
 		}
 	}
-	if err := c.BindVolumes(ctx, "unbound", "here"); err == nil {
-		t.Error("bound to a volume of another node")
+	var refusal *predicates.Refusal
+	if err := c.BindVolumes(ctx, "unbound", "here"); !errors.As(err, &refusal) {
+		t.Errorf("bound to a volume of another node: %v", err)
+	}
+	// What the API server refuses is no word on the node.
+	down := true
+	client.PrependReactor("update", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return down, nil, apierrors.NewServiceUnavailable("busy")
+	})
+	if err := c.BindVolumes(ctx, "unbound", "there"); err == nil || errors.As(err, &refusal) {
+		t.Errorf("without the API server: %v", err)
+	}
+	down = false
+	if !c.HasClaims("unbound") || c.HasClaims("none") || c.HasClaims("nobody") {
+		t.Error("who has claims is not told")
 	}
 
 	// The claim is bound by the volume controller once the volume names it.
