@@ -236,14 +236,29 @@ func unschedulablePods(t *testing.T, s *Session) {
 	}
 	eventually(t, "an Event that says what is missing", reasons("0/20 nodes fit: 20 Insufficient cpu"))
 
+	// It is looked at again every 15 s. Other numbers are no other reason.
 	nodes := s.Lab.Client().CoreV1().Nodes()
+	small := lab.Node("small", lab.NodeSize{CPU: "1", Memory: "1Gi", Pods: "10"})
+	if _, err := nodes.Create(t.Context(), small, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for again := time.After(17 * time.Second); again != nil; {
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-again:
+			again = nil
+		}
+		if messages, err := told(t.Context(), s, wide, "FailedScheduling"); err == nil && len(messages) != 1 {
+			t.Fatalf("told again: %q", messages)
+		}
+	}
 	big := lab.Node("big", lab.NodeSize{CPU: "64", Memory: "256Gi", Pods: "100"})
 	big.Spec.Taints = []v1.Taint{{Key: "reserved", Effect: v1.TaintEffectNoSchedule}}
 	big, err := nodes.Create(t.Context(), big, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := reasons("20 Insufficient cpu", "1 node(s) had untolerated taint")
+	both := reasons("0/20 nodes fit: 20 Insufficient cpu", "1 node(s) had untolerated taint")
 	eventually(t, "an Event about the taint", both)
 
 	eventually(t, "the taint to be lifted", func(ctx context.Context) (bool, error) {
