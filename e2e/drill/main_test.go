@@ -79,9 +79,9 @@ func report(t *testing.T, v verify.Verdict, err error) {
 	}
 }
 
-// logger shows what goes wrong in observing.
+// logger shows what goes wrong in observing, and how leads were succeeded.
 func logger(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
 type testWriter struct{ t *testing.T }

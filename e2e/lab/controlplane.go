@@ -21,11 +21,12 @@ type plan struct {
 	opts Options
 
 	adminToken, kwokToken string
-	apiserver, kwok       int      // ports
-	kubeEtcd              member   // the API server's
-	etcd                  []member // the mirror's
-	replicas              []int    // ports
-	gossip                []int    // ports of the replicas, TCP and UDP
+	apiserver, kwok       int          // ports
+	kubeEtcd              member       // the API server's
+	etcd                  []member     // the mirror's
+	replicas              []int        // ports
+	gossip                []int        // ports of the replicas, TCP and UDP
+	proxies               []proxyPorts // by replica; none without Options.Proxies
 }
 
 // member of an etcd cluster.
@@ -38,7 +39,11 @@ func (m member) url() string     { return "http://" + address(m.client) }
 func (m member) peerURL() string { return "http://" + address(m.peer) }
 
 func newPlan(opts Options) (*plan, error) {
-	ports, err := freePorts(4 + 2*opts.EtcdMembers + 2*opts.Replicas)
+	count := 4 + 2*opts.EtcdMembers + 2*opts.Replicas
+	if opts.Proxies {
+		count += opts.Replicas * (2 + opts.EtcdMembers)
+	}
+	ports, err := freePorts(count)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +59,13 @@ func newPlan(opts Options) (*plan, error) {
 	}
 	for range opts.Replicas {
 		p.replicas, p.gossip = append(p.replicas, next()), append(p.gossip, next())
+		if opts.Proxies {
+			at := proxyPorts{apiserver: next(), gossip: next()}
+			for range p.etcd {
+				at.etcd = append(at.etcd, next())
+			}
+			p.proxies = append(p.proxies, at)
+		}
 	}
 	return p, nil
 }
@@ -177,9 +189,13 @@ func (p *plan) kwokProcess() Process {
 }
 
 func (p *plan) writeKubeconfig(path string, keys *pki, user, token string) error {
+	return writeKubeconfig(path, p.apiserverURL(), keys, user, token)
+}
+
+func writeKubeconfig(path, server string, keys *pki, user, token string) error {
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{
-			"lab": {Server: p.apiserverURL(), CertificateAuthorityData: keys.caPEM},
+			"lab": {Server: server, CertificateAuthorityData: keys.caPEM},
 		},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{user: {Token: token}},
 		Contexts:       map[string]*clientcmdapi.Context{"lab": {Cluster: "lab", AuthInfo: user}},

@@ -28,4 +28,7 @@
 // `lab up`) outlive their parent, and its keepers are processes, too. The processes
 // of an attached lab (tests, the demonstration) die with the process that called
 // Up, however that ends.
+//
+// In an attached lab a proxy can stand between each replica and all that it talks
+// to ([Options.Proxies]), which loses what is sent, or holds it up: [Lab.Fault].
 package lab

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/understudy-ha/understudy/e2e/netfault"
 )
 
 // Lab is a running control plane with its replicas. Its methods may be called
@@ -27,6 +29,8 @@ type Lab struct {
 	config  *rest.Config
 	client  kubernetes.Interface
 	etcd    *clientv3.Client
+
+	proxies map[string]map[Link][]*netfault.Proxy // by replica; made by startProxies
 
 	mu      sync.Mutex
 	keepers map[string]*keeper // of an attached lab
@@ -92,6 +96,7 @@ func (l *Lab) Close() {
 	if l.starter != nil {
 		l.starter.close()
 	}
+	l.stopProxies()
 	l.etcd, l.starter = nil, nil
 }
 

@@ -51,6 +51,9 @@ type Options struct {
 	// Failpoints says, by replica, at which failpoint it dies, once. It takes a
 	// Binary that was built with them.
 	Failpoints map[string]string
+	// Proxies stand between each replica and all that it talks to, so that Fault
+	// can break its connections. They live in this process: not for a detached lab.
+	Proxies bool
 	// Configure may change a replica's configuration before it is written.
 	Configure func(replica string, config map[string]any)
 	// SkipWait returns before the replicas are ready and one of them leads.
@@ -98,6 +101,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.EtcdMembers < 1 || o.EtcdMembers > 5 || o.EtcdMembers%2 == 0 {
 		return o, fmt.Errorf("etcd members: %d is not 1, 3 or 5", o.EtcdMembers)
+	}
+	if o.Proxies && o.Detached {
+		return o, errors.New("proxies end with this process: a detached lab cannot have any")
 	}
 	for field, q := range map[string]string{"cpu": o.Node.CPU, "memory": o.Node.Memory, "pods": o.Node.Pods} {
 		if _, err := resource.ParseQuantity(q); err != nil {

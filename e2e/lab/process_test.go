@@ -286,6 +286,11 @@ func TestUpRefusesWhatItCannotUse(t *testing.T) {
 		t.Errorf("a node with many CPUs: %v", err)
 	}
 	bad = Default()
+	bad.Detached, bad.Proxies = true, true
+	if _, err := bad.complete(); err == nil || !strings.Contains(err.Error(), "detached") {
+		t.Errorf("a detached lab with proxies: %v", err)
+	}
+	bad = Default()
 	bad.Binary = "/nowhere/understudy"
 	if _, err := bad.complete(); err == nil || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("a missing executable: %v", err)

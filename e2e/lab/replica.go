@@ -76,10 +76,6 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 	if err != nil {
 		return fmt.Errorf("token of the service account %s: %w", who.serviceAccount, err)
 	}
-	kubeconfig := l.path("pki", "understudy.kubeconfig")
-	if err := l.plan.writeKubeconfig(kubeconfig, keys, who.serviceAccount, token.Status.Token); err != nil {
-		return err
-	}
 	for _, dir := range []string{l.path("config"), l.path("failpoints")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -88,6 +84,11 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 	for i := range l.plan.replicas {
 		if err := l.createReplicaPod(ctx, i, who); err != nil {
 			return fmt.Errorf("pod of %s: %w", replicaName(i), err)
+		}
+		kubeconfig := l.path("pki", replicaName(i)+".kubeconfig")
+		err := writeKubeconfig(kubeconfig, l.plan.apiserverOf(i), keys, who.serviceAccount, token.Status.Token)
+		if err != nil {
+			return err
 		}
 		if err := l.writeReplicaConfig(i, who, kubeconfig, shipped); err != nil {
 			return fmt.Errorf("configuration of %s: %w", replicaName(i), err)
@@ -108,8 +109,8 @@ func (l *Lab) createReplicaPod(ctx context.Context, i int, who identity) error {
 
 func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped []byte) error {
 	var endpoints []any
-	for _, m := range l.plan.etcd {
-		endpoints = append(endpoints, m.url())
+	for _, url := range l.plan.etcdOf(i) {
+		endpoints = append(endpoints, url)
 	}
 	file := map[string]any{}
 	if err := yaml.Unmarshal(shipped, &file); err != nil {
@@ -122,9 +123,10 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	set(file, true, "http", "profiling")
 	set(file, address(l.plan.gossip[i]), "gossip", "address")
 	var peers []any
-	for _, port := range l.plan.gossip {
-		peers = append(peers, address(port))
+	for other := range l.plan.gossip {
+		peers = append(peers, l.plan.gossipOf(other))
 	}
+	set(file, l.plan.gossipOf(i), "gossip", "advertise")
 	set(file, peers, "gossip", "peers")
 	if l.plan.opts.Configure != nil {
 		l.plan.opts.Configure(replicaName(i), file)

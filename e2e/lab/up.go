@@ -289,6 +289,9 @@ func (l *Lab) startReplicas(ctx context.Context, out *progress) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 60*time.Second, errors.New("60s have passed"))
 	defer cancel()
 	start := time.Now()
+	if err := l.startProxies(); err != nil {
+		return err
+	}
 	for i := range l.plan.replicas {
 		p := l.replicaProcess(i)
 		if err := updateState(l.dir, func(s *State) { s.put(p) }); err != nil {

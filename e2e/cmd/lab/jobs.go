@@ -128,7 +128,7 @@ func drillCommand() *cobra.Command {
 	long.WriteString("Put faults on labs under a steady load of new pods, with many running, and judge\n" +
 		"what came of it. Each scenario has a lab of its own; without a name all are done.\n\n")
 	for _, s := range drill.Scenarios() {
-		fmt.Fprintf(&long, "  %-17s %s\n", s.Name, s.About)
+		fmt.Fprintf(&long, "  %-19s %s\n", s.Name, s.About)
 	}
 	long.WriteString("\nProgress goes to standard error, the result to standard output. Exit status 0\n" +
 		"means that every round was done and every check of every verdict passed.")

@@ -1,0 +1,54 @@
+package netfault
+
+import (
+	"fmt"
+	"time"
+)
+
+// Way is what happens to that which is sent in one direction.
+type Way struct {
+	// Drop loses it.
+	Drop bool
+	// Delay is how much later it arrives.
+	Delay time.Duration
+}
+
+// Fault is what a proxy does. The zero Fault passes everything on.
+type Fault struct {
+	// Requests go from the client to the server, Answers the other way.
+	Requests, Answers Way
+}
+
+// The ways to be cut off. Behind LostAnswers the server does all that it is asked
+// to, which the client does not come to know.
+var (
+	Cut          = Fault{Requests: Way{Drop: true}, Answers: Way{Drop: true}}
+	LostRequests = Fault{Requests: Way{Drop: true}}
+	LostAnswers  = Fault{Answers: Way{Drop: true}}
+)
+
+// Slow makes a round trip take longer by d.
+func Slow(d time.Duration) Fault {
+	return Fault{Requests: Way{Delay: d / 2}, Answers: Way{Delay: d - d/2}}
+}
+
+func (f Fault) String() string {
+	switch f {
+	case Fault{}:
+		return "no fault"
+	case Cut:
+		return "cut"
+	case LostRequests:
+		return "requests lost"
+	case LostAnswers:
+		return "answers lost"
+	}
+	return fmt.Sprintf("requests %v, answers %v", f.Requests, f.Answers)
+}
+
+func (w Way) String() string {
+	if w.Drop {
+		return "lost"
+	}
+	return "delayed by " + w.Delay.String()
+}
