@@ -187,17 +187,17 @@ func (f *failover) ends() {
 
 // release gives the Lease up, in a span that begins the trace of the failover
 // that follows. A term that is lost already has nothing to give.
-func (f *failover) release(ctx context.Context, term *election.Term) error {
+func (f *failover) release(ctx context.Context, term *election.Term, successor string) error {
 	tracing := f.replica.opts.Tracing
 	if !tracing.Enabled() || !term.Valid() {
-		return term.Release(ctx, "")
+		return term.Release(ctx, successor)
 	}
 	f.mu.Lock()
 	began := f.ending
 	f.mu.Unlock()
 	ctx, span := tracing.StartLinked(ctx, "failover.hand-over", f.traceparent(), began, f.epoch())
 	defer span.End()
-	err := term.Release(ctx, "")
+	err := term.Release(ctx, successor)
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
 	}

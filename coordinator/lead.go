@@ -114,7 +114,7 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	writers.Wait()
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
 	defer cancel()
-	if err := l.failover.release(releasing, term); err != nil {
+	if err := l.failover.release(releasing, term, r.successor(term.Successor())); err != nil {
 		r.log.Warn("the lease could not be released and has to expire", "err", err)
 	}
 	if cause != nil {

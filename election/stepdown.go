@@ -85,7 +85,6 @@ func (h *HandOver) follow(ctx context.Context, client LeaseClient, version strin
 			if !ok || ev.Type == watch.Bookmark {
 				continue
 			}
-			version = lease.ResourceVersion
 			if h.see(parse(lease)) {
 				w.Stop()
 				return nil
@@ -100,10 +99,10 @@ func (h *HandOver) follow(ctx context.Context, client LeaseClient, version strin
 }
 
 func (h *HandOver) see(rec record) bool {
-	switch {
-	case rec.holder == h.From:
+	switch rec.holder {
+	case h.From:
 		return false
-	case rec.holder == "":
+	case "":
 		if h.Released.IsZero() {
 			h.Released = time.Now()
 		}

@@ -32,10 +32,10 @@ type Term struct {
 	finished bool
 	// successor is whom the asker wants to follow, empty for anyone.
 	successor string
-	stepDown  bool // asked is closed
-	tolled   bool        // the watchdog has acted
-	bell     *time.Timer // at deadline
-	dog      *time.Timer // at stopBy
+	stepDown  bool        // asked is closed
+	tolled    bool        // the watchdog has acted
+	bell      *time.Timer // at deadline
+	dog       *time.Timer // at stopBy
 }
 
 // taken is how the term began.

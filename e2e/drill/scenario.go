@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,7 +37,7 @@ type Scenario struct {
 func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "kill", About: "the lead is killed", Do: kill},
-		{Name: "step-down", About: "the lead is asked to hand over", Do: stepDown},
+		{Name: "step-down", About: "the lead is asked to hand over to a replica by name", Do: stepDown},
 		{Name: "rolling", About: "all replicas are told to end, one after the other", Lasts: 15 * time.Second, Do: rolling},
 		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Lasts: 15 * time.Second, Do: freeze},
 		{Name: "kill-successor", About: "the lead is killed, and its successor as soon as it has the lease", Lasts: 12 * time.Second, Do: successor},
@@ -117,9 +119,19 @@ func stepDown(ctx context.Context, s *Session, _ *load.Generator) error {
 	}
 	s.Note()
 	fault := Fault{Epoch: epoch, At: time.Now()}
-	lease := election.KubeLease(s.Lab.Client().CoordinationV1(), s.state.Namespace, s.state.Lease)
-	if _, err := election.StepDown(ctx, lease, ""); err != nil {
+	lead, err := s.Lab.Leader(ctx)
+	if err != nil {
 		return err
+	}
+	others := slices.DeleteFunc(s.state.Replicas(), func(name string) bool { return name == lead })
+	next := others[rand.IntN(len(others))]
+	lease := election.KubeLease(s.Lab.Client().CoordinationV1(), s.state.Namespace, s.state.Lease)
+	h, err := election.StepDown(ctx, lease, next)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(h.To, next+"_") {
+		return fmt.Errorf("%s leads, not %s as was asked for", h.To, next)
 	}
 	_, err = s.Failover(ctx, fault)
 	return err

@@ -296,8 +296,9 @@ func (d *drill) checkTimeline(line timeline.Timeline) {
 	if taken.Epoch != 2 || claimed.Epoch != 2 || first.Epoch != 2 {
 		d.t.Errorf("epochs %d, %d, %d; want 2", taken.Epoch, claimed.Epoch, first.Epoch)
 	}
-	if taken.Offset <= 0 || claimed.Offset < taken.Offset || first.Offset < claimed.Offset {
-		d.t.Errorf("offsets %v, %v, %v are out of order", taken.Offset, claimed.Offset, first.Offset)
+	// Each is seen by a watch of its own, so that their order is no one's to keep.
+	if taken.Offset <= 0 || claimed.Offset <= 0 || first.Offset <= 0 {
+		d.t.Errorf("offsets %v, %v, %v are before the kill", taken.Offset, claimed.Offset, first.Offset)
 	}
 }
 
