@@ -39,6 +39,9 @@ func withProxies(o *lab.Options) { o.Proxies = true }
 type network struct {
 	*Session
 	load *load.Generator
+	// shows waits, before a fault is mended, for what shows that it works; it may
+	// be nil.
+	shows func(context.Context, crew) error
 }
 
 // onNetwork makes a scenario of do, which is given a bounded time and need not
@@ -52,7 +55,7 @@ func onNetwork(do func(context.Context, network) error) func(context.Context, *S
 				s.Lab.Heal(name)
 			}
 		}()
-		return do(ctx, network{s, g})
+		return do(ctx, network{Session: s, load: g})
 	}
 }
 
@@ -164,6 +167,11 @@ func (n network) during(
 		return before, after, err
 	}
 	created, has := n.load.Progress()
+	if n.shows != nil {
+		if err := n.shows(ctx, before); err != nil {
+			return before, after, err
+		}
+	}
 	for _, name := range whom(before) {
 		n.Lab.Heal(name)
 	}
@@ -252,18 +260,30 @@ func partitionEtcd(ctx context.Context, n network) error {
 	return n.unmoved(ctx, anUnderstudy, lab.ToEtcd, netfault.Cut, pastPatience)
 }
 
-// partitionGossip takes hints away, and gives wrong ones: the others believe the
-// lead to be dead. Neither moves the Lease.
+// partitionGossip takes hints away, and gives wrong ones: when nobody hears anybody,
+// the others believe the lead to be dead. Neither moves the Lease.
 func partitionGossip(ctx context.Context, n network) error {
-	for _, whom := range []func(crew) []string{theLead, everyReplica} {
-		if err := n.unmoved(ctx, whom, lab.Gossip, netfault.Cut, pastTheLease); err != nil {
-			return err
-		}
+	if err := n.unmoved(ctx, theLead, lab.Gossip, netfault.Cut, pastTheLease); err != nil {
+		return err
+	}
+	cut := n
+	cut.shows = n.leadTakenForDead
+	if err := cut.unmoved(ctx, everyReplica, lab.Gossip, netfault.Cut, pastTheLease); err != nil {
+		return err
 	}
 	return await(ctx, "everybody to know everybody", func() (bool, error) {
 		return !slices.ContainsFunc(n.state.Replicas(), func(name string) bool {
 			s, err := n.Lab.Replica(name).Status(ctx)
 			return err != nil || len(present(s.Members)) < len(n.state.Replicas())
+		}), nil
+	})
+}
+
+func (n network) leadTakenForDead(ctx context.Context, c crew) error {
+	return await(ctx, "gossip to take the lead for dead", func() (bool, error) {
+		return !slices.ContainsFunc(c.understudies, func(name string) bool {
+			s, err := n.Lab.Replica(name).Status(ctx)
+			return err != nil || present(s.Members)[c.lead.Replica]
 		}), nil
 	})
 }
