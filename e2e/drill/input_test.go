@@ -200,7 +200,7 @@ func malformedPods(t *testing.T, s *Session) {
 	// A pod may also come while nobody leads, of an application that is known.
 	late := podOf("bad-user", "bad-late", annotated(keyUser, "nobody"))
 	pods[late] = map[string]int{keyUser: 1}
-	succeed(t, s, func() { late.UID = create(t, s, late).UID })
+	startAnew(t, s, func() { late.UID = create(t, s, late).UID })
 	bound(t, s, late)
 	complain()
 }

@@ -200,7 +200,7 @@ func TestVolumes(t *testing.T) {
 		for _, pod := range pods {
 			waits(t, pod, "didn't find available persistent volumes to bind")
 		}
-		succeed(t, s, func() {
+		startAnew(t, s, func() {
 			volume(t, kube, "twin-a", later, "node-0006")
 			volume(t, kube, "twin-b", later, "node-0007")
 		})
