@@ -165,7 +165,7 @@ func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, erro
 func (s *Session) AwaitReady(ctx context.Context) error {
 	return await(ctx, "all replicas to be ready", func() (bool, error) {
 		for _, name := range s.state.Replicas() {
-			if s.Lab.Replica(name).Ready(ctx) != nil {
+			if ready := s.Lab.Replica(name).Ready(ctx) == nil; !ready {
 				return false, nil
 			}
 		}
