@@ -32,11 +32,15 @@ step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SE
 demo: tools build lab
 	bin/lab demo
 
+# The tests on the real control plane run binaries, of whose changes Go's test
+# cache knows nothing.
+UNCACHED := -count=1
+
 # test passes the tests: of every package with the race detector, then on a
-# real control plane. Those run binaries, of whose changes Go's test cache knows nothing.
+# real control plane.
 test: vet tools build lab
 	$(call step,tests of the packages,go test -race -timeout 20m ./...)
-	$(call step,tests on the real control plane,cd e2e && go test -count=1 -p 1 -timeout 60m ./...)
+	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
 
 # vet looks for suspicious code in both modules.
 vet:
