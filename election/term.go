@@ -116,7 +116,9 @@ type termContext struct {
 }
 
 func (c termContext) Err() error {
-	c.term.Valid()
+	if !c.term.Valid() {
+		<-c.Done() // whoever saw the end first is about to cancel
+	}
 	return c.Context.Err()
 }
 

@@ -81,6 +81,11 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 			return err
 		}
 	}
+	// For whoever wants to be what the replicas are, past all proxies.
+	err = writeKubeconfig(l.path("pki", "understudy.kubeconfig"), l.plan.apiserverURL(), keys, who.serviceAccount, token.Status.Token)
+	if err != nil {
+		return err
+	}
 	for i := range l.plan.replicas {
 		if err := l.createReplicaPod(ctx, i, who); err != nil {
 			return fmt.Errorf("pod of %s: %w", replicaName(i), err)
