@@ -80,6 +80,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		return err
 	}
 	defer r.etcd.Close()
+	r.leaveName()
 
 	// What serves every role outlives ctx until the term has been wound up.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -244,6 +245,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		return mirror.KnownEpoch(ctx, r.etcd, cfg.Etcd.Prefix)
 	}, r.log)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.cluster.OnDeath(r.elector.ProvenDead); err != nil {
 		return nil, err
 	}
 	r.roster, err = r.newRoster()

@@ -159,6 +159,13 @@ func TestDeploymentAgreesWithItsConfiguration(t *testing.T) {
 	if c.LivenessProbe.HTTPGet.Path != "/livez" || c.ReadinessProbe.HTTPGet.Path != "/readyz" {
 		t.Error("the probes ask for other paths than /livez and /readyz")
 	}
+	if want := []string{"/understudy", "supervise", "--"}; !slices.Equal(c.Command, want) {
+		t.Errorf("command = %q, want %q", c.Command, want)
+	}
+	// The replica leaves its name at the default path, and has to end with its container.
+	if c.TerminationMessagePath != "" || pod.HostPID || pod.ShareProcessNamespace != nil {
+		t.Errorf("termination message path %q, host PID %t, shared %v", c.TerminationMessagePath, pod.HostPID, pod.ShareProcessNamespace)
+	}
 	if got := c.Args; len(got) != 3 || got[0] != "run" || got[1] != "--config" ||
 		got[2] != c.VolumeMounts[0].MountPath+"/config.yaml" {
 		t.Errorf("args = %q", got)

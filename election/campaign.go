@@ -16,8 +16,8 @@ type Reason string
 
 // Reasons. Cleared is a Lease that a third party deleted or wiped and that has
 // been left alone for the lease duration. Resumed is one that this elector's own
-// unanswered write had taken already. Dead is one whose holder was deposed, with
-// a proof of its death.
+// unanswered write had taken already. Dead is one whose holder is proven dead: it
+// was deposed by whoever had the proof, or this elector was told by ProvenDead.
 const (
 	Vacant   Reason = "vacant"
 	Released Reason = "released"
@@ -44,6 +44,8 @@ func (e *Elector) judge(s sighting) verdict {
 		return verdict{s.changed.Add(patience), Cleared}
 	case s.rec.holder != "" && e.mine(s.rec):
 		return verdict{s.changed, Resumed}
+	case s.rec.holder != "" && e.provenDead(s.rec.holder) && s.rec.transitions >= s.floor:
+		return verdict{s.changed, Dead}
 	case s.rec.holder != "":
 		return verdict{s.changed.Add(patience), Expired}
 	case !s.rec.released() || s.rec.transitions < s.floor:

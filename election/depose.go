@@ -3,6 +3,7 @@ package election
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,4 +40,31 @@ func Depose(
 		}
 		return rec.holder, nil
 	}
+}
+
+// ProvenDead tells the elector that the process which campaigned as identity has
+// ended, and will never be back: if it holds the Lease, that is free. The proof is
+// the caller's responsibility; see doc.go for what is one. To be told of an
+// identity that never leads does no harm.
+func (e *Elector) ProvenDead(identity string) {
+	// More than there can be between two terms. To forget one costs no more than
+	// waiting for the Lease to expire.
+	const remembered = 64
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slices.Contains(e.dead, identity) {
+		return
+	}
+	if len(e.dead) == remembered {
+		e.dead = e.dead[1:]
+	}
+	e.dead = append(e.dead, identity)
+	e.seen.wake()
+}
+
+// provenDead is called without the lock held, by judge only.
+func (e *Elector) provenDead(identity string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.dead, identity)
 }

@@ -40,8 +40,7 @@
 // successor; its own Lease carries a higher leaseTransitions than the
 // annotation, so its honest releases are recognised).
 //
-// A proof of death is a release by somebody else, Depose: a compare-and-swap
-// that clears the holder if it is the one that is known to be dead.
+// At once, too, from a holder that is proven dead: see below.
 //
 // A released Lease may name a preferred successor; others then hold back for
 // Config.PreferredWait. Kubernetes drops spec.preferredHolder unless the
@@ -51,6 +50,37 @@
 // A release and a Depose leave the trace of the context they are called with on
 // the Lease, under AnnotationTrace: so a failover is one trace from the process
 // that gave the Lease up, or saw its holder die, to the one that took it.
+//
+// # Proof of death
+//
+// A crash need not wait for the Lease to expire, if there is proof that the
+// process of the holder has ended. Two things are:
+//
+//   - Its parent has waited for it (package supervise). The parent releases the
+//     Lease in its place, with Depose: a compare-and-swap that clears the holder if
+//     it is the one that is known to be dead, and notes when it died.
+//   - The kubelet reports its container terminated, with a termination message that
+//     names the incarnation. The understudies see that in the status of the pod, tell
+//     their electors (ProvenDead), and one takes the Lease from the dead, again by
+//     compare-and-swap.
+//
+// The second covers what takes the parent along: the kernel that kills a container
+// for its memory kills all of it. It is proof of this incarnation and no other, for
+// the kubelet (v1.37, kuberuntime_container.go) makes a new file for the termination
+// message of every container it starts, and reports what is in it only when the
+// container runtime says that this container has exited. To compare the start of a
+// container with that of the incarnation would not do: the API has whole seconds
+// only, and one that crashes at once is started again within the same. Nor would a
+// terminated state as such: the kubelet writes one, with a text of its own, when it
+// cannot find a container.
+//
+// Everything else is a hint at best. A pod that has been deleted or that a
+// controller has set to phase Failed, a node that is not ready and a replica that
+// does not answer may all be cut off and at work. Whoever may write the status of
+// the replicas' pods is trusted as the kubelet is.
+//
+// What the dead sent before they died may still arrive after a successor has begun.
+// Its epoch is the older one, as is that of a lead that was frozen for long.
 //
 // # Beside client-go
 //

@@ -28,6 +28,7 @@ type Elector struct {
 	seen     sighting
 	term     *Term              // nil when no term is unfinished
 	attempts []tenure           // acquisitions written without an answer
+	dead     []string           // identities proven dead, the latest last
 	rewatch  context.CancelFunc // ends the open watch; nil without one
 	heard    time.Time          // when the watch last delivered anything
 }

@@ -395,6 +395,9 @@ func TestDepose(t *testing.T) {
 		if !second.DiedAt().Equal(died) {
 			t.Errorf("died at %v, not %v", second.DiedAt(), died)
 		}
+		if note, left := w.store.Lease().Annotations[election.AnnotationDied]; left {
+			t.Errorf("the Lease of the living says %q", note)
+		}
 		// An orderly release after it is one.
 		if err := second.Release(w.ctx, ""); err != nil {
 			t.Fatal(err)
@@ -403,6 +406,82 @@ func TestDepose(t *testing.T) {
 		equal(w, "reason", third.Why(), election.Released)
 		equal(w, "died at", third.DiedAt(), time.Time{})
 		third.Finished()
+	})
+}
+
+func TestProvenDeadHolderIsNotWaitedFor(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.replica("a_1"), w.replica("b_1")
+		first := a.lead()
+		won := b.campaign()
+		advance(time.Second)
+		// Neither another replica nor another incarnation of this one counts.
+		for _, other := range []string{"c_1", "a_0", "a", "a_", "a_11", ""} {
+			b.ProvenDead(other)
+		}
+		notWithin(w, won, time.Second, "takeover from a living lead")
+		a.line.Hang() // a is dead
+		b.ProvenDead("a_1")
+		second := within(w, won, network, "takeover")
+		equal(w, "epoch", second.Epoch(), first.Epoch()+1)
+		equal(w, "reason", second.Why(), election.Dead)
+		equal(w, "from", second.From(), "a_1")
+	})
+}
+
+// Pods are seen by another watch than the Lease: that a holder is dead may be
+// known before that it is the holder.
+func TestProofComesBeforeTheHolderIsSeen(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.replica("b_1")
+		won := b.campaign()
+		b.ProvenDead("a_1")
+		first := within(w, won, network, "first term")
+		first.Finished()
+		won = b.campaign()
+		advance(time.Second)
+		w.store.Plant("a_1", 7, 4*time.Second, time.Now())
+		second := within(w, won, network, "takeover")
+		equal(w, "epoch", second.Epoch(), 8)
+		equal(w, "reason", second.Why(), election.Dead)
+	})
+}
+
+// The last renewal of the dead arrives after the proof, and changes the Lease under
+// the hands of the successor.
+func TestRenewalOfTheDeadArrivesLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.replica("a_1"), w.replica("b_1")
+		a.lead()
+		won := b.campaign()
+		advance(10*time.Second + 100*time.Millisecond)
+		a.line.Slow(time.Second, 0)
+		advance(a.cfg.RetryPeriod) // a renewal is on its way
+		b.line.Deafen()
+		b.line.Slow(100*time.Millisecond, 0)
+		before := w.store.Lease().ResourceVersion
+		advance(850 * time.Millisecond)
+		equal(w, "version", w.store.Lease().ResourceVersion, before)
+		b.ProvenDead("a_1")
+		second := within(w, won, 2*time.Second, "takeover")
+		equal(w, "reason", second.Why(), election.Dead)
+		equal(w, "holder", w.store.Holder(), "b_1")
+	})
+}
+
+// A Lease that is older than what is on record elsewhere says nothing about who
+// leads: the dead holder may have been followed.
+func TestProvenDeadHolderOfAnOldLease(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.replica("b_1")
+		w.store.Plant("a_1", 3, 4*time.Second, time.Now())
+		w.claim(5)
+		won := b.campaign()
+		b.ProvenDead("a_1")
+		notWithin(w, won, 3900*time.Millisecond, "takeover")
+		second := within(w, won, 200*time.Millisecond, "takeover")
+		equal(w, "epoch", second.Epoch(), 6)
+		equal(w, "reason", second.Why(), election.Expired)
 	})
 }
 

@@ -93,9 +93,14 @@ func (s *sighting) accept(rec record, version string, asOf uint64, now time.Time
 	}
 	s.floor = max(s.floor, rec.transitions)
 	s.rec = rec
+	s.wake()
+	return true
+}
+
+// wake has everybody look again who waits for a change.
+func (s *sighting) wake() {
 	close(s.notify)
 	s.notify = make(chan struct{})
-	return true
 }
 
 // never is an asOf that no read has: what comes by watch or as the answer to a

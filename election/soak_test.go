@@ -102,6 +102,10 @@ func (s *soak) live(ctx context.Context, p *process) {
 	if err != nil {
 		return
 	}
+	if !p.alive() { // the dead neither claim an epoch nor work
+		term.Finished()
+		return
+	}
 	if !s.won(term) {
 		s.mu.Lock()
 		s.fenced++
@@ -154,12 +158,18 @@ func (s *soak) between(a, b time.Duration) time.Duration {
 func (s *soak) crash(p *process) {
 	p.end()
 	p.line.Hang()
-	if s.rng.IntN(2) == 0 {
-		dead := p.name
+	dead := p.name
+	switch s.rng.IntN(3) {
+	case 0: // its parent has waited for it
 		go func() {
 			<-time.After(3 * time.Millisecond)
 			_, _ = election.Depose(s.ctx, s.store.Client("supervisor"), time.Now(), func(h string) bool { return h == dead })
 		}()
+	case 1: // the kubelet says so
+		for _, q := range s.procs {
+			delay := s.between(time.Millisecond, 100*time.Millisecond)
+			go func() { <-time.After(delay); q.ProvenDead(dead) }()
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ type Cluster struct {
 
 // New makes the informers; Run starts them.
 func New(clients *Clients, cfg ClusterConfig, log *slog.Logger) *Cluster {
-	trim := trimmer{schedulerName: cfg.SchedulerName}
+	trim := trimmer{schedulerName: cfg.SchedulerName, namespace: cfg.Namespace}
 	factory := informers.NewSharedInformerFactoryWithOptions(clients.Reads, 0, informers.WithTransform(trim.trim))
 	core, storage := factory.Core().V1(), factory.Storage().V1()
 	c := &Cluster{

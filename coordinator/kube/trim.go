@@ -19,7 +19,9 @@ import (
 //   - One of another scheduler also loses its annotations, and as long as it is
 //     not assigned its spec: it takes nothing and no plugin looks at it.
 //   - A terminated one keeps only who and where it was.
-type trimmer struct{ schedulerName string }
+//
+// One in the replicas' namespace keeps what proves the death of a replica.
+type trimmer struct{ schedulerName, namespace string }
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -48,13 +50,16 @@ func (t trimmer) pod(pod *v1.Pod) {
 	if foreign && t.schedulerName != "" {
 		pod.Annotations = nil
 	}
+	proofs := t.proofs(pod)
 	switch {
 	case ended || foreign && !assigned:
 		pod.Spec = v1.PodSpec{
 			NodeName: pod.Spec.NodeName, SchedulerName: pod.Spec.SchedulerName,
 			Priority: pod.Spec.Priority, PriorityClassName: pod.Spec.PriorityClassName,
 		}
-		pod.Status = v1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, Reason: pod.Status.Reason}
+		pod.Status = v1.PodStatus{
+			Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, Reason: pod.Status.Reason, ContainerStatuses: proofs,
+		}
 		return
 	case assigned:
 		trimContainers(pod.Spec.Containers)
@@ -65,7 +70,7 @@ func (t trimmer) pod(pod *v1.Pod) {
 		}
 	}
 	status := &pod.Status
-	status.ContainerStatuses = trimStatuses(status.ContainerStatuses)
+	status.ContainerStatuses = append(trimStatuses(status.ContainerStatuses), proofs...)
 	status.InitContainerStatuses = trimStatuses(status.InitContainerStatuses)
 	status.EphemeralContainerStatuses = nil
 	status.Message, status.HostIP, status.HostIPs, status.PodIP, status.PodIPs = "", "", nil, "", nil
@@ -99,6 +104,21 @@ func trimForeign(spec *v1.PodSpec) {
 	if len(volumes) > 0 {
 		spec.Volumes = volumes
 	}
+}
+
+// proofs returns, of the states of a pod's containers, those that prove the death of
+// a replica, in statuses of their own without a name.
+func (t trimmer) proofs(pod *v1.Pod) []v1.ContainerStatus {
+	if pod.Namespace != t.namespace {
+		return nil
+	}
+	var proofs []v1.ContainerStatus
+	for _, incarnation := range deaths(pod) {
+		proofs = append(proofs, v1.ContainerStatus{State: v1.ContainerState{
+			Terminated: &v1.ContainerStateTerminated{Message: TerminationMessage(incarnation)},
+		}})
+	}
+	return proofs
 }
 
 // trimStatuses leaves what in-place resizing reports.

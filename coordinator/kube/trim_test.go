@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -46,10 +48,10 @@ func full(options ...option) *v1.Pod {
 
 func trimmed(t *testing.T, p *v1.Pod) *v1.Pod {
 	t.Helper()
-	obj, err := trimmer{"yunikorn"}.trim(p.DeepCopy())
+	obj, err := trimmer{"yunikorn", "home"}.trim(p.DeepCopy())
 	fatal(t, err)
 	once := obj.(*v1.Pod)
-	again, err := trimmer{"yunikorn"}.trim(once.DeepCopy())
+	again, err := trimmer{"yunikorn", "home"}.trim(once.DeepCopy())
 	fatal(t, err)
 	if !equality.Semantic.DeepEqual(once, again) {
 		t.Error("trimming twice is not trimming once")
@@ -110,6 +112,42 @@ func TestTrimKeepsWhatSchedulingReads(t *testing.T) {
 			got := trimmed(t, full(options...))
 			if got.Spec.Containers != nil || got.Spec.Volumes != nil || got.Status.ContainerStatuses != nil {
 				t.Errorf("kept %+v", got)
+			}
+		})
+	}
+}
+
+func TestTrimKeepsTheProofOfADeath(t *testing.T) {
+	message := func(text string) v1.ContainerState {
+		return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{Message: text, Reason: "Error"}}
+	}
+	died := func(p *v1.Pod) {
+		p.Status.ContainerStatuses[0].LastTerminationState = message("\n" + terminationPrefix + "p_1\n")
+		p.Status.ContainerStatuses[0].State = message("stack trace")
+	}
+	for name, c := range map[string]struct {
+		options []option
+		want    []string
+	}{
+		"running":          {[]option{on("n"), foreign, home}, []string{"p_1"}},
+		"ended":            {[]option{on("n"), foreign, home, in(v1.PodFailed)}, []string{"p_1"}},
+		"another's":        {[]option{on("n"), foreign}, nil},
+		"another's, ended": {[]option{on("n"), foreign, in(v1.PodFailed)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := full(c.options...)
+			died(p)
+			got := trimmed(t, p)
+			if dead := deaths(got); !slices.Equal(dead, c.want) {
+				t.Errorf("dead %q, want %q", dead, c.want)
+			}
+			for _, s := range got.Status.ContainerStatuses {
+				if s.State.Terminated != nil && strings.Contains(s.State.Terminated.Message, "stack") {
+					t.Errorf("kept %+v", s)
+				}
+			}
+			if p.Status.Phase == "" && !equality.Semantic.DeepEqual(requestsOf(got), requestsOf(p)) {
+				t.Errorf("requests = %v, want %v", requestsOf(got), requestsOf(p))
 			}
 		})
 	}

@@ -317,7 +317,7 @@ func (l *Lab) end() error {
 
 // clean removes what a lab writes, and the directory if nothing else is in it.
 func clean(dir string, keepLogs bool) error {
-	names := []string{"data", "pki", "config", "failpoints", "kubeconfig", "audit-policy.yaml", "kwok.yaml",
+	names := []string{"data", "pki", "config", "failpoints", "termination", "kubeconfig", "audit-policy.yaml", "kwok.yaml",
 		stateFile, stateFile + ".new", stateFile + ".lock"}
 	if !keepLogs {
 		names = append(names, "logs", "audit.log")

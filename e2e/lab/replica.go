@@ -76,7 +76,7 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 	if err != nil {
 		return fmt.Errorf("token of the service account %s: %w", who.serviceAccount, err)
 	}
-	for _, dir := range []string{l.path("config"), l.path("failpoints")} {
+	for _, dir := range []string{l.path("config"), l.path("failpoints"), l.path("termination")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -187,11 +187,18 @@ func (l *Lab) replicaProcess(i int) Process {
 // environment returns what a replica has in its environment, given what it was
 // asked to have.
 func (l *Lab) environment(replica string, asked []string) []string {
-	return append([]string{"UNDERSTUDY_FAILPOINT_FILE=" + l.failpoint(replica), "POD_NAME=" + replica}, asked...)
+	return append([]string{
+		"UNDERSTUDY_FAILPOINT_FILE=" + l.failpoint(replica), "POD_NAME=" + replica,
+		"UNDERSTUDY_TERMINATION_LOG=" + l.terminationLog(replica),
+	}, asked...)
 }
 
 // failpoint is the file that arms a replica that was built with failpoints.
 func (l *Lab) failpoint(replica string) string { return l.path("failpoints", replica) }
+
+// terminationLog is the file whose content a kubelet would report when the
+// container of the replica has ended.
+func (l *Lab) terminationLog(replica string) string { return l.path("termination", replica) }
 
 // Replica is one replica of the lab.
 type Replica struct {
@@ -217,6 +224,13 @@ func (l *Lab) Replicas() ([]Replica, error) {
 
 // Process says what runs it now.
 func (r Replica) Process() (Process, error) { return r.lab.process(r.Name) }
+
+// TerminationMessage is what a kubelet would read when the replica's container has
+// ended.
+func (r Replica) TerminationMessage() (string, error) {
+	raw, err := os.ReadFile(r.lab.terminationLog(r.Name))
+	return string(raw), err
+}
 
 // Get fetches a path such as /metrics. The body is returned even with an error
 // if the answer is not 200.

@@ -9,10 +9,14 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+
+	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/election/electiontest"
 )
 
@@ -308,6 +312,37 @@ func TestReleaseOutlastsTheAPIServer(t *testing.T) {
 	}
 }
 
+// stuck is a way to the API server on which one request gets no answer: the
+// connection it was sent over is dead.
+type stuck struct {
+	election.LeaseClient
+	next atomic.Bool
+}
+
+func (s *stuck) Get(ctx context.Context) (*coordinationv1.Lease, error) {
+	if s.next.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.LeaseClient.Get(ctx)
+}
+
+func TestRequestWithoutAnAnswerIsSentAgain(t *testing.T) {
+	line := &stuck{}
+	p := hasty()
+	p.request = 20 * time.Millisecond
+	a := play(t, "obedient", p, func(c *Config) {
+		lease, _ := c.Lease()
+		line.LeaseClient = lease.Client
+		c.Lease = func() (Lease, error) { return Lease{Client: line, Duration: time.Hour}, nil }
+	})
+	pid, first := a.up()
+	a.hold(first, 1)
+	line.next.Store(true)
+	a.kill(pid)
+	a.logged.await(t, 1, "lease released for the dead replica holder="+first)
+}
+
 func TestReleaseIsGivenUpWhenTheLeaseHasExpired(t *testing.T) {
 	a := play(t, "obedient", hasty(), func(c *Config) {
 		lease := c.Lease
@@ -385,21 +420,33 @@ func TestChildThatIgnoresSIGTERM(t *testing.T) {
 	}
 }
 
-func TestStopDoesNotWaitForAReleaseWhenToldAgain(t *testing.T) {
-	a := play(t, "deaf", hasty())
-	pid, first := a.up()
-	a.hold(first, 1)
-	a.line.Refuse()
-	a.signals <- syscall.SIGTERM
-	hear(t, a.said, "heard terminated")
-	a.kill(pid)
-	a.logged.await(t, 1, "replica ended")
-	select {
-	case status := <-a.status:
-		t.Fatalf("ended with %d before the release", status)
-	case a.signals <- syscall.SIGTERM:
+// The supervisor ends when the release is through, or when it is told to once more.
+func TestStopWaitsForTheRelease(t *testing.T) {
+	for name, then := range map[string]func(a *act){
+		"healed":     func(a *act) { a.line.Heal() },
+		"told again": func(a *act) { a.signals <- syscall.SIGTERM },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := play(t, "deaf", hasty())
+			pid, first := a.up()
+			a.hold(first, 1)
+			a.line.Refuse()
+			a.signals <- syscall.SIGTERM
+			hear(t, a.said, "heard terminated")
+			a.kill(pid)
+			a.logged.await(t, 1, "replica ended")
+			select {
+			case status := <-a.status:
+				t.Fatalf("ended with %d before the release", status)
+			case <-time.After(50 * time.Millisecond):
+			}
+			then(a)
+			a.ends(128 + int(syscall.SIGKILL))
+			if released := a.store.Holder() == ""; released != (name == "healed") {
+				t.Errorf("released: %t", released)
+			}
+		})
 	}
-	a.ends(128 + int(syscall.SIGKILL))
 }
 
 // A child that cannot start is started again after pauses, which a signal ends.
