@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,6 +54,11 @@ func TestOnlyTheKubeletProvesADeath(t *testing.T) {
 		t.Helper()
 		_, err := s.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{})
 		fatal(t, err)
+	}
+	// The fake forgets what is written between a listing and the watch after it.
+	for known, i := c.PodCount(), 0; c.PodCount() == known; i++ {
+		write(pod(fmt.Sprintf("probe-%d", i)))
+		<-time.After(time.Millisecond)
 	}
 	message := TerminationMessage
 	write(pod("r1", home, in(v1.PodFailed)))                                                             // a controller says so
