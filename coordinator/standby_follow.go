@@ -1,0 +1,90 @@
+package coordinator
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+)
+
+// rehearsal is the protocol that the app manager speaks while this replica does
+// not lead: it takes notes of what to look at.
+type rehearsal struct{ s *standby }
+
+var _ protocol.ApplicationManagementProtocol = rehearsal{}
+
+func (rehearsal) GetApplication(string) protocol.ManagedApp { return nil }
+func (rehearsal) AddApplication(*protocol.AddApplicationRequest) protocol.ManagedApp {
+	return nil
+}
+func (rehearsal) RemoveApplication(string) error   { return nil }
+func (rehearsal) NotifyApplicationComplete(string) {}
+func (rehearsal) NotifyApplicationFail(string)     {}
+
+func (h rehearsal) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTask {
+	if request.Metadata.Pod != nil {
+		h.s.notePod(request.Metadata.Pod)
+	}
+	return nil
+}
+
+func (h rehearsal) RemoveTask(app, task string)         { h.s.noteTask(app, task) }
+func (h rehearsal) NotifyTaskComplete(app, task string) { h.s.noteTask(app, task) }
+
+// follower keeps engine and predicates in step with the informers.
+type follower struct{ s *standby }
+
+func (f follower) SetNode(node *v1.Node) {
+	f.s.preds.SetNode(node)
+	if err := f.s.engine.SetNode(node); err != nil {
+		f.s.log.Error("engine refused a node", "node", node.Name, "err", err)
+	}
+}
+
+func (f follower) RemoveNode(name string) {
+	if err := f.s.engine.RemoveNode(name); err != nil {
+		f.s.log.Error("engine did not let a node go", "node", name, "err", err)
+	}
+	f.s.preds.RemoveNode(name)
+}
+
+func (f follower) SetPod(pod *v1.Pod) {
+	f.s.notePod(pod)
+	if terminated(pod) {
+		f.drop(pod)
+		return
+	}
+	if pod.Spec.NodeName != "" && failpoint.Off(failpoint.RecoveryGuard) {
+		return
+	}
+	f.s.preds.SetPod(pod)
+	if pod.Spec.NodeName != "" && f.s.r.foreign(pod) {
+		if err := f.s.engine.SetForeign(pod); err != nil {
+			f.s.log.Error("engine did not count a pod", "pod", cache.MetaObjectToName(pod).String(), "err", err)
+		}
+	}
+}
+
+func (f follower) RemovePod(pod *v1.Pod) {
+	f.s.notePod(pod)
+	f.drop(pod)
+}
+
+func (f follower) drop(pod *v1.Pod) {
+	f.s.preds.RemovePod(string(pod.UID))
+	if f.s.r.foreign(pod) {
+		if err := f.s.engine.RemoveForeign(string(pod.UID)); err != nil {
+			f.s.log.Error("engine did not let a pod go", "pod", cache.MetaObjectToName(pod).String(), "err", err)
+		}
+	}
+}
+
+func (f follower) Configure(configuration map[string]string, err error) {
+	if err == nil {
+		err = f.s.engine.Configure(configuration)
+	}
+	if err != nil {
+		f.s.log.Error("queue configuration refused, the old one stays in force", "err", err)
+	}
+}
