@@ -10,6 +10,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
+	"github.com/understudy-ha/understudy/election/supervise"
 )
 
 // flushGrace is how long the last spans may take to be delivered.
@@ -95,6 +96,9 @@ func (c command) start(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	telemetry.Redirect(log)
+	if err := supervise.Hold(); err != nil {
+		log.Warn("the supervisor will learn late of a crash", "error", err)
+	}
 
 	version := buildVersion().Version
 	tracing, err := telemetry.StartTracing(ctx, standing, version)

@@ -31,6 +31,15 @@ func child(kind string) int {
 			Lease: noLease, Signals: signals, Log: slog.New(slog.DiscardHandler),
 		})
 	}
+	switch kind {
+	case "untied":
+		return 0
+	case "fading":
+		return fade()
+	}
+	if err := Hold(); err != nil {
+		panic(err)
+	}
 	signals := make(chan os.Signal, 16)
 	if kind != "broken" {
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)

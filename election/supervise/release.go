@@ -20,16 +20,12 @@ type Lease struct {
 }
 
 // release releases the Lease in the background, if the child that has died holds
-// it. It tries for as long as that is of use to anybody. Nothing is done beside it
-// as long as it goes well, above all no start of a child, which keeps every
-// processor busy.
+// it. It tries for as long as that is of use to anybody.
 func (s *supervisor) release(lease Lease, suffix string, died time.Time, log *slog.Logger) {
 	if lease.Client == nil {
 		return
 	}
-	released := make(chan struct{})
 	s.releases.Go(func() {
-		defer close(released)
 		ctx, cancel := context.WithDeadline(context.Background(), died.Add(lease.Duration))
 		defer cancel()
 		holder, err := s.depose(ctx, lease.Client, suffix, died)
@@ -42,10 +38,6 @@ func (s *supervisor) release(lease Lease, suffix string, died time.Time, log *sl
 			log.Debug("lease is not held by the dead replica")
 		}
 	})
-	select {
-	case <-released:
-	case <-time.After(s.pace.undisturbed):
-	}
 }
 
 func (s *supervisor) depose(

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -48,10 +49,9 @@ type Config struct {
 
 // pace is how fast things are done; tests are more impatient.
 type pace struct {
-	// first is the longest pause before the second restart in a row, which
-	// doubles with each that follows, up to most. The first restart is immediate:
-	// a lead that has lost its term ends on purpose, to come back as an
-	// understudy.
+	// first is the longest pause before a restart, which doubles with each end
+	// that follows, up to most. Even the first is worth waiting for: a start keeps
+	// every processor busy, and one that has led leaves a successor that needs them.
 	first, most time.Duration
 	// steady is how long a child has to run for its end to be the first in a row.
 	steady time.Duration
@@ -61,14 +61,12 @@ type pace struct {
 	// request bounds one request. A server that has not answered by then is asked
 	// again, over another connection. retry is the pause before that.
 	request, retry time.Duration
-	// undisturbed is how long a release may keep the next start waiting.
-	undisturbed time.Duration
 }
 
 func defaultPace() pace {
 	return pace{
-		first: 250 * time.Millisecond, most: 30 * time.Second, steady: time.Minute,
-		warm: 15 * time.Second, request: time.Second, retry: 100 * time.Millisecond, undisturbed: 100 * time.Millisecond,
+		first: 500 * time.Millisecond, most: 30 * time.Second, steady: 10 * time.Second,
+		warm: 15 * time.Second, request: time.Second, retry: 100 * time.Millisecond,
 	}
 }
 
@@ -116,33 +114,76 @@ func (s *supervisor) play(restarts int) int {
 	cmd.Env = append(append(os.Environ(), s.Env...), IncarnationEnv+"="+suffix)
 	cmd.Stdout, cmd.Stderr = s.Out, s.Err
 	cmd.SysProcAttr = attributes()
+	tied := s.tie(cmd)
 	if err := cmd.Start(); err != nil {
+		tied.close()
 		s.Log.Error("replica not started", "error", err)
 		return statusNotStarted
 	}
 	log := s.Log.With("pid", cmd.Process.Pid, "incarnation", suffix)
 	log.Info("replica started", "restarts", restarts)
 	began := time.Now()
-	ended := make(chan time.Time, 1)
-	go func() {
-		_ = cmd.Wait() // how it ended is in ProcessState
-		ended <- time.Now()
-	}()
+	dead, reaped := follow(cmd, tied)
 	cool := s.keepWarm(lease)
-	died := s.attend(cmd.Process, ended)
+	died := s.attend(cmd.Process, dead)
 	s.release(lease, suffix, died, log)
 	cool()
+	s.attend(cmd.Process, reaped)
 	log.Info("replica ended", "how", cmd.ProcessState.String(), "after", died.Sub(began))
 	return exitStatus(cmd.ProcessState)
 }
 
-// attend forwards signals to the child until it has ended, and returns when that
-// was.
-func (s *supervisor) attend(child *os.Process, ended <-chan time.Time) time.Time {
+// tetherEnv is the environment variable that names the file descriptor by which a
+// child is tied to its supervisor: see Hold.
+const tetherEnv = "UNDERSTUDY_TETHER"
+
+// tie gives a child its end of a tether. Without one, nil, its death is known when
+// wait returns.
+func (s *supervisor) tie(cmd *exec.Cmd) *tether {
+	t, err := newTether()
+	if err != nil {
+		s.Log.Debug("no tether: the death of the replica is noticed once its memory is released", "error", err)
+		return nil
+	}
+	const firstExtra = 3
+	cmd.ExtraFiles = []*os.File{t.file}
+	cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", tetherEnv, firstExtra))
+	return t
+}
+
+// follow says when a child that has been started is dead, and when it has been
+// waited for: how it ended is in ProcessState then.
+func follow(cmd *exec.Cmd, tied *tether) (dead, reaped <-chan time.Time) {
+	died, waited := make(chan time.Time, 1), make(chan time.Time, 1)
+	over := make(chan struct{})
+	var watching sync.WaitGroup
+	if tied != nil {
+		watching.Go(func() {
+			tied.awaitDeath(cmd.Process.Pid, over)
+			died <- time.Now()
+		})
+	}
+	go func() {
+		_ = cmd.Wait()
+		close(over)
+		if tied == nil {
+			died <- time.Now()
+		} else {
+			tied.cut()
+			watching.Wait()
+			tied.close()
+		}
+		waited <- time.Now()
+	}()
+	return died, waited
+}
+
+// attend forwards signals to the child until a time comes, and returns that.
+func (s *supervisor) attend(child *os.Process, until <-chan time.Time) time.Time {
 	for {
 		select {
-		case died := <-ended:
-			return died
+		case at := <-until:
+			return at
 		case sig := <-s.Signals:
 			s.heed(sig)
 			if err := child.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -160,7 +201,7 @@ func (s *supervisor) heed(sig os.Signal) {
 
 // pause waits for d, unless it is or has been told to stop.
 func (s *supervisor) pause(d time.Duration) {
-	if d == 0 || s.stopping {
+	if s.stopping {
 		return
 	}
 	s.Log.Info("replica is started again after a pause", "pause", d)
@@ -191,10 +232,7 @@ func (s *supervisor) settle() {
 
 // delay is the pause before the next start after so many ends in a row.
 func (p pace) delay(failures int) time.Duration {
-	if failures <= 1 {
-		return 0
-	}
-	return jittered(min(p.first<<min(failures-2, 20), p.most))
+	return jittered(min(p.first<<min(failures-1, 20), p.most))
 }
 
 // jittered returns between half of d and d.
