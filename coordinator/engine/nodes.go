@@ -86,23 +86,28 @@ func attributesOf(n *v1.Node) map[string]string {
 
 // openNode gives the core what it may use of a node: nothing while held.
 func (e *Engine) openNode(x *node) error {
+	return e.sendNodes(e.opening(nil, x))
+}
+
+// opening adds to infos what the core is still to be told of a node so that it may
+// use it, and takes that for told.
+func (e *Engine) opening(infos []*si.NodeInfo, x *node) []*si.NodeInfo {
 	if !e.live.Load() || !x.accepted || x.filling {
-		return nil
+		return infos
 	}
 	if x.given == nil || !maps.Equal(x.given, x.allocatable) {
 		x.given = x.allocatable
-		if err := e.sendNode(x, si.NodeInfo_UPDATE, toSI(x.allocatable)); err != nil {
-			return err
-		}
+		infos = append(infos, x.info(si.NodeInfo_UPDATE, toSI(x.allocatable)))
 	}
 	if x.open == !x.cordoned {
-		return nil
+		return infos
 	}
 	x.open = !x.cordoned
+	action := si.NodeInfo_DRAIN_NODE
 	if x.open {
-		return e.sendNode(x, si.NodeInfo_DRAIN_TO_SCHEDULABLE, nil)
+		action = si.NodeInfo_DRAIN_TO_SCHEDULABLE
 	}
-	return e.sendNode(x, si.NodeInfo_DRAIN_NODE, nil)
+	return append(infos, x.info(action, nil))
 }
 
 // RemoveNode forgets a node. The core gives up what it has placed there; a
@@ -172,14 +177,20 @@ func (e *Engine) decommission(x *node) {
 }
 
 func (e *Engine) sendNode(x *node, action si.NodeInfo_ActionFromRM, capacity *si.Resource) error {
-	err := e.proxy.UpdateNode(&si.NodeRequest{
-		RmID: e.cfg.RMID,
-		Nodes: []*si.NodeInfo{{
-			NodeID: x.name, Action: action, Attributes: maps.Clone(x.attributes), SchedulableResource: capacity,
-		}},
-	})
-	if err != nil {
-		return fmt.Errorf("scheduling core: node %s: %w", x.name, err)
+	return e.sendNodes([]*si.NodeInfo{x.info(action, capacity)})
+}
+
+func (x *node) info(action si.NodeInfo_ActionFromRM, capacity *si.Resource) *si.NodeInfo {
+	return &si.NodeInfo{NodeID: x.name, Action: action, Attributes: maps.Clone(x.attributes), SchedulableResource: capacity}
+}
+
+// sendNodes has the core do what infos say, in that order.
+func (e *Engine) sendNodes(infos []*si.NodeInfo) error {
+	if len(infos) == 0 {
+		return nil
+	}
+	if err := e.proxy.UpdateNode(&si.NodeRequest{RmID: e.cfg.RMID, Nodes: infos}); err != nil {
+		return fmt.Errorf("scheduling core: %d changes of nodes, the first of %s: %w", len(infos), infos[0].NodeID, err)
 	}
 	return nil
 }
@@ -336,12 +347,12 @@ func (e *Engine) goLive() error {
 		return nil
 	}
 	e.catchUp()
+	// In one request: the core looks for something to schedule after each.
+	infos := make([]*si.NodeInfo, 0, 2*len(e.nodes))
 	for _, x := range e.nodes {
-		if err := e.openNode(x); err != nil {
-			return err
-		}
+		infos = e.opening(infos, x)
 	}
-	return nil
+	return e.sendNodes(infos)
 }
 
 // catchUp emits what the core said while it was held and is still true.
