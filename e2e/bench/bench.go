@@ -157,7 +157,11 @@ func (b *bench) light(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("light load: %w", err)
 	}
-	return nil
+	lead, err := b.session.Lab.Leader(ctx)
+	if err == nil {
+		b.meter.compared(lead)
+	}
+	return err
 }
 
 // failover does the same and kills the lead in the middle.

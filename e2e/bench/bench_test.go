@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestWhatWasNotMeasuredIsNotMet(t *testing.T) {
 	r := newReport(Default())
 	r.compare()
-	if len(r.Figures) != 5 {
+	if len(r.Figures) != 7 {
 		t.Fatalf("%d figures", len(r.Figures))
 	}
 	for _, f := range r.Figures {
@@ -38,7 +38,8 @@ func TestFiguresAgainstExpectations(t *testing.T) {
 		r.Light = load.Result{Bound: 1, Latency: load.Summary{P50: 12 * time.Millisecond, P99: 90 * time.Millisecond}}
 		r.Gap.Length = 4 * time.Second
 		r.Usage = []Usage{
-			{Name: "understudy-0", Kind: lab.KindReplica, PeakRSS: 400e6},
+			{Name: "understudy-0", Kind: lab.KindReplica, PeakRSS: 400e6, RSS: 300e6, Led: true},
+			{Name: "understudy-1", Kind: lab.KindReplica, PeakRSS: 350e6, RSS: 350e6, CPUs: map[string]float64{"light": 0.04}},
 			{Name: "kube-apiserver", Kind: lab.KindAPIServer, PeakRSS: 1200e6},
 		}
 		return r
@@ -56,11 +57,13 @@ func TestFiguresAgainstExpectations(t *testing.T) {
 		t.Errorf("not met: %v", got)
 	}
 	for want, spoil := range map[string]func(*Report){
-		"burst":   func(r *Report) { r.Burst.Rate = 399 },
-		"p50":     func(r *Report) { r.Light.Latency.P50 = 31 * time.Millisecond },
-		"p99":     func(r *Report) { r.Light.Latency.P99 = 251 * time.Millisecond },
-		"without": func(r *Report) { r.Gap.Length = 5600 * time.Millisecond },
-		"memory":  func(r *Report) { r.Usage[0].PeakRSS = 501e6 },
+		"burst":                   func(r *Report) { r.Burst.Rate = 399 },
+		"p50":                     func(r *Report) { r.Light.Latency.P50 = 31 * time.Millisecond },
+		"p99":                     func(r *Report) { r.Light.Latency.P99 = 251 * time.Millisecond },
+		"without":                 func(r *Report) { r.Gap.Length = 5600 * time.Millisecond },
+		"peak":                    func(r *Report) { r.Usage[0].PeakRSS = 501e6 },
+		"memory of an understudy": func(r *Report) { r.Usage[1].RSS = 361e6 },
+		"CPU":                     func(r *Report) { r.Usage[1].CPUs["light"] = 0.051 },
 	} {
 		r := good()
 		spoil(r)
@@ -113,7 +116,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back struct{ Figures []Figure }
-	if err := json.Unmarshal(raw, &back); err != nil || len(back.Figures) != 5 || back.Figures[0].Value != report.Burst.Rate {
+	if err := json.Unmarshal(raw, &back); err != nil || len(back.Figures) != 7 || back.Figures[0].Value != report.Burst.Rate {
 		t.Errorf("JSON: %v, %+v", err, back)
 	}
 }

@@ -30,6 +30,8 @@ type usage struct {
 	last    lab.Usage
 	phases  map[string]time.Duration
 	elapsed map[string]time.Duration
+	rss     int64
+	led     bool
 }
 
 // Usage is what one process of the lab used.
@@ -41,6 +43,10 @@ type Usage struct {
 	CPUSeconds float64            `json:"cpu_seconds"`
 	CPUs       map[string]float64 `json:"cpus"`
 	PeakRSS    int64              `json:"peak_rss_bytes"`
+	// RSS is what it had resident when the light load was over, zero if it did not
+	// live then; Led says that it led until then.
+	RSS int64 `json:"rss_bytes"`
+	Led bool  `json:"led"`
 }
 
 func newMeter(l *lab.Lab) *meter {
@@ -71,6 +77,18 @@ func (m *meter) begin(phase string) {
 	defer m.mu.Unlock()
 	m.sample()
 	m.phase = phase
+}
+
+// compared notes what each process has resident, and which of them leads.
+func (m *meter) compared(lead string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sample()
+	for _, u := range m.used {
+		if u.process.Running() {
+			u.rss, u.led = u.last.RSS, u.process.Name == lead
+		}
+	}
 }
 
 // sample reads all processes and adds what they used since the last time to the
@@ -111,6 +129,7 @@ func (m *meter) close() []Usage {
 		one := Usage{
 			Name: u.process.Name, Kind: u.process.Kind, PID: u.process.PID,
 			CPUSeconds: u.last.CPU.Seconds(), CPUs: map[string]float64{}, PeakRSS: u.last.PeakRSS,
+			RSS: u.rss, Led: u.led,
 		}
 		for phase, d := range u.phases {
 			if phase != "" && u.elapsed[phase] > 0 {

@@ -66,13 +66,23 @@ func (r *Report) compare() {
 	atMost("light load, creation to bind, p50", ms(r.Light.Latency.P50), "ms", 30, r.Light.Bound > 0)
 	atMost("light load, creation to bind, p99", ms(r.Light.Latency.P99), "ms", 250, r.Light.Bound > 0)
 	atMost("lead killed: longest time without a bind", r.Gap.Length.Seconds(), "s", 5.5, r.Gap.Length > 0)
-	var peak int64
+	var peak, led, followed int64
+	var busy float64
 	for _, u := range r.Usage {
-		if u.Kind == lab.KindReplica {
-			peak = max(peak, u.PeakRSS)
+		switch {
+		case u.Kind != lab.KindReplica:
+			continue
+		case u.Led:
+			led = u.RSS
+		case u.RSS > 0:
+			followed, busy = max(followed, u.RSS), max(busy, u.CPUs["light"])
 		}
+		peak = max(peak, u.PeakRSS)
 	}
 	atMost("peak memory of a replica", float64(peak)/1e6, "MB", 500, peak > 0)
+	measured := led > 0 && followed > 0
+	atMost("memory of an understudy", float64(followed)/float64(max(led, 1)), "of the lead's", 1.2, measured)
+	atMost("light load, an understudy's CPU", 100*busy, "% of a core", 5, measured)
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -96,9 +106,9 @@ func (r *Report) Print(w io.Writer) error {
 		}
 		p("%s\t%.4g %s\t%s %.4g\t%s", f.Name, f.Value, f.Unit, sign, f.Limit, met)
 	}
-	p("\nPROCESS\tPID\tCPU s\tCPUS IN BURST\tIN LIGHT LOAD\tPEAK MB")
+	p("\nPROCESS\tPID\tCPU s\tCPUS IN BURST\tIN LIGHT LOAD\tMB THEN\tPEAK MB")
 	for _, u := range r.Usage {
-		p("%s\t%d\t%.1f\t%.2f\t%.2f\t%d", u.Name, u.PID, u.CPUSeconds, u.CPUs["burst"], u.CPUs["light"], u.PeakRSS/1e6)
+		p("%s\t%d\t%.1f\t%.2f\t%.2f\t%d\t%d", u.Name, u.PID, u.CPUSeconds, u.CPUs["burst"], u.CPUs["light"], u.RSS/1e6, u.PeakRSS/1e6)
 	}
 	p("")
 	if err := t.Flush(); err != nil {
