@@ -118,6 +118,14 @@ func DecodeTerm(b []byte) (Term, error) {
 	t := Term{
 		Epoch: m.Epoch, Incarnation: m.Incarnation, Reason: m.Reason, Started: ledger.Time(m.Started),
 		Ended: ledger.Time(m.Ended), EndReason: m.EndReason, Trace: m.Trace,
+		Claim: m.ClaimRevision, Held: Digest{Apps: m.HeldApps, Tasks: m.HeldTasks},
+	}
+	if len(m.HeldDigest) > 0 {
+		sum, ok := hashOf(m.HeldDigest)
+		if !ok {
+			return Term{}, fmt.Errorf("%w: a digest of %d bytes", ErrCorrupt, len(m.HeldDigest))
+		}
+		t.Held.Sum = sum
 	}
 	for _, s := range m.Timings {
 		t.Timings = append(t.Timings, Timing{Step: s.Step, At: ledger.Time(s.At)})

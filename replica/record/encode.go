@@ -97,6 +97,10 @@ func EncodeTerm(t Term) []byte {
 	m := &recordpb.Term{
 		Schema: SchemaVersion, Epoch: t.Epoch, Incarnation: t.Incarnation, Reason: t.Reason,
 		Started: int64(t.Started), Ended: int64(t.Ended), EndReason: t.EndReason, Trace: t.Trace,
+		ClaimRevision: t.Claim,
+	}
+	if t.Claim != 0 {
+		m.HeldApps, m.HeldTasks, m.HeldDigest = t.Held.Apps, t.Held.Tasks, t.Held.Sum.bytes()
 	}
 	for _, s := range t.Timings {
 		m.Timings = append(m.Timings, &recordpb.Timing{Step: s.Step, At: int64(s.At)})

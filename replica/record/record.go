@@ -38,6 +38,10 @@ type Term struct {
 	EndReason string
 	Timings   []Timing
 	Trace     string
+	// Claim is the etcd revision at which the epoch was claimed, and Held what the
+	// lead held when it had caught up with it; zero before that.
+	Claim int64
+	Held  Digest
 }
 
 // Timing says when a step of a failover was done.

@@ -676,7 +676,14 @@ type Term struct {
 	Timings     []*Timing              `protobuf:"bytes,8,rep,name=timings,proto3" json:"timings,omitempty"`
 	Trace       string                 `protobuf:"bytes,9,opt,name=trace,proto3" json:"trace,omitempty"`
 	// The epoch of the lead that wrote it, which need not be the one it is about.
-	WriterEpoch   uint64 `protobuf:"varint,10,opt,name=writer_epoch,json=writerEpoch,proto3" json:"writer_epoch,omitempty"`
+	WriterEpoch uint64 `protobuf:"varint,10,opt,name=writer_epoch,json=writerEpoch,proto3" json:"writer_epoch,omitempty"`
+	// The etcd revision of the claim, and what the lead held when it had caught up
+	// with it: how many records, and their digest (see Digest in package record).
+	// Without a digest the record does not say.
+	ClaimRevision int64  `protobuf:"varint,11,opt,name=claim_revision,json=claimRevision,proto3" json:"claim_revision,omitempty"`
+	HeldApps      uint64 `protobuf:"varint,12,opt,name=held_apps,json=heldApps,proto3" json:"held_apps,omitempty"`
+	HeldTasks     uint64 `protobuf:"varint,13,opt,name=held_tasks,json=heldTasks,proto3" json:"held_tasks,omitempty"`
+	HeldDigest    []byte `protobuf:"bytes,14,opt,name=held_digest,json=heldDigest,proto3" json:"held_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +786,34 @@ func (x *Term) GetWriterEpoch() uint64 {
 		return x.WriterEpoch
 	}
 	return 0
+}
+
+func (x *Term) GetClaimRevision() int64 {
+	if x != nil {
+		return x.ClaimRevision
+	}
+	return 0
+}
+
+func (x *Term) GetHeldApps() uint64 {
+	if x != nil {
+		return x.HeldApps
+	}
+	return 0
+}
+
+func (x *Term) GetHeldTasks() uint64 {
+	if x != nil {
+		return x.HeldTasks
+	}
+	return 0
+}
+
+func (x *Term) GetHeldDigest() []byte {
+	if x != nil {
+		return x.HeldDigest
+	}
+	return nil
 }
 
 type Timing struct {
@@ -977,7 +1012,7 @@ const file_record_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\x10R\x05since\x12\x14\n" +
-	"\x05trace\x18\x05 \x01(\tR\x05trace\"\xae\x02\n" +
+	"\x05trace\x18\x05 \x01(\tR\x05trace\"\xb2\x03\n" +
 	"\x04Term\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
@@ -990,7 +1025,13 @@ const file_record_proto_rawDesc = "" +
 	"\atimings\x18\b \x03(\v2\x1c.understudy.record.v1.TimingR\atimings\x12\x14\n" +
 	"\x05trace\x18\t \x01(\tR\x05trace\x12!\n" +
 	"\fwriter_epoch\x18\n" +
-	" \x01(\x04R\vwriterEpoch\",\n" +
+	" \x01(\x04R\vwriterEpoch\x12%\n" +
+	"\x0eclaim_revision\x18\v \x01(\x03R\rclaimRevision\x12\x1b\n" +
+	"\theld_apps\x18\f \x01(\x04R\bheldApps\x12\x1d\n" +
+	"\n" +
+	"held_tasks\x18\r \x01(\x04R\theldTasks\x12\x1f\n" +
+	"\vheld_digest\x18\x0e \x01(\fR\n" +
+	"heldDigest\",\n" +
 	"\x06Timing\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x10R\x02at\"T\n" +
