@@ -135,6 +135,15 @@ func (f *failover) claimed(revision int64) {
 	f.step(stepClaimed)
 }
 
+// caughtUp notes what is held of what had been written up to the claim: whoever
+// has etcd's history can tell whether that was all of it.
+func (f *failover) caughtUp(held record.Digest) {
+	f.mu.Lock()
+	f.term.Claim, f.term.Held = f.revision, held
+	f.mu.Unlock()
+	f.step(stepCaughtUp)
+}
+
 // stepAt notes that a step was complete at the given time. The attributes are for
 // its span.
 func (f *failover) stepAt(name string, at time.Time, attrs ...attribute.KeyValue) {

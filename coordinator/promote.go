@@ -20,12 +20,14 @@ import (
 // the standby saw ledger and cluster agree, not what exists.
 func (l *lead) recover(ctx context.Context) error {
 	failpoint.Hit("promote/claimed")
-	if err := l.view.WaitRevision(ctx, l.failover.revision); err != nil {
-		return fmt.Errorf("catching up with the mirror: %w", err)
+	if !failpoint.Off(failpoint.BarrierGuard) {
+		if err := l.view.WaitRevision(ctx, l.failover.revision); err != nil {
+			return fmt.Errorf("catching up with the mirror: %w", err)
+		}
 	}
 	refused := l.view.Status().Refused
-	state := l.view.Take()
-	l.failover.step(stepCaughtUp)
+	state, held := l.view.Take()
+	l.failover.caughtUp(held)
 	if err := l.cluster.Barrier(l.failover.within(ctx), l.kube.Writes, l.term.Epoch()); err != nil {
 		return fmt.Errorf("catching up with the cluster: %w", err)
 	}

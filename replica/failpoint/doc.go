@@ -22,6 +22,11 @@
 //	promote/claimed, promote/reconciled, promote/released
 //	                            steps of a recovery, each just done
 //
+// A stream can be slowed down, so that each element arrives that much later than it
+// would, in the same order:
+//
+//	UNDERSTUDY_SLOW=view/watch:800ms
+//
 // Built with the tag, guards can also be switched off, to show that the checks
 // of the end-to-end tests find what a guard prevents:
 //
@@ -32,6 +37,12 @@ package failpoint
 const (
 	BeforeCommit = "mirror/before-commit"
 	AfterCommit  = "mirror/after-commit"
+)
+
+// The streams that tests can slow down.
+const (
+	// ViewWatch brings a view the changes that etcd has committed.
+	ViewWatch = "view/watch"
 )
 
 // The guards that tests can switch off.
@@ -48,4 +59,6 @@ const (
 	ReconcileGuard = "reconcile"
 	// UsageGuard keeps a lead from an engine whose account is not the ledger's.
 	UsageGuard = "usage"
+	// BarrierGuard has a new lead wait until its view has everything up to its claim.
+	BarrierGuard = "barrier"
 )

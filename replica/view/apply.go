@@ -22,7 +22,15 @@ func (v *View) adopt(s *snapshot) error {
 		}
 	}
 	for _, ch := range s.changes {
-		v.ledger.Apply(ch)
+		hash := v.hold(ch)
+		if at, ok := s.known[ch.Key]; ok {
+			at.hash = hash
+			s.known[ch.Key] = at
+		}
+	}
+	v.digest = record.Digest{}
+	for key, at := range s.known {
+		v.digest.Replace(key, record.Hash{}, at.hash)
 	}
 	epoch := v.leader.Epoch
 	v.known, v.leader, v.terms = s.known, s.leader, s.terms
@@ -108,18 +116,23 @@ func (v *View) apply(ev *clientv3.Event, e record.Entry, err error) (ledger.Chan
 	if err != nil {
 		v.refused[key] = err
 		v.logRefused(key, err)
+		if at, ok := v.known[e.Key]; ok {
+			v.digest.Replace(e.Key, at.hash, record.Hash{})
+			v.known[e.Key] = version{modRevision: at.modRevision}
+		}
 		return ledger.Change{}, false, nil
 	}
 	delete(v.refused, key)
 	switch e.Kind {
 	case record.KindApp, record.KindTask:
+		ch := e.Change()
+		now := version{ev.Kv.ModRevision, v.hold(ch)}
+		v.digest.Replace(e.Key, v.known[e.Key].hash, now.hash)
 		if gone {
 			delete(v.known, e.Key)
 		} else {
-			v.known[e.Key] = ev.Kv.ModRevision
+			v.known[e.Key] = now
 		}
-		ch := e.Change()
-		v.ledger.Apply(ch)
 		return ch, true, nil
 	case record.KindLeader:
 		v.leader = e.Leader
@@ -136,6 +149,19 @@ func (v *View) apply(ev *clientv3.Event, e record.Entry, err error) (ledger.Chan
 		v.origin.history = e.Schema.History
 	}
 	return ledger.Change{}, false, nil
+}
+
+// hold applies a change, and returns the hash of what the ledger holds then, which
+// is what a promotion will rely on. v.mu is held.
+func (v *View) hold(ch ledger.Change) record.Hash {
+	v.ledger.Apply(ch)
+	held := ledger.Change{Key: ch.Key}
+	if ch.Key.TaskID == "" {
+		held.App = v.ledger.App(ch.Key.AppID)
+	} else {
+		held.Task = v.ledger.Task(ch.Key.AppID, ch.Key.TaskID)
+	}
+	return record.HashOf(held)
 }
 
 // tell passes on what has been applied, over the epoch and up to the revision

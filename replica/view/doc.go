@@ -15,6 +15,8 @@
 //     up to r in the history that etcd has now. As the leader key is part of what
 //     is watched, waiting for the revision of one's own claim needs nothing else to
 //     happen; for other revisions the view asks etcd for its progress.
+//   - A digest of what it holds, which costs each change the same whatever else
+//     there is. Whoever has etcd's history can tell by it whether that was all.
 //   - Applied in order, one revision as a whole. OnChange sees each change once
 //     it is applied, and all of them before WaitRevision or Take return.
 //

@@ -170,3 +170,18 @@ func put(t *testing.T, cli *clientv3.Client, key, value string) int64 {
 	}
 	return resp.Header.Revision
 }
+
+// digestOf adds up the digest of a ledger from all that it holds.
+func digestOf(l *ledger.Ledger) (d record.Digest) {
+	add := func(ch ledger.Change) { d.Replace(ch.Key, record.Hash{}, record.HashOf(ch)) }
+	for app := range l.Apps() {
+		add(ledger.Change{Key: ledger.Key{AppID: app.ID}, App: app})
+		for task := range l.Tasks(app.ID) {
+			add(ledger.Change{Key: ledger.Key{AppID: app.ID, TaskID: task.ID}, Task: task})
+		}
+	}
+	for task := range l.Orphans() {
+		add(ledger.Change{Key: ledger.Key{AppID: task.AppID, TaskID: task.ID}, Task: task})
+	}
+	return d
+}

@@ -20,7 +20,7 @@ type snapshot struct {
 	origin   origin
 	revision int64
 	changes  []ledger.Change
-	known    map[ledger.Key]int64
+	known    map[ledger.Key]version
 	leader   record.Leader
 	terms    map[uint64]record.Term
 	refused  map[string]error
@@ -50,7 +50,7 @@ func (v *View) read(ctx context.Context) (*snapshot, error) {
 	snap := &snapshot{
 		origin:   originOf(v, head),
 		revision: head.Header.Revision,
-		known:    make(map[ledger.Key]int64),
+		known:    make(map[ledger.Key]version),
 		terms:    make(map[uint64]record.Term),
 		refused:  make(map[string]error),
 	}
@@ -111,27 +111,28 @@ func originOf(v *View, resp *clientv3.GetResponse) origin {
 
 // add takes one record into the snapshot. Those that are known in the same
 // version are not decoded again.
-func (s *snapshot) add(keys record.Keys, key string, value []byte, modRevision int64, known map[ledger.Key]int64) {
+func (s *snapshot) add(keys record.Keys, key string, value []byte, modRevision int64, known map[ledger.Key]version) {
 	path, err := keys.Parse(key)
 	if err != nil {
 		return // of a newer version, or nobody's
 	}
 	isRecord := path.Kind == record.KindApp || path.Kind == record.KindTask
-	if isRecord && known[path.Key] == modRevision {
-		s.known[path.Key] = modRevision
+	if at, ok := known[path.Key]; ok && isRecord && at.modRevision == modRevision {
+		s.known[path.Key] = at
 		return
 	}
 	e, err := keys.Decode(key, value)
 	if err != nil {
 		s.refused[key] = err
 		if old, ok := known[path.Key]; ok && isRecord {
-			s.known[path.Key] = old // what was known before stays
+			// What was known before stays, and is not what etcd has.
+			s.known[path.Key] = version{modRevision: old.modRevision}
 		}
 		return
 	}
 	switch path.Kind {
 	case record.KindApp, record.KindTask:
-		s.known[e.Key] = modRevision
+		s.known[e.Key] = version{modRevision: modRevision}
 		s.changes = append(s.changes, e.Change())
 	case record.KindLeader:
 		s.leader = e.Leader

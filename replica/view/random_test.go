@@ -80,8 +80,12 @@ func TestWhateverHappensTheViewEndsUpEqual(t *testing.T) {
 	if !cold.Ledger().Equal(l.ledger) {
 		t.Error("etcd differs from the writer's ledger")
 	}
-	if taken := f.Take(); !standby.Equal(taken) {
+	taken, held := f.Take()
+	if !standby.Equal(taken) {
 		t.Error("OnChange was not told of everything")
+	}
+	if _, loaded := cold.Take(); held != digestOf(l.ledger) || loaded != held {
+		t.Errorf("digest %+v by changes, %+v loaded, want %+v", held, loaded, digestOf(l.ledger))
 	}
 	t.Logf("%v reloads, mirror %+v", f.metric(t, "understudy_view_reloads_total"), l.Status())
 }

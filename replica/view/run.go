@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // Why a watch ends, other than by an error of etcd.
@@ -94,7 +96,8 @@ func (v *View) follow(ctx context.Context) error {
 	case void:
 		return errOtherHistory
 	}
-	for resp := range v.cli.Watch(watch, v.keys.Root(), clientv3.WithPrefix(), clientv3.WithRev(from)) {
+	changes := v.cli.Watch(watch, v.keys.Root(), clientv3.WithPrefix(), clientv3.WithRev(from))
+	for resp := range failpoint.Slow(watch, failpoint.ViewWatch, changes) {
 		err := resp.Err()
 		if err == nil {
 			err = v.absorb(resp)

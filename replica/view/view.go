@@ -36,7 +36,8 @@ type View struct {
 
 	mu       sync.Mutex
 	ledger   *ledger.Ledger
-	known    map[ledger.Key]int64 // what the ledger holds, and its ModRevision
+	known    map[ledger.Key]version // what the ledger holds
+	digest   record.Digest          // of what it holds, without what cannot be read any more
 	leader   record.Leader
 	terms    map[uint64]record.Term
 	refused  map[string]error
@@ -52,6 +53,14 @@ type View struct {
 	// interrupt ends the watch under way, and says why; nil if there is none.
 	interrupt context.CancelCauseFunc
 	changed   chan struct{} // closed, and replaced, when any of this changes
+}
+
+// version is which version of a record the ledger holds.
+type version struct {
+	modRevision int64
+	// hash is that of the ledger's record; zero while etcd has a newer version of
+	// it that cannot be read.
+	hash record.Hash
 }
 
 // origin identifies the history that a state comes from.
@@ -72,7 +81,7 @@ func New(cli *clientv3.Client, cfg Config, log *slog.Logger, reg prometheus.Regi
 		log:     log,
 		poke:    make(chan struct{}, 1),
 		ledger:  ledger.New(),
-		known:   make(map[ledger.Key]int64),
+		known:   make(map[ledger.Key]version),
 		terms:   make(map[uint64]record.Term),
 		refused: make(map[string]error),
 		changed: make(chan struct{}),
@@ -105,15 +114,16 @@ func (v *View) Ledger() *ledger.Ledger {
 
 // Take hands over the ledger itself and ends the view: nothing is applied any
 // more, and Run returns. What was applied has been seen by OnChange. What was
-// refused is no longer listed: it is for the new owner to put right. A second
-// call returns nil.
-func (v *View) Take() *ledger.Ledger {
+// refused is no longer listed: it is for the new owner to put right. The digest
+// is as in Status.
+// A second call returns nil.
+func (v *View) Take() (*ledger.Ledger, record.Digest) {
 	v.applying.Lock()
 	defer v.applying.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.taken {
-		return nil
+		return nil, record.Digest{}
 	}
 	v.taken = true
 	taken := v.ledger
@@ -122,7 +132,7 @@ func (v *View) Take() *ledger.Ledger {
 		v.interrupt(ErrTaken)
 	}
 	v.announce()
-	return taken
+	return taken, v.digest
 }
 
 // Counts returns how many applications and tasks there are in each state.
@@ -155,6 +165,8 @@ type Status struct {
 	Terms []record.Term
 	// Refused is sorted by key.
 	Refused []Refused
+	// Digest is that of all other records: views that hold the same say the same.
+	Digest record.Digest
 }
 
 // Status returns the state of the view now.
@@ -168,6 +180,7 @@ func (v *View) Status() Status {
 		Connected: v.away == nil,
 		Since:     v.since,
 		Leader:    v.leader,
+		Digest:    v.digest,
 		Terms:     slices.AppendSeq(make([]record.Term, 0, len(v.terms)), maps.Values(v.terms)),
 	}
 	if v.away != nil {

@@ -158,8 +158,11 @@ func TestRecordsThatCannotBeReadAreSkippedByName(t *testing.T) {
 
 	cold := follow(t, cli, config())
 	cold.wait(t, rev)
-	check := func(f *following, want map[string]error) {
+	check := func(f *following, held record.Digest, want map[string]error) {
 		t.Helper()
+		if got := f.Status().Digest; got != held {
+			t.Errorf("the digest is %+v, want %+v", got, held)
+		}
 		refused := f.Status().Refused
 		if len(refused) != len(want) {
 			t.Errorf("refused %+v, want %d", refused, len(want))
@@ -173,12 +176,14 @@ func TestRecordsThatCannotBeReadAreSkippedByName(t *testing.T) {
 			t.Error("the ledger is not what can be read")
 		}
 	}
-	check(cold, map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema})
+	check(cold, digestOf(l.ledger), map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema})
 
 	// Watched instead of loaded; what was known before stays.
 	spoilt := keys.Record(task(1, 0).Key)
 	cold.wait(t, put(t, cli, spoilt, "garbage"))
-	check(cold, map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema, spoilt: record.ErrCorrupt})
+	readable := l.ledger.Clone()
+	readable.Apply(gone(task(1, 0)))
+	check(cold, digestOf(readable), map[string]error{corrupt: record.ErrCorrupt, unreadable: record.ErrNewerSchema, spoilt: record.ErrCorrupt})
 	if n := cold.metric(t, "understudy_view_refused_records"); n != 3 {
 		t.Errorf("the metric says %v", n)
 	}
@@ -186,7 +191,7 @@ func TestRecordsThatCannotBeReadAreSkippedByName(t *testing.T) {
 	// Good versions, and a deletion, clear them.
 	l.change(task(1, 2), task(8, 1), gone(app(9, 0)))
 	cold.wait(t, l.flush(t))
-	check(cold, nil)
+	check(cold, digestOf(l.ledger), nil)
 }
 
 func TestTakeHandsOverAndEndsTheView(t *testing.T) {
@@ -200,8 +205,8 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 		l.change(task(i, 1))
 	}
 	f.wait(t, l.flush(t))
-	taken := f.Take()
-	if taken == nil || !taken.Equal(l.ledger) || changes != 20 {
+	taken, held := f.Take()
+	if taken == nil || !taken.Equal(l.ledger) || changes != 20 || held != digestOf(l.ledger) {
 		t.Errorf("taken %v after %d changes", taken, changes)
 	}
 	if err := <-f.end; err != nil {
@@ -212,7 +217,7 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 	if err := f.WaitRevision(within(t), rev); !errors.Is(err, view.ErrTaken) {
 		t.Errorf("got %v", err)
 	}
-	if f.Take() != nil || f.Ledger() != nil || changes != 20 {
+	if again, _ := f.Take(); again != nil || f.Ledger() != nil || changes != 20 {
 		t.Error("the view went on after it was taken")
 	}
 	if got := taken.Task(task(1, 0).Key.AppID, task(1, 0).Key.TaskID); got.Message != "1" {
@@ -228,7 +233,7 @@ func TestATakenLedgerEndsALoadToo(t *testing.T) {
 	l.flush(t)
 	server.Kill()
 	f := follow(t, cli, config())
-	if f.Take() == nil {
+	if taken, held := f.Take(); taken == nil || held != (record.Digest{}) {
 		t.Error("nothing to take")
 	}
 	server.Restart()
