@@ -215,6 +215,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	if err != nil {
 		return verify.Verdict{}, err
 	}
+	s.awaitTerm(ctx)
 	if err := errors.Join(s.Cluster.Settle(ctx), s.Etcd.Settle(ctx)); err != nil {
 		return verify.Verdict{}, fmt.Errorf("the history cannot be completed: %w", err)
 	}
@@ -245,6 +246,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 		verify.OneEpochBinds(pods, gaps, audit, ""),
 		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets, Forged: s.forged}),
 		verify.IntentBeforeBind(pods, gaps, s.Etcd.Events(), s.Etcd.Gaps(), verify.IntentOptions{Suspended: suspended}),
+		verify.Promoted(s.Etcd.Events(), s.Etcd.Gaps()),
 		agree,
 	}
 	for i, running := range s.faults {
@@ -261,6 +263,25 @@ func (s *Session) agree(ctx context.Context) (verify.Check, error) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{})
+}
+
+// termWithin is how long a new lead may take to write the record of its term once
+// records and cluster agree.
+const termWithin = 5 * time.Second
+
+// awaitTerm waits until the last epoch to be claimed has its record. That one has
+// none is for the verdict to say.
+func (s *Session) awaitTerm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, termWithin)
+	defer cancel()
+	_ = await(ctx, "the record of the term", func() (bool, error) {
+		epoch, err := s.Epoch()
+		if err != nil {
+			return false, err
+		}
+		term, err := s.Lab.Etcd().Get(ctx, fmt.Sprintf("%s/terms/%020d", s.state.Prefix, epoch))
+		return err == nil && len(term.Kvs) > 0, err
+	})
 }
 
 // runsAhead is what a lead says when it suspends the guarantee that effects

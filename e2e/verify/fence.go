@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"fmt"
+	"iter"
 
 	"github.com/understudy-ha/understudy/e2e/verify/history"
 )
@@ -27,17 +28,10 @@ func Fence(events []history.EtcdEvent, gaps []history.Gap, opts FenceOptions) Ch
 	c := newCheck("fenced writes")
 	c.gaps(gaps)
 	f := fence{check: c}
-	for i := 0; i < len(events); {
-		j := i + 1
-		// The base is one snapshot of many revisions, each a write of its own.
-		for !events[i].Base && j < len(events) && events[j].Revision == events[i].Revision &&
-			events[j].Generation == events[i].Generation && !events[j].Base {
-			j++
+	for txn := range transactions(events) {
+		if !opts.Forged[txn[0].Revision] {
+			f.transaction(txn)
 		}
-		if !opts.Forged[events[i].Revision] {
-			f.transaction(events[i:j])
-		}
-		i = j
 	}
 	if f.resets > opts.Resets {
 		c.failf("etcd was wiped or its leader key removed %d times, %d expected", f.resets, opts.Resets)
@@ -48,6 +42,24 @@ func Fence(events []history.EtcdEvent, gaps []history.Gap, opts FenceOptions) Ch
 	c.Detail = fmt.Sprintf("%d claims up to epoch %d, %d transactions, %d puts, %d deletes (%d unsigned)",
 		f.claims, f.highest, f.transactions, f.puts, f.deletes, f.unsigned)
 	return *c
+}
+
+// transactions yields the events of one revision after the other.
+func transactions(events []history.EtcdEvent) iter.Seq[[]history.EtcdEvent] {
+	return func(yield func([]history.EtcdEvent) bool) {
+		for i := 0; i < len(events); {
+			j := i + 1
+			// The base is one snapshot of many revisions, each a write of its own.
+			for !events[i].Base && j < len(events) && events[j].Revision == events[i].Revision &&
+				events[j].Generation == events[i].Generation && !events[j].Base {
+				j++
+			}
+			if !yield(events[i:j]) {
+				return
+			}
+			i = j
+		}
+	}
 }
 
 // fence is the state of the replay.

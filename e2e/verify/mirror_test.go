@@ -38,11 +38,11 @@ func (m *mirror) txn(ops ...op) {
 func (m *mirror) claim(epoch uint64) { m.txn(claimOp(epoch)) }
 
 func claimOp(epoch uint64) op {
-	return op{key: "leader", value: encode(&recordpb.Leader{Epoch: epoch, Incarnation: fmt.Sprint("replica-", epoch)})}
+	return op{key: "leader", value: encode(&recordpb.Leader{Schema: 1, Epoch: epoch, Incarnation: fmt.Sprint("replica-", epoch)})}
 }
 
 func appOp(id string, state string, epoch uint64) op {
-	m := &recordpb.App{Id: id, State: state, Epoch: epoch}
+	m := &recordpb.App{Schema: 1, Id: id, State: state, Epoch: epoch}
 	return op{key: "apps/" + url.PathEscape(id), value: encode(m)}
 }
 
@@ -52,12 +52,12 @@ func taskOp(appID, uid, state, node string, epoch uint64) op {
 
 func namedTaskOp(appID, uid, pod, state, node string, epoch uint64) op {
 	namespace, name, _ := strings.Cut(pod, "/")
-	m := &recordpb.Task{AppId: appID, Id: uid, Namespace: namespace, Name: name, State: state, Node: node, Epoch: epoch}
+	m := &recordpb.Task{Schema: 1, AppId: appID, Id: uid, Namespace: namespace, Name: name, State: state, Node: node, Epoch: epoch}
 	return op{key: "tasks/" + url.PathEscape(appID) + "/" + url.PathEscape(uid), value: encode(m)}
 }
 
 func termOp(term, epoch uint64) op {
-	m := &recordpb.Term{Epoch: term, Reason: "lease expired", WriterEpoch: epoch}
+	m := &recordpb.Term{Schema: 1, Epoch: term, Reason: "lease expired", WriterEpoch: epoch}
 	return op{key: fmt.Sprintf("terms/%020d", term), value: encode(m)}
 }
 
