@@ -36,9 +36,10 @@ type Session struct {
 	Etcd     *history.Etcd
 	Timeline *timeline.Observer
 
-	state *lab.State
-	kube  kubernetes.Interface // for loads
-	log   *slog.Logger
+	state  *lab.State
+	queues verify.Queues        // as they were at the beginning
+	kube   kubernetes.Interface // for loads
+	log    *slog.Logger
 
 	mu     sync.Mutex
 	lines  []timeline.Timeline // of the failovers waited for
@@ -57,6 +58,9 @@ func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) 
 	}
 	s := &Session{Lab: l, state: state, log: log, forged: map[int64]bool{}, gone: map[string]bool{}}
 	if s.kube, err = load.Client(l.RESTConfig()); err != nil {
+		return nil, err
+	}
+	if s.queues, err = verify.ReadQueues(ctx, l.Client(), state.Namespace); err != nil {
 		return nil, err
 	}
 	if s.Cluster, err = history.WatchCluster(ctx, l.Client(), log); err != nil {
@@ -225,6 +229,9 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 			return verify.Verdict{}, err
 		}
 	}
+	if err := s.sameQueues(ctx); err != nil {
+		return verify.Verdict{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var expected []verify.Expected
@@ -243,6 +250,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	checks := []verify.Check{
 		verify.BoundOnce(expected, pods, gaps, audit),
 		verify.Capacity(s.Cluster.Nodes(), pods, gaps),
+		verify.QueueQuota(s.queues, pods, gaps),
 		verify.OneEpochBinds(pods, gaps, audit, ""),
 		verify.Fence(s.Etcd.Events(), s.Etcd.Gaps(), verify.FenceOptions{Resets: s.resets, Forged: s.forged}),
 		verify.IntentBeforeBind(pods, gaps, s.Etcd.Events(), s.Etcd.Gaps(), verify.IntentOptions{Suspended: suspended}),
@@ -263,6 +271,15 @@ func (s *Session) agree(ctx context.Context) (verify.Check, error) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{})
+}
+
+// sameQueues makes sure that the quotas have been the same all the time.
+func (s *Session) sameQueues(ctx context.Context) error {
+	now, err := verify.ReadQueues(ctx, s.Lab.Client(), s.state.Namespace)
+	if err == nil && !now.Same(s.queues) {
+		err = errors.New("the queue configuration has changed: quotas cannot be judged")
+	}
+	return err
 }
 
 // termWithin is how long a new lead may take to write the record of its term once

@@ -29,6 +29,9 @@ type Options struct {
 	Nodes int
 	// Node is the capacity of each of them.
 	Node NodeSize
+	// Queues is the queue configuration, a queues.yaml. Empty means a quota on
+	// root.default that lets its pods have all that the nodes offer.
+	Queues string
 	// EtcdMembers of the mirror's etcd: 1, 3 or 5.
 	EtcdMembers int
 	// Audit writes DIR/audit.log, the API server's own account of every pod,
@@ -109,6 +112,9 @@ func (o Options) complete() (Options, error) {
 		if _, err := resource.ParseQuantity(q); err != nil {
 			return o, fmt.Errorf("node %s %q: %w", field, q, err)
 		}
+	}
+	if o.Queues == "" {
+		o.Queues = o.allQueues()
 	}
 	o.Env = slices.Concat(telemetryOf(os.Environ()), o.Env)
 	var err error

@@ -275,6 +275,9 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	if applied, checked, err = a.deploy(ctx, objects); err != nil {
 		return applied, checked, err
 	}
+	if err := l.createQueues(ctx, who.namespace); err != nil {
+		return applied, checked, err
+	}
 	shipped, err := shippedConfig(objects)
 	if err != nil {
 		return applied, checked, fmt.Errorf("%s: %w", base, err)

@@ -1,8 +1,9 @@
 // Package verify judges a drill from the API server and etcd alone: were all
 // pods bound, each exactly once; was every node within its capacity at every
-// moment; did any write of an older epoch follow a newer claim; was each binding
-// recorded before it was made; did each new lead begin with what etcd held at its
-// claim; do the mirrored records agree with the cluster; was no running pod touched.
+// moment, and every queue within its quota; did any write of an older epoch follow a
+// newer claim; was each binding recorded before it was made; did each new lead begin
+// with what etcd held at its claim; do the mirrored records agree with the cluster;
+// was no running pod touched.
 //
 // Each check is a function from recorded data (package history, the API
 // server's audit log, a snapshot of the prefix) to a [Check], so a test can

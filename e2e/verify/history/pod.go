@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -21,8 +22,10 @@ type Pod struct {
 	// of application management.
 	Scheduler string
 	AppID     string
-	Node      string
-	Phase     v1.PodPhase
+	// Queue is the one that the pod asks for, empty if none.
+	Queue string
+	Node  string
+	Phase v1.PodPhase
 	// Epoch is the value of EpochAnnotation, zero if there is none.
 	Epoch uint64
 	// Restarts is the sum over the pod's containers.
@@ -91,6 +94,7 @@ func FromPod(p *v1.Pod, prev *Pod) *Pod {
 		Name:      p.Name,
 		Scheduler: p.Spec.SchedulerName,
 		AppID:     appID(p),
+		Queue:     queue(p),
 		Node:      p.Spec.NodeName,
 		Phase:     p.Status.Phase,
 		Deleting:  p.DeletionTimestamp != nil,
@@ -111,7 +115,7 @@ func FromPod(p *v1.Pod, prev *Pod) *Pod {
 // same reports whether nothing changed that a check looks at.
 func (p *Pod) same(q *Pod) bool {
 	return p.Node == q.Node && p.Phase == q.Phase && p.Epoch == q.Epoch &&
-		p.Restarts == q.Restarts && p.Deleting == q.Deleting && p.AppID == q.AppID &&
+		p.Restarts == q.Restarts && p.Deleting == q.Deleting && p.AppID == q.AppID && p.Queue == q.Queue &&
 		equalAmounts(p.Requests, q.Requests)
 }
 
@@ -131,6 +135,11 @@ func appID(p *v1.Pod) string {
 		}
 	}
 	return "yunikorn-" + p.Namespace + "-autogen"
+}
+
+// queue reads the queue of a pod in the order that YuniKorn documents.
+func queue(p *v1.Pod) string {
+	return cmp.Or(p.Labels["yunikorn.apache.org/queue"], p.Annotations["yunikorn.apache.org/queue"], p.Labels["queue"])
 }
 
 func amounts(list v1.ResourceList) map[v1.ResourceName]int64 {
