@@ -233,6 +233,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	electing.Namespace, electing.Name, electing.Identity = cfg.Namespace, cfg.Election.LeaseName, r.incarnation
 	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
 	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
+	electing.First = func() bool { return r.roster == nil || roster.First(r.roster.Members()) }
 	electing.Expired = func(cause error) {
 		if failpoint.Off(failpoint.TermGuard) {
 			return

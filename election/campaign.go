@@ -84,7 +84,7 @@ func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
 		return nil, ErrTermUnfinished
 	}
 	var detected time.Time // when the Lease was first seen to be free
-	paused := false        // the jitter is taken once each time it becomes free
+	paused := false        // the others are given a pause once each time it becomes free
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -117,9 +117,16 @@ func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
 	}
 }
 
-// pause is the jitter before a take; the preferred successor needs none.
+// pause is how long others are given to take the Lease first; the preferred
+// successor gives nobody anything.
 func (e *Elector) pause(s sighting) time.Duration {
-	if e.cfg.Jitter == 0 || s.rec.holder == "" && s.rec.preferred != "" && s.rec.prefers(e.cfg.Identity) {
+	preferred := s.rec.holder == "" && s.rec.preferred != "" && s.rec.prefers(e.cfg.Identity)
+	switch {
+	case preferred, e.cfg.First != nil && e.cfg.First():
+		return 0
+	case e.cfg.First != nil:
+		return e.cfg.Deference
+	case e.cfg.Jitter == 0:
 		return 0
 	}
 	return rand.N(e.cfg.Jitter)

@@ -45,6 +45,11 @@ type Config struct {
 	// Jitter is the longest random pause before the Lease is taken, so that
 	// candidates do not all write in the same instant.
 	Jitter time.Duration
+	// First, if it is set, says whether this candidate is to go first as far as it
+	// knows: it does not pause then, and others leave it Deference instead. Who is
+	// wrong about that costs or loses no more than a pause.
+	First     func() bool
+	Deference time.Duration
 
 	// Expired is called once, from a goroutine of its own, when work has outlived
 	// its term. It must end the process.
@@ -62,6 +67,7 @@ func Default() Config {
 		Margin:        1100 * time.Millisecond,
 		PreferredWait: 250 * time.Millisecond,
 		Jitter:        5 * time.Millisecond,
+		Deference:     25 * time.Millisecond,
 	}
 }
 
@@ -104,6 +110,8 @@ func (c Config) Validate() error {
 		"preferredWait %v is not within leaseDuration %v", c.PreferredWait, c.LeaseDuration)
 	check(c.Jitter >= 0 && c.Jitter <= c.RetryPeriod,
 		"jitter %v is not within retryPeriod %v", c.Jitter, c.RetryPeriod)
+	check(c.Deference >= 0 && c.Deference <= c.RetryPeriod,
+		"deference %v is not within retryPeriod %v", c.Deference, c.RetryPeriod)
 	return errors.Join(errs...)
 }
 

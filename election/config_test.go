@@ -39,6 +39,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"pollPeriod":     func(c *election.Config) { c.PollPeriod = -1 },
 		"preferredWait":  func(c *election.Config) { c.PreferredWait = time.Minute },
 		"jitter":         func(c *election.Config) { c.Jitter = time.Second },
+		"deference":      func(c *election.Config) { c.Deference = time.Second },
 	} {
 		c := validConfig()
 		spoil(&c)

@@ -303,6 +303,40 @@ func TestReleasedLeaseIsTakenAtOnce(t *testing.T) {
 	})
 }
 
+// Candidates that know who goes first do not all write at once; when that one does
+// not, another does.
+func TestWhoGoesFirst(t *testing.T) {
+	order := func(first bool) func(*election.Config) {
+		return func(c *election.Config) { c.First = func() bool { return first } }
+	}
+	inWorld(t, func(w *world) {
+		a := w.replica("a")
+		first := a.lead()
+		later, next := w.replica("b", order(false)), w.replica("c", order(true))
+		won := next.campaign()
+		late := later.campaign()
+		advance(5 * time.Second)
+		began, calls := time.Now(), later.line.Calls()
+		if err := first.Release(w.ctx, ""); err != nil {
+			t.Fatal(err)
+		}
+		second := within(w, won, network, "takeover")
+		if took := time.Since(began); took > time.Millisecond {
+			t.Errorf("taken after %v", took)
+		}
+		advance(later.cfg.Deference)
+		equal(w, "requests of the other", later.line.Calls(), calls)
+
+		next.line.Hang()
+		began = time.Now()
+		third := within(w, late, time.Minute, "takeover by the other")
+		equal(w, "epoch", third.Epoch(), second.Epoch()+1)
+		if took, most := time.Since(began), later.cfg.LeaseDuration+later.cfg.Deference+network; took > most {
+			t.Errorf("taken after %v, at most %v", took, most)
+		}
+	})
+}
+
 func TestReleaseKeepsTransitions(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.known.Store(8)

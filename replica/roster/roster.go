@@ -191,6 +191,18 @@ func Successor(members []Member, replica string) string {
 	return members[best].Name
 }
 
+// First reports whether the member itself comes first among those that could lead
+// at once. The order is one about which all members agree at any time, which an
+// order of revisions would not be.
+func First(members []Member) bool {
+	for _, m := range members {
+		if !m.Self && !m.Gone && m.Ready && m.Name < members[0].Name {
+			return false
+		}
+	}
+	return true
+}
+
 // join tries the peers that are not members.
 func (r *Roster) join(ctx context.Context) {
 	known := map[string]bool{r.address: true}

@@ -227,6 +227,22 @@ func TestSuccessorIsReadyAndMostCaughtUp(t *testing.T) {
 	}
 }
 
+// Of the ready understudies exactly one comes first, whichever of them looks.
+func TestAllAgreeWhoComesFirst(t *testing.T) {
+	m := func(name string, ready, gone bool) Member {
+		return Member{Name: name, Gone: gone, Standing: Standing{Ready: ready}}
+	}
+	lead, gone := m("a", false, false), m("b", true, true)
+	ready := []Member{m("c", true, false), m("d", true, false), m("e", true, false)}
+	for i, self := range ready {
+		others := slices.Delete(slices.Clone(ready), i, i+1)
+		self.Self = true
+		if got := First(append([]Member{self, lead, gone}, others...)); got != (i == 0) {
+			t.Errorf("%s comes first: %t", self.Name, got)
+		}
+	}
+}
+
 func TestStandingFitsIntoAPacket(t *testing.T) {
 	s := Standing{Replica: strings.Repeat("r", 400), Role: "understudy", Epoch: 1 << 40, Revision: 1 << 60, Lag: 1 << 60, HTTP: strings.Repeat("h", 400)}
 	raw := s.encode(memberlist.MetaMaxSize)
