@@ -94,6 +94,7 @@ func (n network) failover(ctx context.Context, link lab.Link, f netfault.Fault) 
 		return err
 	}
 	n.Note()
+	c.lead.At = time.Now()
 	if err := n.Lab.Fault(c.lead.Replica, link, f); err != nil {
 		return err
 	}
@@ -229,6 +230,11 @@ func partitionAPIServer(ctx context.Context, n network) error {
 		return err
 	}
 	return n.unmoved(ctx, allUnderstudies, lab.ToAPIServer, netfault.LostAnswers, pastTheLease)
+}
+
+// partitionLead is one failover and no more, to be repeated and measured.
+func partitionLead(ctx context.Context, n network) error {
+	return n.failover(ctx, lab.ToAPIServer, netfault.Cut)
 }
 
 // partitionEtcd leaves the lead to lead, ahead of its records. What it owes when

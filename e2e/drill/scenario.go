@@ -48,6 +48,7 @@ func Scenarios() []Scenario {
 		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Lasts: 20 * time.Second, Do: deleteLease},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
+		{Name: "partition-lead", About: "the lead is cut off from the API server until another leads", Lab: withProxies, Do: onNetwork(partitionLead)},
 		{Name: "partition-apiserver", About: "the lead, then an understudy, is cut off from the API server", Lasts: 42 * time.Second, Lab: withProxies, Do: onNetwork(partitionAPIServer)},
 		{Name: "partition-etcd", About: "the lead, then an understudy, is cut off from etcd; so cut off, one lead is killed", Lasts: 36 * time.Second, Lab: withProxies, Do: onNetwork(partitionEtcd)},
 		{Name: "partition-gossip", About: "the lead does not hear the others any more, then nobody anybody: the lead stays", Lasts: 16 * time.Second, Lab: withProxies, Do: onNetwork(partitionGossip)},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -35,9 +36,15 @@ type Series struct {
 	Lasts time.Duration
 }
 
-// Round is one fault and what came of it. Times are in milliseconds after the
-// fault.
+// Round is the scenario done once.
 type Round struct {
+	// Failovers are those that it was meant to bring about, in order.
+	Failovers []Failover `json:"failovers"`
+}
+
+// Failover is one that a fault has brought about. Times are in milliseconds after
+// that fault.
+type Failover struct {
 	At       time.Time `json:"at"`
 	OldEpoch uint64    `json:"old_epoch"`
 	NewEpoch uint64    `json:"new_epoch"`
@@ -46,11 +53,12 @@ type Round struct {
 	// Vacant is how long nobody held the Lease; absent if it was never seen to
 	// be without a holder.
 	Vacant *float64 `json:"vacant_ms,omitempty"`
-	// Gap is the longest time in which a pod waited and none was bound.
+	// Gap is the longest time in which a pod waited and none was bound, until the
+	// next fault or the end of the round.
 	Gap float64 `json:"gap_ms"`
 }
 
-// Spread describes a figure over all rounds, in milliseconds. Percentiles are
+// Spread describes a figure over all failovers, in milliseconds. Percentiles are
 // figures that were measured (nearest rank).
 type Spread struct {
 	N   int     `json:"n"`
@@ -119,8 +127,7 @@ func (sr Series) Run(ctx context.Context, o lab.Options, log *slog.Logger, out i
 			break
 		}
 		report.Rounds = append(report.Rounds, round)
-		_, _ = fmt.Fprintf(out, "%s %d/%d: epoch %d to %d, first bind after %.0f ms\n", sr.Scenario.Name, i+1, sr.Repeat,
-			round.OldEpoch, round.NewEpoch, round.Steps[timeline.FirstBind])
+		_, _ = fmt.Fprintf(out, "%s %d/%d: %v\n", sr.Scenario.Name, i+1, sr.Repeat, round)
 	}
 	report.summarize()
 	report.Verdict, err = s.Verdict(ctx)
@@ -162,7 +169,7 @@ func (sr Series) round(ctx context.Context, s *Session, i int) (Round, error) {
 	if err != nil {
 		return none, err
 	}
-	before := len(s.failovers())
+	before, began := len(s.failovers()), time.Now()
 	var result load.Result
 	group, loading := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -183,44 +190,68 @@ func (sr Series) round(ctx context.Context, s *Session, i int) (Round, error) {
 	if err := group.Wait(); err != nil {
 		return none, err
 	}
-	lines := s.failovers()
-	if len(lines) == before {
-		return Round{At: time.Now()}, nil // nobody's lead was meant to end
-	}
-	return measure(lines[len(lines)-1], result.Samples), nil
+	return Round{Failovers: measure(s.failovers()[before:], s.faultsSince(began), result.Samples)}, nil
 }
 
-// measure reads a round from its timeline and its load.
-func measure(line timeline.Timeline, samples []load.Sample) Round {
-	r := Round{At: line.Killed, OldEpoch: line.OldEpoch, NewEpoch: line.NewEpoch, Steps: map[string]float64{}}
-	for _, name := range figures {
-		if step := line.Step(name); step != nil {
-			r.Steps[name] = ms(step.Offset)
+// measure reads the failovers of a round from their timelines and its load. faults
+// are when something was done, in order.
+func measure(lines []timeline.Timeline, faults []time.Time, samples []load.Sample) []Failover {
+	all := make([]Failover, 0, len(lines))
+	for _, line := range lines {
+		f := Failover{At: line.Killed, OldEpoch: line.OldEpoch, NewEpoch: line.NewEpoch, Steps: map[string]float64{}}
+		for _, name := range figures {
+			if step := line.Step(name); step != nil {
+				f.Steps[name] = ms(step.Offset)
+			}
 		}
+		released, taken := line.Step(timeline.LeaseReleased), line.Step(timeline.LeaseTaken)
+		if released != nil && taken != nil && !taken.At.Before(released.At) {
+			v := ms(taken.At.Sub(released.At))
+			f.Vacant = &v
+		}
+		var until time.Time
+		if next := slices.IndexFunc(faults, line.Killed.Before); next >= 0 {
+			until = faults[next]
+		}
+		f.Gap = ms(load.LongestGap(samples, line.Killed, until).Length)
+		all = append(all, f)
 	}
-	released, taken := line.Step(timeline.LeaseReleased), line.Step(timeline.LeaseTaken)
-	if released != nil && taken != nil && !taken.At.Before(released.At) {
-		v := ms(taken.At.Sub(released.At))
-		r.Vacant = &v
+	return all
+}
+
+// String says how the lead was succeeded, each time.
+func (r Round) String() string {
+	if len(r.Failovers) == 0 {
+		return "the lead stayed"
 	}
-	r.Gap = ms(load.LongestGap(samples, line.Killed, time.Time{}).Length)
-	return r
+	var each []string
+	for _, f := range r.Failovers {
+		each = append(each, fmt.Sprintf("epoch %d to %d, first bind after %.0f ms", f.OldEpoch, f.NewEpoch, f.Steps[timeline.FirstBind]))
+	}
+	return strings.Join(each, "; ")
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// failovers returns those of all rounds.
+func (r *SeriesReport) failovers() []Failover {
+	var all []Failover
+	for _, round := range r.Rounds {
+		all = append(all, round.Failovers...)
+	}
+	return all
+}
+
 func (r *SeriesReport) summarize() {
 	values := map[string][]float64{}
-	for _, round := range r.Rounds {
-		for name, v := range round.Steps {
+	for _, f := range r.failovers() {
+		for name, v := range f.Steps {
 			values[name] = append(values[name], v)
 		}
-		if round.Vacant != nil {
-			values[vacant] = append(values[vacant], *round.Vacant)
+		if f.Vacant != nil {
+			values[vacant] = append(values[vacant], *f.Vacant)
 		}
-		if len(round.Steps) > 0 {
-			values[gap] = append(values[gap], round.Gap)
-		}
+		values[gap] = append(values[gap], f.Gap)
 	}
 	r.Spreads = map[string]Spread{}
 	for name, v := range values {
@@ -234,8 +265,8 @@ func (r *SeriesReport) summarize() {
 func (r *SeriesReport) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
-	p("\n%s: %d rounds, %d pods running on %d nodes, %v new ones a second, %d replicas, %d CPUs shared with the control plane",
-		r.Scenario, len(r.Rounds), r.Running, r.Nodes, r.Rate, r.Replicas, r.Machine.CPUs)
+	p("\n%s: %d failovers in %d rounds, %d pods running on %d nodes, %v new ones a second, %d replicas, %d CPUs shared with the control plane",
+		r.Scenario, len(r.failovers()), len(r.Rounds), r.Running, r.Nodes, r.Rate, r.Replicas, r.Machine.CPUs)
 	if r.Machine.Busy() {
 		p("the machine was busy before (load %.1f): the figures say little", r.Machine.LoadBefore)
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,7 @@ type Session struct {
 	lines  []timeline.Timeline // of the failovers waited for
 	loads  []*load.Generator
 	faults []history.Running // what ran before each
+	times  []time.Time       // of the faults
 	resets int
 	forged map[int64]bool  // revisions of the mirror's etcd
 	gone   map[string]bool // UIDs of pods that were deleted, besides those of loads
@@ -116,7 +118,15 @@ func (s *Session) Note() {
 	running := s.Cluster.Running()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, running)
+	s.faults, s.times = append(s.faults, running), append(s.times, time.Now())
+}
+
+// faultsSince returns the times of the faults noted since then.
+func (s *Session) faultsSince(then time.Time) []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, _ := slices.BinarySearchFunc(s.times, then, time.Time.Compare)
+	return slices.Clone(s.times[first:])
 }
 
 // NoteReset says that the leader key will be lost, with which epochs in etcd
