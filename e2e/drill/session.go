@@ -65,7 +65,7 @@ func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) 
 	if s.queues, err = verify.ReadQueues(ctx, l.Client(), state.Namespace); err != nil {
 		return nil, err
 	}
-	if s.Cluster, err = history.WatchCluster(ctx, l.Client(), log); err != nil {
+	if s.Cluster, err = history.WatchCluster(ctx, l.Client(), history.NewStore(l.KubernetesEtcd()), log); err != nil {
 		return nil, err
 	}
 	if s.Etcd, err = history.WatchEtcd(ctx, l.Etcd(), state.Prefix, log); err != nil {

@@ -29,6 +29,7 @@ type Lab struct {
 	config  *rest.Config
 	client  kubernetes.Interface
 	etcd    *clientv3.Client
+	store   *clientv3.Client // the API server's etcd
 
 	proxies map[string]map[Link][]*netfault.Proxy // by replica; made by startProxies
 
@@ -82,22 +83,29 @@ func (l *Lab) connect(state *State) error {
 	if l.client, err = kubernetes.NewForConfig(l.config); err != nil {
 		return err
 	}
-	l.etcd, err = clientv3.New(clientv3.Config{
-		Endpoints: state.Etcd.Endpoints, DialTimeout: 5 * time.Second,
-	})
+	if l.etcd, err = dial(state.Etcd); err != nil {
+		return err
+	}
+	l.store, err = dial(state.KubernetesEtcd)
 	return err
+}
+
+func dial(etcd Endpoints) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints, DialTimeout: 5 * time.Second})
 }
 
 // Close releases the clients of a lab that was opened. The lab goes on.
 func (l *Lab) Close() {
-	if l.etcd != nil {
-		_ = l.etcd.Close()
+	for _, client := range []*clientv3.Client{l.etcd, l.store} {
+		if client != nil {
+			_ = client.Close()
+		}
 	}
 	if l.starter != nil {
 		l.starter.close()
 	}
 	l.stopProxies()
-	l.etcd, l.starter = nil, nil
+	l.etcd, l.store, l.starter = nil, nil, nil
 }
 
 // Dir is where the lab keeps everything.
@@ -115,6 +123,10 @@ func (l *Lab) RESTConfig() *rest.Config { return rest.CopyConfig(l.config) }
 
 // Etcd is a client of the mirror's etcd.
 func (l *Lab) Etcd() *clientv3.Client { return l.etcd }
+
+// KubernetesEtcd is a client of the API server's etcd, to read what that cannot
+// tell.
+func (l *Lab) KubernetesEtcd() *clientv3.Client { return l.store }
 
 // State reads what runs now.
 func (l *Lab) State() (*State, error) { return ReadState(l.dir) }

@@ -70,7 +70,7 @@ func startDrill(t *testing.T) *drill {
 	if d.kube, err = load.Client(l.RESTConfig()); err != nil {
 		t.Fatal(err)
 	}
-	if d.cluster, err = history.WatchCluster(t.Context(), d.kube, log); err != nil {
+	if d.cluster, err = history.WatchCluster(t.Context(), d.kube, nil, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.cluster.Close)

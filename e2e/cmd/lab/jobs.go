@@ -89,7 +89,7 @@ func loadCommand() *cobra.Command {
 			}
 			defer l.Close()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-			cluster, err := history.WatchCluster(cmd.Context(), l.Client(), log)
+			cluster, err := history.WatchCluster(cmd.Context(), l.Client(), nil, log)
 			if err != nil {
 				return err
 			}

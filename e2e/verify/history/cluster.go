@@ -19,6 +19,7 @@ const pageSize = 1000
 // Cluster is the history of all pods and nodes since it was started.
 type Cluster struct {
 	kube   kubernetes.Interface
+	store  *Store // nil if only the API server can be asked
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -41,9 +42,10 @@ type seen struct {
 }
 
 // WatchCluster lists pods and nodes, and returns once it follows their changes.
-// It stops when ctx ends or with Close.
-func WatchCluster(ctx context.Context, kube kubernetes.Interface, log *slog.Logger) (*Cluster, error) {
-	c := newCluster(kube)
+// What the API server cannot tell of any more is read from its etcd, if store is
+// not nil. It stops when ctx ends or with Close.
+func WatchCluster(ctx context.Context, kube kubernetes.Interface, store *Store, log *slog.Logger) (*Cluster, error) {
+	c := newCluster(kube, store)
 	pods, nodes := c.podFollower(log), c.nodeFollower(log)
 	// Nodes first: a pod that is assigned at once must find its node known.
 	nodeRev, err := nodes.start(ctx)
@@ -64,9 +66,10 @@ func WatchCluster(ctx context.Context, kube kubernetes.Interface, log *slog.Logg
 	return c, nil
 }
 
-func newCluster(kube kubernetes.Interface) *Cluster {
+func newCluster(kube kubernetes.Interface, store *Store) *Cluster {
 	return &Cluster{
 		kube:     kube,
+		store:    store,
 		live:     map[string]*seen{},
 		capacity: map[string]map[v1.ResourceName]int64{},
 		subs:     map[int]func(PodEvent){},
@@ -204,6 +207,7 @@ func (c *Cluster) podFollower(log *slog.Logger) *follower[*v1.Pod] {
 		listed: c.podsListed,
 		event:  c.podEvent,
 		gap:    func(after, until uint64, reason string) { c.addGap("pods", after, until, reason) },
+		missed: missedBy[*v1.Pod](c.store, storedPods),
 		pause:  50 * time.Millisecond,
 	}
 }
@@ -229,6 +233,7 @@ func (c *Cluster) nodeFollower(log *slog.Logger) *follower[*v1.Node] {
 		listed: c.nodesListed,
 		event:  c.nodeEvent,
 		gap:    func(after, until uint64, reason string) { c.addGap("nodes", after, until, reason) },
+		missed: missedBy[*v1.Node](c.store, storedNodes),
 		pause:  50 * time.Millisecond,
 	}
 }

@@ -26,6 +26,9 @@ type follower[T metav1.Object] struct {
 	listed func(objs []T, revision uint64)
 	event  func(kind watch.EventType, obj T, revision uint64)
 	gap    func(after, until uint64, reason string)
+	// missed, if not nil, returns the changes after a revision that the server
+	// cannot give any more, and up to which revision that is all.
+	missed func(ctx context.Context, after uint64) ([]change[T], uint64, error)
 
 	// pause is the delay after a failed request.
 	pause time.Duration
@@ -54,17 +57,41 @@ func (f *follower[T]) run(ctx context.Context, rev uint64) {
 		case ctx.Err() != nil:
 			return
 		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
-			if n, lerr := f.start(ctx); lerr == nil {
-				f.gap(rev, n, err.Error())
-				rev = n
-				continue
+			next, rerr := f.resume(ctx, rev, err)
+			if rev = next; rerr != nil {
+				f.log.Debug("cannot resume yet", "what", f.what, "revision", rev, "err", rerr)
+				f.wait(ctx)
 			}
-			f.wait(ctx)
 		case err != nil:
 			f.log.Debug("watch broke; resuming", "what", f.what, "revision", rev, "err", err)
 			f.wait(ctx)
 		}
 	}
+}
+
+// resume gets past the changes after rev that the server does not have any more:
+// it reads them elsewhere, or else lists anew and notes the gap. It returns the
+// revision to follow from.
+func (f *follower[T]) resume(ctx context.Context, rev uint64, expired error) (uint64, error) {
+	if f.missed != nil {
+		changes, until, err := f.missed(ctx, rev)
+		if err == nil {
+			for _, c := range changes {
+				f.event(c.kind, c.obj, c.revision)
+			}
+			return until, nil
+		}
+		if !errors.Is(err, errForgotten) {
+			return rev, err
+		}
+		expired = errors.Join(expired, err)
+	}
+	n, err := f.start(ctx)
+	if err != nil {
+		return rev, err
+	}
+	f.gap(rev, n, expired.Error())
+	return n, nil
 }
 
 // once watches from rev and returns the last revision that it has seen.

@@ -69,7 +69,7 @@ func (s *server) watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 // record follows the scripted server with a Cluster until the test ends.
 func record(t *testing.T, s *server) *Cluster {
 	t.Helper()
-	c := newCluster(nil)
+	c := newCluster(nil, nil)
 	f := c.podFollower(quiet())
 	f.list, f.watch = s.list, s.watch
 	ctx, cancel := context.WithCancel(t.Context())
