@@ -39,6 +39,7 @@ func (b Binding) Unknown() bool { return b.Code == 0 || b.Code >= 500 }
 
 // auditEvent is the part of audit.k8s.io/v1 Event that is read.
 type auditEvent struct {
+	AuditID    string
 	Stage      string
 	RequestURI string
 	Verb       string
@@ -62,10 +63,12 @@ type auditEvent struct {
 	}
 }
 
-// ReadAudit returns the bindings in an audit log of JSON lines, in its order.
+// ReadAudit returns the bindings in an audit log of JSON lines, in the order of
+// their answers; those that were received and never answered come last, unknown.
 // The log must hold requests (audit level Request) of pods/binding.
 func ReadAudit(r io.Reader) ([]Binding, error) {
 	out := []Binding{} // not nil: there is a log, be it empty
+	var stages []request
 	in := bufio.NewReaderSize(r, 1<<16)
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
@@ -74,20 +77,55 @@ func ReadAudit(r io.Reader) ([]Binding, error) {
 		}
 		if errors.Is(err, io.EOF) {
 			// What lacks its newline is still being written.
-			return out, nil
+			return append(out, unanswered(stages)...), nil
 		}
 		// Most lines are of other requests; do not decode those.
 		if !bytes.Contains(line, []byte("binding")) {
 			continue
 		}
-		b, ok, err := parseBinding(line)
+		var ev auditEvent
+		if err := json.Unmarshal(line, &ev); err != nil {
+			return nil, fmt.Errorf("audit log, line %d: %w", n, err)
+		}
+		if !ev.binds() {
+			continue
+		}
+		b, err := ev.binding()
 		if err != nil {
 			return nil, fmt.Errorf("audit log, line %d: %w", n, err)
 		}
-		if ok {
+		done := ev.Stage == "ResponseComplete" || ev.Stage == "Panic"
+		if done {
 			out = append(out, b)
 		}
+		if done || ev.Stage == "RequestReceived" {
+			stages = append(stages, request{ev.AuditID, done, b})
+		}
 	}
+}
+
+// request is one stage of a request in the log.
+type request struct {
+	id       string
+	answered bool
+	binding  Binding
+}
+
+// unanswered returns the bindings that were received and not answered.
+func unanswered(stages []request) []Binding {
+	answered := map[string]bool{}
+	for _, s := range stages {
+		if s.answered {
+			answered[s.id] = true
+		}
+	}
+	var out []Binding
+	for _, s := range stages {
+		if !answered[s.id] {
+			out = append(out, s.binding)
+		}
+	}
+	return out
 }
 
 // ReadAuditFile reads the log at path.
@@ -100,21 +138,18 @@ func ReadAuditFile(path string) ([]Binding, error) {
 	return ReadAudit(f)
 }
 
-func parseBinding(line []byte) (Binding, bool, error) {
-	var ev auditEvent
-	if err := json.Unmarshal(line, &ev); err != nil {
-		return Binding{}, false, err
-	}
+// binds reports whether the request assigns a pod.
+func (ev auditEvent) binds() bool {
 	ref := ev.ObjectRef
 	binds := ref.Resource == "pods" && ref.Subresource == "binding" || ref.Resource == "bindings"
-	done := ev.Stage == "ResponseComplete" || ev.Stage == "Panic"
-	if !binds || !done || ev.Verb != "create" || strings.Contains(ev.RequestURI, "dryRun=") {
-		return Binding{}, false, nil
-	}
+	return binds && ev.Verb == "create" && !strings.Contains(ev.RequestURI, "dryRun=")
+}
+
+func (ev auditEvent) binding() (Binding, error) {
 	b := Binding{
-		Namespace: ref.Namespace,
-		Name:      ref.Name,
-		UID:       ref.UID,
+		Namespace: ev.ObjectRef.Namespace,
+		Name:      ev.ObjectRef.Name,
+		UID:       ev.ObjectRef.UID,
 		User:      ev.User.Username,
 		Code:      ev.ResponseStatus.Code,
 		Message:   ev.ResponseStatus.Message,
@@ -124,9 +159,9 @@ func parseBinding(line []byte) (Binding, bool, error) {
 	obj := ev.RequestObject
 	if obj == nil {
 		if b.Accepted() {
-			return b, false, errors.New("a binding without its request: the audit policy must log level Request")
+			return b, errors.New("a binding without its request: the audit policy must log level Request")
 		}
-		return b, true, nil
+		return b, nil
 	}
 	b.Node = obj.Target.Name
 	if obj.Metadata.UID != "" {
@@ -136,5 +171,5 @@ func parseBinding(line []byte) (Binding, bool, error) {
 		b.Name = obj.Metadata.Name
 	}
 	b.Epoch, _ = strconv.ParseUint(obj.Metadata.Annotations[history.EpochAnnotation], 10, 64)
-	return b, true, nil
+	return b, nil
 }

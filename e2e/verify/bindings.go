@@ -54,15 +54,21 @@ func BoundOnce(expected []Expected, pods []history.PodEvent, gaps []history.Gap,
 	if len(expected) == 0 {
 		c.failf("not proven: no pod was expected")
 	}
-	refused := 0
+	refused, unanswered := 0, 0
 	for _, b := range audit {
-		if !b.Accepted() {
+		switch {
+		case b.Code == 0:
+			unanswered++
+		case !b.Accepted():
 			refused++
 		}
 	}
 	c.Detail = fmt.Sprintf("%d of %d pods bound once", bound, len(expected))
 	if audit != nil {
-		c.Detail += fmt.Sprintf("; audit log: %d bindings accepted, %d refused", len(audit)-refused, refused)
+		c.Detail += fmt.Sprintf("; audit log: %d bindings accepted, %d refused", len(audit)-refused-unanswered, refused)
+		if unanswered > 0 {
+			c.Detail += fmt.Sprintf(", %d not answered", unanswered)
+		}
 	}
 	return *c
 }

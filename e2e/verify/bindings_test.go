@@ -144,25 +144,32 @@ func TestOneEpochBinds(t *testing.T) {
 }
 
 func TestReadAudit(t *testing.T) {
+	requests := 0
 	line := func(stage, verb, sub, uri, uid string, code int) string {
-		return fmt.Sprintf(`{"kind":"Event","stage":%q,"verb":%q,"requestURI":%q,"user":{"username":"u"},`+
+		if stage == "RequestReceived" {
+			requests++
+		}
+		return fmt.Sprintf(`{"kind":"Event","auditID":"%d","stage":%q,"verb":%q,"requestURI":%q,"user":{"username":"u"},`+
 			`"objectRef":{"resource":"pods","subresource":%q,"namespace":"ns","name":"p"},`+
 			`"responseStatus":{"code":%d},"requestReceivedTimestamp":"2026-01-02T03:04:05.000001Z",`+
 			`"stageTimestamp":"2026-01-02T03:04:05.000900Z","requestObject":{"kind":"Binding",`+
 			`"metadata":{"name":"p","uid":%q,"annotations":{"understudy.dev/epoch":"7"}},"target":{"name":"n1"}}}`+"\n",
-			stage, verb, uri, sub, code, uid)
+			requests, stage, verb, uri, sub, code, uid)
 	}
-	log := line("ResponseComplete", "create", "binding", "/b", "u1", 201) +
-		line("RequestReceived", "create", "binding", "/b", "u1", 0) +
+	log := line("RequestReceived", "create", "binding", "/b", "", 0) +
+		line("ResponseComplete", "create", "binding", "/b", "u1", 201) +
+		line("RequestReceived", "create", "binding", "/b?dryRun=All", "", 0) +
 		line("ResponseComplete", "create", "", "/pods?note=binding", "u1", 201) +
 		line("ResponseComplete", "create", "binding", "/b?dryRun=All", "u1", 201) +
+		line("RequestReceived", "create", "binding", "/b", "", 0) +
 		line("ResponseComplete", "create", "binding", "/b", "u1", 409) +
+		line("RequestReceived", "create", "binding", "/b", "", 0) + // the API server died
 		`{"stage":"ResponseComplete","objectRef":{"resource":"pods","subresource":"bindi` // still being written
 	got, err := ReadAudit(strings.NewReader(log))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 2 || !got[0].Accepted() || got[1].Accepted() || got[1].Unknown() {
+	if len(got) != 3 || !got[0].Accepted() || got[1].Accepted() || got[1].Unknown() || !got[2].Unknown() || got[2].Name != "p" {
 		t.Fatalf("read %+v", got)
 	}
 	b := got[0]
