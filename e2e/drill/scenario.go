@@ -46,6 +46,8 @@ func Scenarios() []Scenario {
 		{Name: "etcd-member-loss", About: "one of three members of the mirror's etcd is killed, then the lead", Lasts: 10 * time.Second, Lab: threeMembers, Do: etcdMemberLoss},
 		{Name: "etcd-quorum-loss", About: "two of three members of the mirror's etcd are away for ten seconds", Lab: threeMembers, Lasts: 30 * time.Second, Do: etcdQuorumLoss},
 		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Lasts: 20 * time.Second, Do: deleteLease},
+		{Name: "apiserver-restart", About: "the API server is killed and started again: whoever leads binds again", Lasts: 25 * time.Second, Do: apiserverRestart},
+		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
 		{Name: "partition-lead", About: "the lead is cut off from the API server until another leads", Lab: withProxies, Do: onNetwork(partitionLead)},

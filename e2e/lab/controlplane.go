@@ -124,6 +124,9 @@ func (p *plan) writeAPIServerFiles() error {
 	return os.WriteFile(p.path("audit-policy.yaml"), auditPolicy, 0o600)
 }
 
+// apiserverName is what the API server's process is called.
+const apiserverName = "kube-apiserver"
+
 func (p *plan) apiserverProcess(keys *pki) Process {
 	args := []string{
 		p.opts.tool("kube-apiserver"),
@@ -157,8 +160,8 @@ func (p *plan) apiserverProcess(keys *pki) Process {
 			"--audit-log-mode=blocking")
 	}
 	return Process{
-		Name: "kube-apiserver", Kind: KindAPIServer, HTTP: p.apiserverURL(),
-		Log: p.logPath("kube-apiserver"), Args: args,
+		Name: apiserverName, Kind: KindAPIServer, HTTP: p.apiserverURL(),
+		Log: p.logPath(apiserverName), Args: args,
 	}
 }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // members returns the names of the mirror's etcd members.
@@ -89,6 +91,51 @@ func (l *Lab) WipeEtcd(ctx context.Context) error {
 		}
 	}
 	return l.StartEtcd(ctx)
+}
+
+// CrashAPIServer kills the API server and starts it again at once. It returns when
+// the new process exists, not when that answers.
+func (l *Lab) CrashAPIServer() error {
+	p, err := l.process(apiserverName)
+	if err != nil {
+		return err
+	}
+	if err := p.end(0); err != nil {
+		return err
+	}
+	state, err := l.State()
+	if err != nil {
+		return err
+	}
+	if state.AuditLog != "" {
+		if err := cutTornLine(state.AuditLog); err != nil {
+			return err
+		}
+	}
+	return l.Start(apiserverName)
+}
+
+// AwaitAPIServer waits until the API server is ready.
+func (l *Lab) AwaitAPIServer(ctx context.Context) error {
+	p, err := l.process(apiserverName)
+	if err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(l.config)
+	if err != nil {
+		return err
+	}
+	return until(ctx, nil, "the API server", answers200(client, p.HTTP+"/readyz"))
+}
+
+// cutTornLine removes from the end of a log what its writer was killed in the
+// middle of: the next one appends.
+func cutTornLine(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.Truncate(path, int64(bytes.LastIndexByte(raw, '\n')+1))
 }
 
 // DeleteLease deletes the Lease by which the replicas elect their lead.
