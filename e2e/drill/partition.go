@@ -21,10 +21,14 @@ import (
 
 const (
 	// partitioned bounds what a scenario does to the network, with all waiting.
-	partitioned = 2 * time.Minute
+	partitioned = 5 * time.Minute
 	// pastTheLease is longer than a Lease lasts that is not renewed, pastPatience
 	// than a mirror waits for etcd.
 	pastTheLease, pastPatience = 6 * time.Second, 4 * time.Second
+	// pastRelease is longer than a supervisor takes to release a Lease.
+	pastRelease = 2 * time.Second
+	// pastSuspicion is longer than gossip takes to give a silent member up.
+	pastSuspicion = 4 * time.Second
 	// takenWithin bounds the time to the next lead. One whose requests arrive
 	// without its knowing renews the Lease once more before it gives up.
 	takenWithin = 15 * time.Second
@@ -83,9 +87,17 @@ func (n network) standing(ctx context.Context) (crew, error) {
 
 // Whom a fault is for.
 func theLead(c crew) []string         { return []string{c.lead.Replica} }
-func anUnderstudy(c crew) []string    { return c.understudies[:1] }
 func allUnderstudies(c crew) []string { return c.understudies }
 func everyReplica(c crew) []string    { return append(theLead(c), c.understudies...) }
+
+// eachUnderstudy are all there are, one at a time.
+func (n network) eachUnderstudy() []func(crew) []string {
+	var each []func(crew) []string
+	for i := range len(n.state.Replicas()) - 1 {
+		each = append(each, func(c crew) []string { return c.understudies[i : i+1] })
+	}
+	return each
+}
 
 // failover breaks a link of the lead, and mends it when somebody else leads.
 func (n network) failover(ctx context.Context, link lab.Link, f netfault.Fault) error {
@@ -128,15 +140,31 @@ func (n network) succeeded(ctx context.Context, lead Fault) error {
 	return nil
 }
 
-// unmoved breaks a link of replicas for d. The lead has to lead on, and pods have
-// to be bound.
-func (n network) unmoved(ctx context.Context, whom func(crew) []string, link lab.Link, f netfault.Fault, d time.Duration) error {
+// errDisputed says that a lead lost its Lease though it lived and renewed it.
+var errDisputed = errors.New("the lead was followed by another though it lived")
+
+// stays does what must leave the lead alone, and again if that gave up meanwhile
+// for want of CPU.
+func (n network) stays(ctx context.Context, what string, do func(context.Context, crew) error) error {
 	for attempt := 1; ; attempt++ {
-		before, after, err := n.during(ctx, whom, link, f, d)
+		before, err := n.standing(ctx)
 		if err != nil {
-			return fmt.Errorf("%s, %v: %w", link, f, err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		if before.lead.Epoch == after.lead.Epoch {
+		n.Note()
+		if err := do(ctx, before); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		epoch, err := n.Epoch()
+		if err == nil && epoch == before.lead.Epoch {
+			var after crew
+			after, err = n.standing(ctx)
+			epoch = after.lead.Epoch
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if epoch == before.lead.Epoch {
 			return nil
 		}
 		late, err := n.notRenewed(before.lead)
@@ -144,43 +172,38 @@ func (n network) unmoved(ctx context.Context, whom func(crew) []string, link lab
 			return err
 		}
 		if !late || attempt == attempts {
-			return fmt.Errorf("%s of %v, %v: epoch %d of %s was followed by %d of %s", link, whom(before), f,
-				before.lead.Epoch, before.lead.Replica, after.lead.Epoch, after.lead.Replica)
+			return fmt.Errorf("%s: %w: epoch %d of %s, then %d", what, errDisputed, before.lead.Epoch, before.lead.Replica, epoch)
 		}
 	}
 }
 
-// during breaks a link for d and says who led before and after.
-func (n network) during(
-	ctx context.Context, whom func(crew) []string, link lab.Link, f netfault.Fault, d time.Duration,
-) (before, after crew, err error) {
-	if before, err = n.standing(ctx); err != nil {
-		return before, after, err
-	}
-	n.Note()
-	for _, name := range whom(before) {
-		if err := n.Lab.Fault(name, link, f); err != nil {
-			return before, after, err
+// unmoved breaks a link of replicas for d. The lead has to lead on, and pods have
+// to be bound.
+func (n network) unmoved(ctx context.Context, whom func(crew) []string, link lab.Link, f netfault.Fault, d time.Duration) error {
+	return n.stays(ctx, fmt.Sprintf("%s, %v", link, f), func(ctx context.Context, c crew) error {
+		for _, name := range whom(c) {
+			if err := n.Lab.Fault(name, link, f); err != nil {
+				return err
+			}
 		}
-	}
-	_, had := n.load.Progress()
-	if err := pause(ctx, d); err != nil {
-		return before, after, err
-	}
-	created, has := n.load.Progress()
-	if n.shows != nil {
-		if err := n.shows(ctx, before); err != nil {
-			return before, after, err
+		_, had := n.load.Progress()
+		if err := pause(ctx, d); err != nil {
+			return err
 		}
-	}
-	for _, name := range whom(before) {
-		n.Lab.Heal(name)
-	}
-	if has == had && created > had {
-		return before, after, fmt.Errorf("none of %d pods was bound in %v", created-had, d)
-	}
-	after, err = n.standing(ctx)
-	return before, after, err
+		created, has := n.load.Progress()
+		if n.shows != nil {
+			if err := n.shows(ctx, c); err != nil {
+				return err
+			}
+		}
+		for _, name := range whom(c) {
+			n.Lab.Heal(name)
+		}
+		if has == had && created > had {
+			return fmt.Errorf("of %v: none of %d pods was bound in %v", whom(c), created-had, d)
+		}
+		return nil
+	})
 }
 
 // notRenewed reports whether the term of a lead that can reach the API server
@@ -218,6 +241,18 @@ func pause(ctx context.Context, d time.Duration) error {
 // waysToBeCutOff are all there are.
 var waysToBeCutOff = []netfault.Fault{netfault.Cut, netfault.LostRequests, netfault.LostAnswers}
 
+// unmovedByAll cuts off each of whom in turn, in every way.
+func (n network) unmovedByAll(ctx context.Context, whom []func(crew) []string, link lab.Link, d time.Duration) error {
+	for _, one := range whom {
+		for _, f := range waysToBeCutOff {
+			if err := n.unmoved(ctx, one, link, f, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // partitionAPIServer costs a lead its Lease. Understudies believe it to be free,
 // and what they do about it arrives, or does not.
 func partitionAPIServer(ctx context.Context, n network) error {
@@ -226,10 +261,10 @@ func partitionAPIServer(ctx context.Context, n network) error {
 			return err
 		}
 	}
-	if err := n.unmoved(ctx, anUnderstudy, lab.ToAPIServer, netfault.Cut, pastTheLease); err != nil {
+	if err := n.unmoved(ctx, allUnderstudies, lab.ToAPIServer, netfault.LostAnswers, pastTheLease); err != nil {
 		return err
 	}
-	return n.unmoved(ctx, allUnderstudies, lab.ToAPIServer, netfault.LostAnswers, pastTheLease)
+	return n.unmovedByAll(ctx, n.eachUnderstudy(), lab.ToAPIServer, pastTheLease)
 }
 
 // partitionLead is one failover and no more, to be repeated and measured.
@@ -258,23 +293,16 @@ func partitionEtcd(ctx context.Context, n network) error {
 		return fmt.Errorf("killed while cut off from etcd: %w", err)
 	}
 	n.Lab.Heal(c.lead.Replica)
-	for _, f := range waysToBeCutOff {
-		if err := n.unmoved(ctx, theLead, lab.ToEtcd, f, pastPatience); err != nil {
-			return err
-		}
-	}
-	return n.unmoved(ctx, anUnderstudy, lab.ToEtcd, netfault.Cut, pastPatience)
+	return n.unmovedByAll(ctx, append(n.eachUnderstudy(), theLead), lab.ToEtcd, pastPatience)
 }
 
 // partitionGossip takes hints away, and gives wrong ones: when nobody hears anybody,
 // the others believe the lead to be dead. Neither moves the Lease.
 func partitionGossip(ctx context.Context, n network) error {
-	if err := n.unmoved(ctx, theLead, lab.Gossip, netfault.Cut, pastTheLease); err != nil {
+	if err := n.nobodyHearsAnybody(ctx); err != nil {
 		return err
 	}
-	cut := n
-	cut.shows = n.leadTakenForDead
-	if err := cut.unmoved(ctx, everyReplica, lab.Gossip, netfault.Cut, pastTheLease); err != nil {
+	if err := n.unmovedByAll(ctx, append(n.eachUnderstudy(), theLead), lab.Gossip, pastSuspicion); err != nil {
 		return err
 	}
 	return await(ctx, "everybody to know everybody", func() (bool, error) {
@@ -283,6 +311,30 @@ func partitionGossip(ctx context.Context, n network) error {
 			return err != nil || len(present(s.Members)) < len(n.state.Replicas())
 		}), nil
 	})
+}
+
+func (n network) nobodyHearsAnybody(ctx context.Context) error {
+	n.shows = n.leadTakenForDead
+	return n.unmoved(ctx, everyReplica, lab.Gossip, netfault.Cut, pastTheLease)
+}
+
+// killUnderstudies is no loss to the lead: the death of one who does not hold the
+// Lease proves nothing about who does.
+func killUnderstudies(ctx context.Context, n network) error {
+	for _, whom := range n.eachUnderstudy() {
+		err := n.stays(ctx, "SIGKILL to an understudy", func(ctx context.Context, c crew) error {
+			for _, name := range whom(c) {
+				if err := n.Lab.Kill(name, syscall.SIGKILL); err != nil {
+					return err
+				}
+			}
+			return pause(ctx, pastRelease)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n network) leadTakenForDead(ctx context.Context, c crew) error {
