@@ -46,7 +46,7 @@ func Scenarios() []Scenario {
 		{Name: "etcd-member-loss", About: "one of three members of the mirror's etcd is killed, then the lead", Lasts: 10 * time.Second, Lab: threeMembers, Do: etcdMemberLoss},
 		{Name: "etcd-quorum-loss", About: "two of three members of the mirror's etcd are away for ten seconds", Lab: threeMembers, Lasts: 30 * time.Second, Do: etcdQuorumLoss},
 		{Name: "kill-understudy", About: "each understudy is killed: the lead stays", Lasts: 12 * time.Second, Do: onNetwork(killUnderstudies)},
-		{Name: "lease", About: "the Lease is deleted, then the lead killed: epochs still rise", Lasts: 20 * time.Second, Do: deleteLease},
+		{Name: "lease", About: "the Lease is deleted, then the lead killed, then the Lease forgotten by all: epochs still rise", Lasts: 35 * time.Second, Do: deleteLease},
 		{Name: "apiserver-restart", About: "the API server is killed and started again: whoever leads binds again", Lasts: 25 * time.Second, Do: apiserverRestart},
 		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
@@ -285,23 +285,6 @@ func etcdQuorumLoss(ctx context.Context, s *Session, g *load.Generator) error {
 		return errors.New("no pod was bound while etcd had no majority")
 	}
 	return nil
-}
-
-func deleteLease(ctx context.Context, s *Session, _ *load.Generator) error {
-	epoch, err := s.Epoch()
-	if err != nil {
-		return err
-	}
-	s.Note()
-	fault := Fault{Epoch: epoch, At: time.Now()}
-	if err := s.Lab.DeleteLease(ctx); err != nil {
-		return err
-	}
-	// Whoever creates it anew leads a newer epoch, and so does the next.
-	if _, err := s.Failover(ctx, fault); err != nil {
-		return err
-	}
-	return kill(ctx, s, nil)
 }
 
 func wipe(ctx context.Context, s *Session, _ *load.Generator) error {
