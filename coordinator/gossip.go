@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/roster"
 )
 
@@ -20,6 +21,9 @@ func (r *replica) newRoster() (*roster.Roster, error) {
 	// A hint, and no more: whoever follows looks at the Lease.
 	cfg.Gone = func(m roster.Member) {
 		r.log.Info("a replica is gone, as gossip has it", "member", m.Name, "was", m.Role)
+		if failpoint.Off(failpoint.GossipGuard) {
+			r.elector.ProvenDead(m.Name)
+		}
 		r.elector.Look()
 	}
 	return roster.New(cfg, r.log)

@@ -243,6 +243,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	}
 	lease := election.KubeLease(r.kube.Lease.CoordinationV1(), cfg.Namespace, cfg.Election.LeaseName)
 	r.elector, err = election.New(electing, lease, func(ctx context.Context) (uint64, error) {
+		if failpoint.Off(failpoint.EpochFloor) {
+			return 0, nil
+		}
 		return mirror.KnownEpoch(ctx, r.etcd, cfg.Etcd.Prefix)
 	}, r.log)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // nodeFollower is told of nodes.
@@ -77,6 +79,9 @@ func (f *feed) attach(informer cache.SharedIndexInformer) error {
 		if err != nil {
 			f.c.log.Error("object without a name", "type", fmt.Sprintf("%T", obj), "err", err)
 			return
+		}
+		if informer == f.c.pods {
+			failpoint.Hit(failpoint.PodChanged)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()

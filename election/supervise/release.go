@@ -45,7 +45,9 @@ func (s *supervisor) depose(
 ) (holder string, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, s.pace.request)
-		holder, err = election.Depose(attempt, client, died, func(holder string) bool { return isOf(holder, suffix) })
+		holder, err = election.Depose(attempt, client, died, func(holder string) bool {
+			return isOf(holder, suffix) || s.Careless
+		})
 		cancel()
 		if err == nil {
 			return holder, nil

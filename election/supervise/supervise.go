@@ -28,7 +28,7 @@ func Signals() []os.Signal {
 	}
 }
 
-// Config says what is supervised. All of it is required but Env.
+// Config says what is supervised. All of it is required but Env and Careless.
 type Config struct {
 	// Path is the child's executable and Args are its arguments. Env is added to
 	// the environment of this process.
@@ -42,6 +42,9 @@ type Config struct {
 	// anew. If it fails the child is started all the same, and should that one
 	// die as lead, its Lease expires.
 	Lease func() (Lease, error)
+	// Careless releases the Lease when the child dies, whoever holds it: tests show
+	// with it what comes of a release without proof.
+	Careless bool
 	// Signals delivers what this process receives of Signals.
 	Signals <-chan os.Signal
 	Log     *slog.Logger

@@ -14,6 +14,9 @@
 // counts from the next hit on, an empty arm disarms, and GET lists the hits so far. A
 // replica serves it at /debug/failpoint.
 //
+// With `POST ?hold=NAME` whoever passes that point waits there until
+// `POST ?release=NAME`.
+//
 // The points are:
 //
 //	mirror/before-commit   a batch is about to be sent to etcd
@@ -21,6 +24,7 @@
 //	bind/before, bind/after     around a request that binds a pod
 //	promote/claimed, promote/reconciled, promote/released
 //	                            steps of a recovery, each just done
+//	informer/pod           a change of a pod is about to be heeded
 //
 // A stream can be slowed down, so that each element arrives that much later than it
 // would, in the same order:
@@ -37,6 +41,7 @@ package failpoint
 const (
 	BeforeCommit = "mirror/before-commit"
 	AfterCommit  = "mirror/after-commit"
+	PodChanged   = "informer/pod"
 )
 
 // The streams that tests can slow down.
@@ -61,4 +66,13 @@ const (
 	UsageGuard = "usage"
 	// BarrierGuard has a new lead wait until its view has everything up to its claim.
 	BarrierGuard = "barrier"
+	// GossipGuard takes the silence of a replica for a hint, and for no proof that
+	// it is dead.
+	GossipGuard = "gossip"
+	// ProofGuard has a supervisor release the Lease for its own child alone.
+	ProofGuard = "proof"
+	// EpochFloor has an epoch be above all that etcd knows, whatever the Lease says.
+	EpochFloor = "epoch-floor"
+	// PodBarrier keeps a new lead from acting on a stale picture of the pods.
+	PodBarrier = "pod-barrier"
 )

@@ -23,7 +23,7 @@ const Enabled = true
 
 // points is one set for the whole process, as the process is what it ends.
 var points = sync.OnceValue(func() *set {
-	s := &set{hits: make(map[string]int), die: kill, freeze: stop}
+	s := newSet(kill, stop)
 	spec, err := inherited()
 	if err == nil && spec != "" {
 		err = s.arm(spec)
@@ -142,6 +142,22 @@ type set struct {
 	left        int
 	act         func(name string) // what the armed point does
 	die, freeze func(name string)
+	held        map[string]bool
+	released    *sync.Cond // of mu: held has changed
+}
+
+func newSet(die, freeze func(name string)) *set {
+	s := &set{hits: make(map[string]int), held: make(map[string]bool), die: die, freeze: freeze}
+	s.released = sync.NewCond(&s.mu)
+	return s
+}
+
+// hold has everybody who passes the point wait there, or lets them go on.
+func (s *set) hold(name string, held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[name] = held
+	s.released.Broadcast()
 }
 
 func (s *set) arm(spec string) error {
@@ -168,6 +184,9 @@ func (s *set) hit(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hits[name]++
+	for s.held[name] {
+		s.released.Wait()
+	}
 	if name != s.armed {
 		return
 	}
@@ -201,9 +220,17 @@ func stop(name string) {
 
 func (s *set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
-		if err := s.arm(r.URL.Query().Get("arm")); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
+		query := r.URL.Query()
+		switch {
+		case query.Has("hold"):
+			s.hold(query.Get("hold"), true)
+		case query.Has("release"):
+			s.hold(query.Get("release"), false)
+		default:
+			if err := s.arm(query.Get("arm")); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
 		}
 	}
 	s.mu.Lock()

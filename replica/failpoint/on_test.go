@@ -55,7 +55,7 @@ func TestFileArmsUntilItHasKilled(t *testing.T) {
 
 func TestArmedWhileRunning(t *testing.T) {
 	var died, froze string
-	s := &set{hits: make(map[string]int), die: func(name string) { died = name }, freeze: func(name string) { froze = name }}
+	s := newSet(func(name string) { died = name }, func(name string) { froze = name })
 	call := func(method, query string) string {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(method, "/?"+query, nil))
@@ -124,6 +124,29 @@ func TestLater(t *testing.T) {
 		cancel()
 		if _, ok := <-late; ok {
 			t.Error("something came of nothing")
+		}
+	})
+}
+
+func TestHeldUntilReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSet(nil, nil)
+		post := func(query string) { s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/?"+query, nil)) }
+		post("hold=" + PodChanged)
+		passed := false
+		go func() {
+			s.hit(PodChanged)
+			passed = true
+		}()
+		s.hit(AfterCommit) // which nobody holds
+		synctest.Wait()
+		if passed {
+			t.Error("passed a point that was held")
+		}
+		post("release=" + PodChanged)
+		synctest.Wait()
+		if !passed {
+			t.Error("still held")
 		}
 	})
 }
