@@ -101,24 +101,32 @@ func freezeBeforeBind(ctx context.Context, s *Session) (Fault, error) {
 		return Fault{}, err
 	}
 	s.Note()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.HTTP+"/debug/failpoint?arm=bind/before:stop", nil)
-	if err != nil {
+	if err := tellFailpoints(ctx, p, "arm=bind/before:stop"); err != nil {
 		return Fault{}, err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(request)
-	if err != nil {
-		return Fault{}, err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return Fault{}, fmt.Errorf("arming %s: %s", lead, answer.Status)
 	}
 	err = await(ctx, lead+" to freeze", func() (bool, error) {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
 		return bytes.Contains(status, []byte("State:\tT")), err
 	})
 	return Fault{Replica: lead, Epoch: epoch, At: time.Now()}, err
+}
+
+// tellFailpoints arms, holds or releases one in a replica.
+func tellFailpoints(ctx context.Context, replica lab.Process, query string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, replica.HTTP+"/debug/failpoint?"+query, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s of %s: %s", query, replica.Name, answer.Status)
+	}
+	return nil
 }
 
 // thawAheadOfEtcd lets the old lead go on, and etcd answer only once the API

@@ -1,0 +1,174 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/verify"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+)
+
+// The successors hear late of a pod that somebody else has put on the only node. A
+// new lead waits until it has heard of it; without that it puts another beside it,
+// for which there is no room.
+func TestANewLeadThatHearsOfPodsLate(t *testing.T) {
+	small := func(o *lab.Options) {
+		o.Nodes, o.Node = 1, lab.NodeSize{CPU: "10", Memory: "64Gi", Pods: "100"}
+	}
+	room := func(s *Session) bool {
+		return verify.Capacity(s.Cluster.Nodes(), s.Cluster.Pods(), s.Cluster.Gaps()).OK
+	}
+	t.Run("waits", func(t *testing.T) {
+		s := begin(t, unguarded(t, "", small))
+		st := makeStale(t, s)
+		// It holds the Lease, and has long done all else.
+		st.awaitEpoch(t)
+		if err := pause(t.Context(), 3*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		st.release(t)
+		if _, err := s.Lab.WaitLeader(t.Context(), st.old.Replica); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(t.Context(), st.foreign); err != nil {
+			t.Fatal(err)
+		}
+		bound(t, s, st.waiting)
+		settled(t, s)
+		if !room(s) {
+			t.Error("the node is over its capacity")
+		}
+	})
+	t.Run("does_not_wait", func(t *testing.T) {
+		s := begin(t, unguarded(t, failpoint.PodBarrier, small))
+		st := makeStale(t, s)
+		bound(t, s, st.waiting)
+		settled(t, s)
+		st.release(t)
+		if room(s) {
+			t.Error("a node over its capacity went unnoticed")
+		}
+	})
+}
+
+// stale is a cluster whose lead is frozen, and whose other replicas hear nothing of
+// pods any more.
+type stale struct {
+	s                *Session
+	old              Fault
+	waiting, foreign *v1.Pod
+}
+
+// makeStale leaves a pod that waits for the node, whose room a foreign pod has
+// taken unheard.
+func makeStale(t *testing.T, s *Session) *stale {
+	t.Helper()
+	ctx, st := t.Context(), &stale{s: s}
+	before := st.heard(t)
+	st.waiting = create(t, s, podOf("stale", "waiting", requests("5"), func(p *v1.Pod) {
+		p.Spec.NodeSelector = map[string]string{"room": "yes"}
+	}))
+	eventually(t, "all to hear of the waiting pod", func(context.Context) (bool, error) {
+		for name, n := range st.heard(t) {
+			if n <= before[name] {
+				return false, fmt.Errorf("%s has not", name)
+			}
+		}
+		return true, nil
+	})
+	var err error
+	if st.old, err = s.KillLead(ctx, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	st.tell(t, "hold="+failpoint.PodChanged)
+	st.foreign = create(t, s, podOf("stale", "foreign", requests("8"), func(p *v1.Pod) {
+		p.Spec.SchedulerName, p.Spec.NodeName = "another", "node-0000"
+	}))
+	patch := []byte(`{"metadata":{"labels":{"room":"yes"}}}`)
+	if _, err := s.Lab.Client().CoreV1().Nodes().Patch(ctx, "node-0000", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// release lets everybody go on.
+func (st *stale) release(t *testing.T) {
+	t.Helper()
+	st.tell(t, "release="+failpoint.PodChanged)
+	if err := st.s.Lab.Kill(st.old.Replica, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitEpoch waits until a newer epoch is claimed.
+func (st *stale) awaitEpoch(t *testing.T) {
+	t.Helper()
+	eventually(t, "a successor", func(context.Context) (bool, error) {
+		epoch, err := st.s.Epoch()
+		return epoch > st.old.Epoch, err
+	})
+}
+
+// others are all replicas but the frozen one.
+func (st *stale) others(t *testing.T) []lab.Process {
+	t.Helper()
+	var all []lab.Process
+	for _, name := range st.s.state.Replicas() {
+		p, err := st.s.Lab.Replica(name).Process()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != st.old.Replica {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func (st *stale) tell(t *testing.T, query string) {
+	t.Helper()
+	for _, p := range st.others(t) {
+		if err := tellFailpoints(t.Context(), p, query); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// heard counts the changes of pods that each replica has heard of.
+func (st *stale) heard(t *testing.T) map[string]int {
+	t.Helper()
+	heard := map[string]int{}
+	for _, p := range st.others(t) {
+		raw, err := st.s.Lab.Replica(p.Name).Get(t.Context(), "/debug/failpoint")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			var name string
+			var n int
+			if _, err := fmt.Sscan(line, &name, &n); err == nil && name == failpoint.PodChanged {
+				heard[p.Name] = n
+			}
+		}
+	}
+	return heard
+}
+
+// settled waits until the history of the cluster is complete.
+func settled(t *testing.T, s *Session) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Cluster.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
