@@ -46,6 +46,11 @@ type lead struct {
 	// refusedAt is when it was last told that the API server refuses the term.
 	refusedAt atomic.Int64
 
+	// barrier tells when this replica has caught up with the cluster, or why not:
+	// see raiseBarrier.
+	barrier  chan error
+	catching sync.WaitGroup
+
 	// unassigned are pods to schedule that nobody has reported yet; replay is
 	// done when they have been.
 	unassigned []*v1.Pod
@@ -84,6 +89,7 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	var writers sync.WaitGroup // the mirror: it outlives the work, to write what the work left
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWriting()
+	l.raiseBarrier(work)
 	err := l.claim(work)
 	if err == nil {
 		writers.Go(func() {
@@ -101,6 +107,8 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	} else if cause == nil {
 		cause = err
 	}
+	stop(nil) // if nobody has yet
+	l.catching.Wait()
 	r.setRole(serve.Exiting, term.Epoch())
 	if m := l.mirror.Load(); m != nil && term.Valid() {
 		l.failover.finish(m, cause)

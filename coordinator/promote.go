@@ -28,10 +28,8 @@ func (l *lead) recover(ctx context.Context) error {
 	refused := l.view.Status().Refused
 	state, held := l.view.Take()
 	l.failover.caughtUp(held)
-	if !failpoint.Off(failpoint.PodBarrier) {
-		if err := l.cluster.Barrier(l.failover.within(ctx), l.kube.Writes, l.term.Epoch()); err != nil {
-			return fmt.Errorf("catching up with the cluster: %w", err)
-		}
+	if err := <-l.barrier; err != nil {
+		return fmt.Errorf("catching up with the cluster: %w", err)
 	}
 	l.failover.step(stepCluster)
 
@@ -51,6 +49,20 @@ func (l *lead) recover(ctx context.Context) error {
 	l.failover.step(stepReleased)
 	failpoint.Hit("promote/released")
 	return nil
+}
+
+// raiseBarrier begins to catch up with the cluster, for recover to wait for. It does
+// so as soon as the Lease is held, beside the claim: what an older epoch still does
+// to the cluster after that, it had announced in etcd before the claim.
+func (l *lead) raiseBarrier(ctx context.Context) {
+	l.barrier = make(chan error, 1)
+	l.catching.Go(func() {
+		if failpoint.Off(failpoint.PodBarrier) {
+			l.barrier <- nil
+			return
+		}
+		l.barrier <- l.cluster.Barrier(l.failover.within(ctx), l.kube.Writes, l.term.Epoch())
+	})
 }
 
 // setUp makes the executors of effects.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
@@ -33,6 +34,9 @@ type Options struct {
 	Standing *telemetry.Standing
 	Tracing  *telemetry.Tracing
 	Version  string
+	// Renewed is given the Lease whenever this replica has written it as its holder;
+	// it may be nil. See election.Config.
+	Renewed func(*coordinationv1.Lease)
 	// Exit ends the process at once; it is called when work has outlived its
 	// term. Nil means os.Exit.
 	Exit func(code int)
@@ -233,6 +237,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	electing.Namespace, electing.Name, electing.Identity = cfg.Namespace, cfg.Election.LeaseName, r.incarnation
 	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
 	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
+	electing.Renewed = opts.Renewed
 	electing.First = func() bool { return r.roster == nil || roster.First(r.roster.Members()) }
 	electing.Expired = func(cause error) {
 		if failpoint.Off(failpoint.TermGuard) {

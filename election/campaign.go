@@ -204,6 +204,7 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 		e.see(lease, lease.ResourceVersion, never)
 		return nil, errTooLate
 	}
+	e.cfg.Renewed(lease)
 	t := newTerm(ctx, e, n, lease, taken{
 		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), died: s.rec.died, changed: s.changed,
 		detected: detected, sent: sent, acquired: acquired,

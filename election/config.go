@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
 )
 
 // observerResolution is how much earlier than the last renewal a client-go
@@ -51,6 +52,9 @@ type Config struct {
 	First     func() bool
 	Deference time.Duration
 
+	// Renewed, if it is set, is given the Lease as each write of a term left it, from
+	// the one that took it on. It must be quick and must not change the Lease.
+	Renewed func(*coordinationv1.Lease)
 	// Expired is called once, from a goroutine of its own, when work has outlived
 	// its term. It must end the process.
 	Expired func(cause error)
@@ -75,6 +79,9 @@ func Default() Config {
 func (c Config) complete() Config {
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = c.RenewDeadline / 2
+	}
+	if c.Renewed == nil {
+		c.Renewed = func(*coordinationv1.Lease) {}
 	}
 	if c.PollPeriod == 0 {
 		c.PollPeriod = 2 * c.RetryPeriod

@@ -6,20 +6,25 @@ import (
 	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // Depose releases the Lease on behalf of a holder that is proven dead, so that
 // nobody has to wait for it to expire. dead says whether an identity is one of
 // which there is such proof: its process has been waited for. died is when that
-// ended, by the wall clock of this machine; the Lease tells the successor. Depose
-// returns the holder that was deposed, empty if the Lease was not held by the
+// ended, by the wall clock of this machine; the Lease tells the successor. last is
+// the Lease as the dead knew it, which saves reading it if that is still so; it may
+// be nil. Depose returns the holder that was deposed, empty if the Lease was not held by the
 // dead. The trace that ctx is part of goes on in the successor, as with Release.
 func Depose(
-	ctx context.Context, client LeaseClient, died time.Time, dead func(holder string) bool,
+	ctx context.Context, client LeaseClient, last *coordinationv1.Lease, died time.Time, dead func(holder string) bool,
 ) (string, error) {
 	for {
-		lease, err := client.Get(ctx)
+		lease, err := last, error(nil)
+		if last == nil {
+			lease, err = client.Get(ctx)
+		}
 		if apierrors.IsNotFound(err) {
 			return "", nil
 		}
@@ -27,12 +32,13 @@ func Depose(
 			return "", fmt.Errorf("election: depose: %w", err)
 		}
 		rec := parse(lease)
+		last = nil
 		if rec.holder == "" || !dead(rec.holder) {
 			return "", nil
 		}
 		_, err = client.Write(ctx, bereft(ctx, lease, died))
 		// The last renewal of the dead may have been under way.
-		if apierrors.IsConflict(err) && ctx.Err() == nil {
+		if (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {

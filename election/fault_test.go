@@ -413,13 +413,13 @@ func TestDepose(t *testing.T) {
 		advance(time.Second)
 		admin := w.store.Client("supervisor")
 		died := time.Now()
-		holder, err := election.Depose(w.ctx, admin, died, func(h string) bool { return h == "z" })
+		holder, err := election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "z" })
 		if holder != "" || err != nil {
 			t.Errorf("deposed %q, %v", holder, err)
 		}
 		notWithin(w, won, time.Second, "takeover from a living lead")
 		a.line.Hang() // a is dead
-		holder, err = election.Depose(w.ctx, admin, died, func(h string) bool { return h == "a" })
+		holder, err = election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "a" })
 		if holder != "a" || err != nil {
 			t.Errorf("deposed %q, %v", holder, err)
 		}
@@ -524,7 +524,7 @@ func TestNoteOfADeathIsOfThatHolderOnly(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a := w.replica("a")
 		a.lead().Finished()
-		_, err := election.Depose(w.ctx, w.store.Client("supervisor"), time.Now(), func(string) bool { return true })
+		_, err := election.Depose(w.ctx, w.store.Client("supervisor"), nil, time.Now(), func(string) bool { return true })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,6 +64,7 @@ func (t *Term) renewOnce() error {
 		return err
 	}
 	t.elector.metrics.renewSeconds.Observe(time.Since(sent).Seconds())
+	t.cfg.Renewed(lease)
 	t.elector.see(lease, lease.ResourceVersion, never)
 	t.extend(sent)
 	return nil

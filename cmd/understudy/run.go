@@ -23,6 +23,7 @@ type replica struct {
 	standing *telemetry.Standing
 	tracing  *telemetry.Tracing
 	version  string
+	tie      *supervise.Tie
 }
 
 func (c command) run() *cobra.Command {
@@ -96,7 +97,8 @@ func (c command) start(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	telemetry.Redirect(log)
-	if err := supervise.Hold(); err != nil {
+	tie, err := supervise.Hold()
+	if err != nil {
 		log.Warn("the supervisor will learn late of a crash", "error", err)
 	}
 
@@ -108,7 +110,7 @@ func (c command) start(ctx context.Context, cfg config.Config) error {
 	log.Info("starting", "version", version, "namespace", cfg.Namespace, "scheduler", cfg.SchedulerName,
 		"etcd", cfg.Etcd.Endpoints, "tracing", tracing.Enabled())
 
-	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version})
+	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version, tie: tie})
 
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	coordinationv1 "k8s.io/api/coordination/v1"
 )
 
 // childEnv makes the test binary a child, and says which.
@@ -37,7 +38,8 @@ func child(kind string) int {
 	case "fading":
 		return fade()
 	}
-	if err := Hold(); err != nil {
+	tie, err := Hold()
+	if err != nil {
 		panic(err)
 	}
 	signals := make(chan os.Signal, 16)
@@ -48,6 +50,9 @@ func child(kind string) int {
 	switch kind {
 	case "obedient": // ends when told to
 		for sig := range signals {
+			if path := os.Getenv(willEnv); path != "" && sig == syscall.SIGUSR1 {
+				leave(tie, path)
+			}
 			fmt.Printf("heard %s\n", sig)
 			if sig == syscall.SIGTERM {
 				return 0
@@ -64,6 +69,21 @@ func child(kind string) int {
 		}
 	}
 	return 1
+}
+
+// willEnv names a file with the Lease that a child is to leave.
+const willEnv = "SUPERVISE_TEST_WILL"
+
+func leave(tie *Tie, path string) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	lease := new(coordinationv1.Lease)
+	if err := lease.Unmarshal(raw); err != nil {
+		panic(err)
+	}
+	tie.Leave(lease)
 }
 
 func noLease() (Lease, error) { return Lease{}, os.ErrNotExist }

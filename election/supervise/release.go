@@ -21,19 +21,19 @@ type Lease struct {
 
 // release releases the Lease in the background, if the child that has died holds
 // it. It tries for as long as that is of use to anybody.
-func (s *supervisor) release(lease Lease, suffix string, died time.Time, log *slog.Logger) {
+func (s *supervisor) release(lease Lease, suffix string, d death, log *slog.Logger) {
 	if lease.Client == nil {
 		return
 	}
 	s.releases.Go(func() {
-		ctx, cancel := context.WithDeadline(context.Background(), died.Add(lease.Duration))
+		ctx, cancel := context.WithDeadline(context.Background(), d.at.Add(lease.Duration))
 		defer cancel()
-		holder, err := s.depose(ctx, lease.Client, suffix, died)
+		holder, err := s.depose(ctx, lease.Client, suffix, d)
 		switch {
 		case err != nil:
 			log.Warn("lease not released for the dead replica, it expires", "error", err)
 		case holder != "":
-			log.Info("lease released for the dead replica", "holder", holder, "after", time.Since(died))
+			log.Info("lease released for the dead replica", "holder", holder, "after", time.Since(d.at))
 		default:
 			log.Debug("lease is not held by the dead replica")
 		}
@@ -41,17 +41,18 @@ func (s *supervisor) release(lease Lease, suffix string, died time.Time, log *sl
 }
 
 func (s *supervisor) depose(
-	ctx context.Context, client election.LeaseClient, suffix string, died time.Time,
+	ctx context.Context, client election.LeaseClient, suffix string, d death,
 ) (holder string, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, s.pace.request)
-		holder, err = election.Depose(attempt, client, died, func(holder string) bool {
+		holder, err = election.Depose(attempt, client, d.left, d.at, func(holder string) bool {
 			return isOf(holder, suffix) || s.Careless
 		})
 		cancel()
 		if err == nil {
 			return holder, nil
 		}
+		d.left = nil // the write may have been made
 		select {
 		case <-ctx.Done():
 			return "", fmt.Errorf("given up: %w", err)

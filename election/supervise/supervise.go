@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
 )
 
 // The exit status of a supervisor whose child did not exit by itself, chosen as
@@ -126,19 +128,15 @@ func (s *supervisor) play(restarts int) int {
 	log := s.Log.With("pid", cmd.Process.Pid, "incarnation", suffix)
 	log.Info("replica started", "restarts", restarts)
 	began := time.Now()
-	dead, reaped := follow(cmd, tied)
+	died, reaped := follow(cmd, tied)
 	cool := s.keepWarm(lease)
-	died := s.attend(cmd.Process, dead)
-	s.release(lease, suffix, died, log)
+	death := attend(s, cmd.Process, died)
+	s.release(lease, suffix, death, log)
 	cool()
-	s.attend(cmd.Process, reaped)
-	log.Info("replica ended", "how", cmd.ProcessState.String(), "after", died.Sub(began))
+	attend(s, cmd.Process, reaped)
+	log.Info("replica ended", "how", cmd.ProcessState.String(), "after", death.at.Sub(began))
 	return exitStatus(cmd.ProcessState)
 }
-
-// tetherEnv is the environment variable that names the file descriptor by which a
-// child is tied to its supervisor: see Hold.
-const tetherEnv = "UNDERSTUDY_TETHER"
 
 // tie gives a child its end of a tether. Without one, nil, its death is known when
 // wait returns.
@@ -154,39 +152,45 @@ func (s *supervisor) tie(cmd *exec.Cmd) *tether {
 	return t
 }
 
-// follow says when a child that has been started is dead, and when it has been
-// waited for: how it ended is in ProcessState then.
-func follow(cmd *exec.Cmd, tied *tether) (dead, reaped <-chan time.Time) {
-	died, waited := make(chan time.Time, 1), make(chan time.Time, 1)
-	over := make(chan struct{})
-	var watching sync.WaitGroup
-	if tied != nil {
-		watching.Go(func() {
-			tied.awaitDeath(cmd.Process.Pid, over)
-			died <- time.Now()
-		})
-	}
-	go func() {
-		_ = cmd.Wait()
-		close(over)
-		if tied == nil {
-			died <- time.Now()
-		} else {
-			tied.cut()
-			watching.Wait()
-			tied.close()
-		}
-		waited <- time.Now()
-	}()
-	return died, waited
+// death is the end of a child.
+type death struct {
+	at time.Time
+	// left is the Lease as the child last wrote it, nil if it did not say.
+	left *coordinationv1.Lease
 }
 
-// attend forwards signals to the child until a time comes, and returns that.
-func (s *supervisor) attend(child *os.Process, until <-chan time.Time) time.Time {
+// follow tells when a child that has been started is dead, and when it has been
+// waited for: how it ended is in ProcessState then.
+func follow(cmd *exec.Cmd, tied *tether) (<-chan death, <-chan struct{}) {
+	died, reaped := make(chan death, 1), make(chan struct{})
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		_ = cmd.Wait()
+		if tied != nil {
+			tied.cut()
+		}
+	}()
+	go func() {
+		defer close(reaped)
+		if tied != nil {
+			tied.awaitDeath(cmd.Process.Pid, waited)
+		} else {
+			<-waited
+		}
+		died <- death{time.Now(), inherited(tied)}
+		<-waited
+		tied.close()
+	}()
+	return died, reaped
+}
+
+// attend forwards signals to the child until something comes, and returns that.
+func attend[T any](s *supervisor, child *os.Process, until <-chan T) T {
 	for {
 		select {
-		case at := <-until:
-			return at
+		case it := <-until:
+			return it
 		case sig := <-s.Signals:
 			s.heed(sig)
 			if err := child.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -464,6 +466,43 @@ func TestChildThatEndsAgainAndAgain(t *testing.T) {
 	a.ends(1)
 	if n := a.logged.count("replica started"); n != 1 {
 		t.Errorf("%d starts", n)
+	}
+}
+
+// The Lease that a child has left is released by one request; when it has been
+// written since, it is read.
+func TestLeaseThatTheDeadLeft(t *testing.T) {
+	for name, touched := range map[string]bool{"as it was left": false, "written since": true} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "lease")
+			a := play(t, "obedient", hasty(), func(c *Config) { c.Env = append(c.Env, willEnv+"="+file) })
+			pid, incarnation := a.up()
+			a.hold(incarnation, 5)
+			raw, err := a.store.Lease().Marshal()
+			if err == nil {
+				err = os.WriteFile(file, raw, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.signals <- syscall.SIGUSR1
+			hear(t, a.said, "heard user defined signal 1")
+			for a.line.Calls() == 0 { // the supervisor has yet to open its connection
+				runtime.Gosched()
+			}
+			if touched {
+				a.hold(incarnation, 6)
+			}
+			before, want := a.line.Calls(), 1
+			if touched {
+				want = 3 // in vain, to read, to write
+			}
+			a.kill(pid)
+			a.logged.await(t, 1, "lease released for the dead replica holder="+incarnation)
+			if got := a.line.Calls() - before; runtime.GOOS == "linux" && got != want {
+				t.Errorf("%d requests, want %d", got, want)
+			}
+		})
 	}
 }
 

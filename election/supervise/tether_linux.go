@@ -40,6 +40,16 @@ type knot struct {
 		offset  int // from an entry to its futex
 		pending uintptr
 	}
+	// latest says which of the slots holds what the child left last.
+	latest uint32
+	slots  [2]slot
+}
+
+// slot is room for something that the child leaves to its supervisor, in one page
+// with everything else.
+type slot struct {
+	size uint32
+	data [1900]byte
 }
 
 // Flags of a robust futex, from linux/futex.h.
@@ -98,6 +108,25 @@ func (t *tether) cut() {
 	t.futex(futexWake, 1)
 }
 
+// leave leaves data to the supervisor in place of what was left before; what is too
+// long is not left. A child that dies meanwhile has left the one or the other.
+func (t *tether) leave(data []byte) {
+	k := t.knot()
+	next := 1 - k.latest&1
+	s := &k.slots[next]
+	s.size = 0
+	if len(data) <= len(s.data) {
+		s.size = uint32(copy(s.data[:], data))
+	}
+	atomic.StoreUint32(&k.latest, next)
+}
+
+// will returns what a child that is dead has left.
+func (t *tether) will() []byte {
+	s := &t.knot().slots[atomic.LoadUint32(&t.knot().latest)&1]
+	return s.data[:min(int(s.size), len(s.data))]
+}
+
 func (t *tether) futex(op, value uint32) {
 	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&t.knot().word)), uintptr(op), uintptr(value), 0, 0, 0)
 }
@@ -141,25 +170,23 @@ func (t *tether) own() error {
 	return nil
 }
 
-// Hold ties this process to the supervisor that started it, if one did, which
-// then knows of its death before its memory has been taken apart. It is called
-// once, early; without it the supervisor learns of the death from wait(2).
-func Hold() error {
+// hold ties this process to the supervisor that started it, if one did.
+func hold() (*tether, error) {
 	value := os.Getenv(tetherEnv)
 	if value == "" {
-		return nil
+		return nil, nil
 	}
 	fd, err := strconv.Atoi(value)
 	if err != nil {
-		return fmt.Errorf("%s=%q: %w", tetherEnv, value, err)
+		return nil, fmt.Errorf("%s=%q: %w", tetherEnv, value, err)
 	}
 	file := os.NewFile(uintptr(fd), "understudy-tether")
 	t, err := mapTether(file)
 	_ = file.Close() // the mapping stays
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return t.hold()
+	return t, t.hold()
 }
 
 // lastBreath is the time between two looks at a process that is about to die.

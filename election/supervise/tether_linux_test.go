@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +85,34 @@ func TestAThreadThatEndsIsNoDeath(t *testing.T) {
 		t.Fatal(err)
 	}
 	rope.awaitDeath(cmd.Process.Pid, nil)
+}
+
+// What is left last counts, and nothing that was not left entirely.
+func TestWill(t *testing.T) {
+	rope, err := newTether()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rope.close()
+	if unsafe.Sizeof(knot{}) > uintptr(len(rope.page)) {
+		t.Fatalf("the knot takes %d bytes", unsafe.Sizeof(knot{}))
+	}
+	left := func(want string) {
+		t.Helper()
+		if got := string(rope.will()); got != want {
+			t.Errorf("left is %q, want %q", got, want)
+		}
+	}
+	left("")
+	for _, data := range []string{"first", "second", "third, and longer"} {
+		rope.leave([]byte(data))
+		left(data)
+	}
+	half := &rope.knot().slots[1-rope.knot().latest]
+	half.size = uint32(copy(half.data[:], "half of")) // and it dies
+	left("third, and longer")
+	rope.leave(make([]byte, len(half.data)+1))
+	left("")
 }
 
 // A child that never tied itself is waited for.

@@ -15,6 +15,7 @@ func newTether() (*tether, error) { return nil, errors.ErrUnsupported }
 func (*tether) awaitDeath(int, <-chan struct{}) {}
 func (*tether) cut()                            {}
 func (*tether) close()                          {}
+func (*tether) will() []byte                    { return nil }
+func (*tether) leave([]byte)                    {}
 
-// Hold does nothing here.
-func Hold() error { return nil }
+func hold() (*tether, error) { return nil, nil }
