@@ -31,9 +31,12 @@ func Promoted(events []history.EtcdEvent, gaps []history.Gap) Check {
 	for txn := range transactions(events) {
 		p.transaction(txn)
 	}
-	proven := 0
+	proven, silent := 0, 0
 	for _, claim := range p.claims {
-		if claim.told {
+		switch {
+		case !claim.told:
+			silent++
+		case !claim.wrong:
 			proven++
 		}
 	}
@@ -45,8 +48,11 @@ func Promoted(events []history.EtcdEvent, gaps []history.Gap) Check {
 	case !last.told:
 		c.failf("not proven: epoch %d, the last to be claimed, has not said what it held", p.newest)
 	}
-	c.Detail = fmt.Sprintf("%d leads said what they held at their claim, %d ended before; the last, epoch %d at revision %d: %s",
-		proven, len(p.claims)-proven, p.newest, last.revision, last.held)
+	c.Detail = fmt.Sprintf("%d of %d new leads began with what etcd had; at the last claim, of epoch %d at revision %d, %d applications and %d tasks",
+		proven, len(p.claims), p.newest, last.revision, last.held.apps, last.held.tasks)
+	if silent > 0 {
+		c.Detail += fmt.Sprintf("; %d ended before they said so", silent)
+	}
 	return *c
 }
 
@@ -75,7 +81,8 @@ type claimed struct {
 	revision   int64
 	generation int
 	held       held
-	told       bool
+	// told says that the lead has said what it held, wrong that it held something else.
+	told, wrong bool
 }
 
 type promotions struct {
@@ -152,7 +159,7 @@ func (p *promotions) tell(ev history.EtcdEvent, epoch uint64) {
 	if c == nil || c.generation != ev.Generation || proto.Unmarshal(ev.Value, &m) != nil {
 		return
 	}
-	c.told = true
+	c.told, c.wrong = true, true
 	says := held{apps: m.GetHeldApps(), tasks: m.GetHeldTasks(), sum: new(big.Int).SetBytes(m.GetHeldDigest())}
 	switch {
 	case len(m.GetHeldDigest()) == 0:
@@ -161,6 +168,8 @@ func (p *promotions) tell(ev history.EtcdEvent, epoch uint64) {
 		p.check.failf("epoch %d says that it was claimed at revision %d, it was at %d", epoch, m.GetClaimRevision(), c.revision)
 	case !says.equal(c.held):
 		p.check.failf("epoch %d was promoted with %s; at its claim, revision %d, etcd had %s", epoch, says, c.revision, c.held)
+	default:
+		c.wrong = false
 	}
 }
 
