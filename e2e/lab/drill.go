@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 )
 
 // members returns the names of the mirror's etcd members.
@@ -115,17 +114,12 @@ func (l *Lab) CrashAPIServer() error {
 	return l.Start(apiserverName)
 }
 
-// AwaitAPIServer waits until the API server is ready.
+// AwaitAPIServer waits until the API server answers what clients ask.
 func (l *Lab) AwaitAPIServer(ctx context.Context) error {
-	p, err := l.process(apiserverName)
-	if err != nil {
+	return until(ctx, nil, "the API server", func(ctx context.Context) error {
+		_, err := l.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
 		return err
-	}
-	client, err := rest.HTTPClientFor(l.config)
-	if err != nil {
-		return err
-	}
-	return until(ctx, nil, "the API server", answers200(client, p.HTTP+"/readyz"))
+	})
 }
 
 // cutTornLine removes from the end of a log what its writer was killed in the
