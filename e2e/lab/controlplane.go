@@ -161,9 +161,13 @@ func (p *plan) apiserverProcess(keys *pki) Process {
 	}
 	return Process{
 		Name: apiserverName, Kind: KindAPIServer, HTTP: p.apiserverURL(),
-		Log: p.logPath(apiserverName), Args: args,
+		Log: p.logPath(apiserverName), Args: args, Env: collectLess,
 	}
 }
+
+// collectLess gives the control plane memory for CPU: it shares two cores with what
+// is measured, and spends half of its part on collecting garbage otherwise.
+var collectLess = []string{"GOGC=400"}
 
 // kwokStages is how fake nodes and pods live.
 //
@@ -180,6 +184,7 @@ func (p *plan) writeKwokFiles(keys *pki) error {
 func (p *plan) kwokProcess() Process {
 	return Process{
 		Name: "kwok", Kind: KindKwok, HTTP: "http://" + address(p.kwok), Log: p.logPath("kwok"),
+		Env: collectLess,
 		Dir: p.opts.Dir,
 		Args: []string{
 			p.opts.tool("kwok"),
