@@ -90,7 +90,11 @@ func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWriting()
 	l.raiseBarrier(work)
-	err := l.claim(work)
+	// The engine holds no asks yet.
+	err := l.standby.engine.Open()
+	if err == nil {
+		err = l.claim(work)
+	}
 	if err == nil {
 		writers.Go(func() {
 			if err := l.mirror.Load().Run(writing); err != nil {

@@ -233,11 +233,22 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	if r.view, err = view.New(r.etcd, following, r.log, r.metrics); err != nil {
 		return nil, err
 	}
-	electing := election.Default()
+	if r.elector, err = r.newElector(); err != nil {
+		return nil, err
+	}
+	if err := r.cluster.OnDeath(r.elector.ProvenDead); err != nil {
+		return nil, err
+	}
+	r.roster, err = r.newRoster()
+	return r, err
+}
+
+func (r *replica) newElector() (*election.Elector, error) {
+	cfg, electing := r.cfg, election.Default()
 	electing.Namespace, electing.Name, electing.Identity = cfg.Namespace, cfg.Election.LeaseName, r.incarnation
 	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
 	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
-	electing.Renewed = opts.Renewed
+	electing.Renewed = r.opts.Renewed
 	electing.First = func() bool { return r.roster == nil || roster.First(r.roster.Members()) }
 	electing.Expired = func(cause error) {
 		if failpoint.Off(failpoint.TermGuard) {
@@ -247,20 +258,12 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		r.opts.Exit(exitOutlived)
 	}
 	lease := election.KubeLease(r.kube.Lease.CoordinationV1(), cfg.Namespace, cfg.Election.LeaseName)
-	r.elector, err = election.New(electing, lease, func(ctx context.Context) (uint64, error) {
+	return election.New(electing, lease, func(ctx context.Context) (uint64, error) {
 		if failpoint.Off(failpoint.EpochFloor) {
 			return 0, nil
 		}
 		return mirror.KnownEpoch(ctx, r.etcd, cfg.Etcd.Prefix)
 	}, r.log)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.cluster.OnDeath(r.elector.ProvenDead); err != nil {
-		return nil, err
-	}
-	r.roster, err = r.newRoster()
-	return r, err
 }
 
 func (r *replica) dialEtcd() (*clientv3.Client, error) {

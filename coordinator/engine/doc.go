@@ -25,7 +25,9 @@
 // A node is registered draining and without capacity, and nothing else: with
 // capacity, asks that require the node and placeholder swaps would still go
 // through. Release first waits until the core has digested everything it was
-// fed, then gives nodes their capacity and makes them schedulable.
+// fed, then gives nodes their capacity and makes them schedulable. Without any ask
+// in the core that may be done before, by Open, while the engine is still held: the
+// predicates refuse everything until Release.
 //
 // # One per process
 //

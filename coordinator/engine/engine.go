@@ -40,6 +40,8 @@ type Engine struct {
 	out, chores *outbox
 	explain     *explainer
 
+	// opened says that nodes get their capacity: see Open.
+	opened atomic.Bool
 	// live says that events leave. It is set once, by Release, and cleared
 	// once, by Stop.
 	live atomic.Bool

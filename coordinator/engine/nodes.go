@@ -92,7 +92,7 @@ func (e *Engine) openNode(x *node) error {
 // opening adds to infos what the core is still to be told of a node so that it may
 // use it, and takes that for told.
 func (e *Engine) opening(infos []*si.NodeInfo, x *node) []*si.NodeInfo {
-	if !e.live.Load() || !x.accepted || x.filling {
+	if !e.opened.Load() || !x.accepted || x.filling {
 		return infos
 	}
 	if x.given == nil || !maps.Equal(x.given, x.allocatable) {
@@ -219,7 +219,7 @@ func (e *Engine) nodeAccepted(name string) error {
 			return err
 		}
 	}
-	if len(w.tasks)+len(w.foreign) > 0 && e.live.Load() {
+	if len(w.tasks)+len(w.foreign) > 0 && e.opened.Load() {
 		e.openLater(x)
 		return nil
 	}
@@ -320,6 +320,26 @@ func (e *Engine) sendForeignRelease(uid string) error {
 	})
 }
 
+// Open gives the nodes of a held engine their capacity, so that Release need not
+// wait for that. The engine goes on being held; it must have been fed no asks, some
+// of which the core would place without asking. Open does not wait.
+func (e *Engine) Open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	if e.opened.Swap(true) {
+		return nil
+	}
+	// In one request: the core looks for something to schedule after each.
+	infos := make([]*si.NodeInfo, 0, 2*len(e.nodes))
+	for _, x := range e.nodes {
+		infos = e.opening(infos, x)
+	}
+	return e.sendNodes(infos)
+}
+
 // Release lets a held engine schedule. It returns when the core has taken over
 // everything it was fed before, and every node of this moment is open to it.
 // Events flow from then on; those that were due while it was held come first.
@@ -328,6 +348,9 @@ func (e *Engine) Release(ctx context.Context) error {
 		return err
 	}
 	if err := e.goLive(); err != nil {
+		return err
+	}
+	if err := e.Open(); err != nil {
 		return err
 	}
 	if err := poll(ctx, e.nodesOpen); err != nil {
@@ -347,12 +370,7 @@ func (e *Engine) goLive() error {
 		return nil
 	}
 	e.catchUp()
-	// In one request: the core looks for something to schedule after each.
-	infos := make([]*si.NodeInfo, 0, 2*len(e.nodes))
-	for _, x := range e.nodes {
-		infos = e.opening(infos, x)
-	}
-	return e.sendNodes(infos)
+	return nil
 }
 
 // catchUp emits what the core said while it was held and is still true.

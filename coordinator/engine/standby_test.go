@@ -24,6 +24,29 @@ func usage(tasks ...*ledger.Task) map[string]map[string]int64 {
 	return out
 }
 
+// Nodes that are open already do not make a held engine place or say anything.
+func TestOpenNodesOfAHeldEngine(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	app := newApp("a", "root.a")
+	f.do(ledger.SubmitApp{App: app, Recovery: true})
+	there := newTask(app, f.pod("there", "1"))
+	there.Node = "n1"
+	f.do(ledger.Restore{App: app, Task: there})
+	f.ok(f.engine.Open())
+	f.node("n2") // one that comes after it
+	f.ok(f.engine.Compare(t.Context(), usage(there)))
+	if n := f.total(); n != 0 {
+		t.Errorf("%d events of a held engine", n)
+	}
+	f.release()
+	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("new", "1"))})
+	f.allocated("new")
+}
+
 func TestCompareFindsWhatTheCoreLacks(t *testing.T) {
 	if isolated(t) {
 		return

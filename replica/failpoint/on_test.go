@@ -4,6 +4,7 @@ package failpoint
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -131,7 +132,9 @@ func TestLater(t *testing.T) {
 func TestHeldUntilReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSet(nil, nil)
-		post := func(query string) { s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/?"+query, nil)) }
+		post := func(query string) {
+			s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/?"+query, nil))
+		}
 		post("hold=" + PodChanged)
 		passed := false
 		go func() {
