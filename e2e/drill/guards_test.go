@@ -155,23 +155,6 @@ func TestEffectsWaitForTheCommit(t *testing.T) {
 	})
 }
 
-// A new lead begins with all that was committed before its claim, even if that has
-// not reached it yet: it waits for it. Without the wait it begins with what it has,
-// and the verdict says so, whatever the cluster makes good for.
-func TestPromotionWaitsForTheView(t *testing.T) {
-	late := func(o *lab.Options) { o.Env = append(o.Env, "UNDERSTUDY_SLOW=view/watch:1s") }
-	cfg := load.Default().Steady(40, 10*time.Second)
-	cfg.Timeout = 60 * time.Second
-	t.Run("waits", func(t *testing.T) {
-		report(t, drilled(t, unguarded(t, "", late), cfg, kill), nil)
-	})
-	t.Run("does_not_wait", func(t *testing.T) {
-		if passed(t, drilled(t, unguarded(t, "barrier", late), cfg, kill), "promoted state") {
-			t.Error("a lead that began without the newest records went unnoticed")
-		}
-	})
-}
-
 // etcdFrozen freezes the mirror's etcd when g is done and puts another load of
 // cfg on, whose decisions etcd cannot get; it kills the lead when decided has
 // returned, and thaws etcd.

@@ -16,7 +16,10 @@ func TestDrills(t *testing.T) {
 		}
 	}
 	t.Run("network", func(t *testing.T) {
-		l := up(t, withProxies)
+		l := up(t, func(o *lab.Options) {
+			withProxies(o)
+			o.Node.CPU = "128" // room for the pods of all of them
+		})
 		for _, scenario := range Scenarios() {
 			if onProxies(scenario) {
 				t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -12,7 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/verify"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 )
@@ -31,8 +34,7 @@ func TestANewLeadThatHearsOfPodsLate(t *testing.T) {
 		s := begin(t, unguarded(t, "", small))
 		st := makeStale(t, s)
 		// It holds the Lease, and has long done all else.
-		st.awaitEpoch(t)
-		if err := pause(t.Context(), 3*time.Second); err != nil {
+		if err := errors.Join(s.awaitSuccessor(t.Context(), st.old), pause(t.Context(), 3*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		st.release(t)
@@ -109,37 +111,20 @@ func (st *stale) release(t *testing.T) {
 	}
 }
 
-// awaitEpoch waits until a newer epoch is claimed.
-func (st *stale) awaitEpoch(t *testing.T) {
-	t.Helper()
-	eventually(t, "a successor", func(context.Context) (bool, error) {
-		epoch, err := st.s.Epoch()
-		return epoch > st.old.Epoch, err
-	})
-}
-
 // others are all replicas but the frozen one.
 func (st *stale) others(t *testing.T) []lab.Process {
 	t.Helper()
-	var all []lab.Process
-	for _, name := range st.s.state.Replicas() {
-		p, err := st.s.Lab.Replica(name).Process()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name != st.old.Replica {
-			all = append(all, p)
-		}
+	all, err := othersThan(st.s, st.old.Replica)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
 
 func (st *stale) tell(t *testing.T, query string) {
 	t.Helper()
-	for _, p := range st.others(t) {
-		if err := tellFailpoints(t.Context(), p, query); err != nil {
-			t.Fatal(err)
-		}
+	if err := tellAll(t.Context(), st.others(t), query); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -171,4 +156,104 @@ func settled(t *testing.T, s *Session) {
 	if err := s.Cluster.Settle(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A new lead begins with all that was committed before its claim, even if that has
+// not reached it yet: it waits for it. Without the wait it begins with what it has,
+// and the verdict says so, whatever the cluster makes good for.
+func TestPromotionWaitsForTheView(t *testing.T) {
+	cfg := load.Default().Steady(40, 10*time.Second)
+	cfg.Timeout = 60 * time.Second
+	t.Run("waits", func(t *testing.T) {
+		report(t, drilled(t, unguarded(t, "", nil), cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
+			old, goOn, err := killAhead(ctx, s, g)
+			if err != nil {
+				return err
+			}
+			if err := s.awaitSuccessor(ctx, old); err != nil {
+				return err
+			}
+			// It has long done all else.
+			if err := pause(ctx, 2*time.Second); err != nil {
+				return err
+			}
+			if leadSays(ctx, s, func(now serve.Status) bool { return now.Role == serve.Lead }) {
+				return errors.New("a successor leads without what etcd held at its claim")
+			}
+			if err := goOn(); err != nil {
+				return err
+			}
+			_, err = s.Failover(ctx, old)
+			return err
+		}), nil)
+	})
+	t.Run("does_not_wait", func(t *testing.T) {
+		v := drilled(t, unguarded(t, failpoint.BarrierGuard, nil), cfg, func(ctx context.Context, s *Session, g *load.Generator) error {
+			old, goOn, err := killAhead(ctx, s, g)
+			if err != nil {
+				return err
+			}
+			_, err = s.Failover(ctx, old)
+			return errors.Join(err, goOn())
+		})
+		if passed(t, v, "promoted state") {
+			t.Error("a lead that began without the newest records went unnoticed")
+		}
+	})
+}
+
+// killAhead kills the lead when it has written what the others have not applied,
+// which they do not before goOn.
+func killAhead(ctx context.Context, s *Session, g *load.Generator) (old Fault, goOn func() error, err error) {
+	lead, err := s.Lab.Leader(ctx)
+	if err != nil {
+		return old, nil, err
+	}
+	others, err := othersThan(s, lead)
+	if err != nil {
+		return old, nil, err
+	}
+	if err := tellAll(ctx, others, "hold="+failpoint.ViewChange); err != nil {
+		return old, nil, err
+	}
+	_, bound := g.Progress()
+	if err := g.WaitBound(ctx, bound+10); err != nil {
+		return old, nil, err
+	}
+	old, err = s.KillLead(ctx, syscall.SIGKILL)
+	return old, func() error { return tellAll(ctx, others, "release="+failpoint.ViewChange) }, err
+}
+
+// awaitSuccessor waits until an epoch is claimed that is newer than that of old.
+func (s *Session) awaitSuccessor(ctx context.Context, old Fault) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return await(ctx, "a successor", func() (bool, error) {
+		epoch, err := s.Epoch()
+		return epoch > old.Epoch, err
+	})
+}
+
+// othersThan are all replicas but the one called name.
+func othersThan(s *Session, name string) ([]lab.Process, error) {
+	var all []lab.Process
+	for _, other := range s.state.Replicas() {
+		if other == name {
+			continue
+		}
+		p, err := s.Lab.Replica(other).Process()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func tellAll(ctx context.Context, replicas []lab.Process, query string) error {
+	var failed error
+	for _, p := range replicas {
+		failed = errors.Join(failed, tellFailpoints(ctx, p, query))
+	}
+	return failed
 }

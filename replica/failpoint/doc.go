@@ -25,11 +25,7 @@
 //	promote/claimed, promote/reconciled, promote/released
 //	                            steps of a recovery, each just done
 //	informer/pod           a change of a pod is about to be heeded
-//
-// A stream can be slowed down, so that each element arrives that much later than it
-// would, in the same order:
-//
-//	UNDERSTUDY_SLOW=view/watch:800ms
+//	view/change            changes of the mirror are about to be applied to a view
 //
 // Built with the tag, guards can also be switched off, to show that the checks
 // of the end-to-end tests find what a guard prevents:
@@ -42,12 +38,7 @@ const (
 	BeforeCommit = "mirror/before-commit"
 	AfterCommit  = "mirror/after-commit"
 	PodChanged   = "informer/pod"
-)
-
-// The streams that tests can slow down.
-const (
-	// ViewWatch brings a view the changes that etcd has committed.
-	ViewWatch = "view/watch"
+	ViewChange   = "view/change"
 )
 
 // The guards that tests can switch off.

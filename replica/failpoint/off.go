@@ -2,10 +2,7 @@
 
 package failpoint
 
-import (
-	"context"
-	"net/http"
-)
+import "net/http"
 
 // Enabled says whether this build has failpoints.
 const Enabled = false
@@ -15,9 +12,6 @@ func Hit(string) {}
 
 // Off is false in this build: no guard can be switched off.
 func Off(string) bool { return false }
-
-// Slow returns the stream as it is.
-func Slow[T any](_ context.Context, _ string, stream <-chan T) <-chan T { return stream }
 
 // Handler answers 404 in this build.
 func Handler() http.Handler { return http.NotFoundHandler() }

@@ -3,7 +3,6 @@
 package failpoint
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // Enabled says whether this build has failpoints.
@@ -60,77 +58,6 @@ var guardsOff = sync.OnceValue(func() []string { return strings.Split(os.Getenv(
 
 // Off reports whether the guard is switched off.
 func Off(guard string) bool { return slices.Contains(guardsOff(), guard) }
-
-// slowed says which streams are late, and by how much.
-var slowed = sync.OnceValue(func() map[string]time.Duration {
-	late := make(map[string]time.Duration)
-	for spec := range strings.SplitSeq(os.Getenv("UNDERSTUDY_SLOW"), ",") {
-		name, by, _ := strings.Cut(spec, ":")
-		if name == "" {
-			continue
-		}
-		delay, err := time.ParseDuration(by)
-		if err != nil {
-			panic(fmt.Errorf("UNDERSTUDY_SLOW %q: want NAME:DURATION: %w", spec, err))
-		}
-		late[name] = delay
-	}
-	return late
-})
-
-// Slow returns the stream called name, or one that brings the same later, until
-// ctx ends.
-func Slow[T any](ctx context.Context, name string, stream <-chan T) <-chan T {
-	if delay := slowed()[name]; delay > 0 {
-		return later(ctx, delay, stream)
-	}
-	return stream
-}
-
-// lateLimit is how many elements may be on their way through a slow stream.
-const lateLimit = 1 << 14
-
-func later[T any](ctx context.Context, delay time.Duration, stream <-chan T) <-chan T {
-	type element struct {
-		value T
-		due   time.Time
-	}
-	queue, out := make(chan element, lateLimit), make(chan T)
-	go func() {
-		defer close(queue)
-		for {
-			select {
-			case value, ok := <-stream:
-				if !ok {
-					return
-				}
-				select {
-				case queue <- element{value, time.Now().Add(delay)}:
-				case <-ctx.Done():
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	go func() {
-		defer close(out)
-		for e := range queue {
-			select {
-			case <-time.After(time.Until(e.due)):
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case out <- e.value:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
-}
 
 // Handler arms points and lists their hits.
 func Handler() http.Handler { return points() }

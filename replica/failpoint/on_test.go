@@ -3,7 +3,6 @@
 package failpoint
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 // TestKillsAtTheNthHit runs itself as a child that passes the point three times.
@@ -95,38 +93,6 @@ func TestArmedWhileRunning(t *testing.T) {
 	if got := call("POST", "arm=x:nought"); !strings.Contains(got, "want NAME") {
 		t.Errorf("got %q", got)
 	}
-}
-
-// A slow stream keeps its order and its distances, and ends with the one behind it
-// or with the context.
-func TestLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		stream := make(chan time.Time)
-		late := later(ctx, time.Second, stream)
-		go func() {
-			for range 3 {
-				stream <- time.Now()
-				time.Sleep(10 * time.Millisecond)
-			}
-			close(stream)
-		}()
-		n := 0
-		for sent := range late {
-			if by := time.Since(sent); by != time.Second {
-				t.Errorf("element %d is late by %v", n, by)
-			}
-			n++
-		}
-		if n != 3 {
-			t.Errorf("%d elements arrived", n)
-		}
-		late = later(ctx, time.Second, make(chan time.Time))
-		cancel()
-		if _, ok := <-late; ok {
-			t.Error("something came of nothing")
-		}
-	})
 }
 
 func TestHeldUntilReleased(t *testing.T) {

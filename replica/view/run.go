@@ -97,7 +97,8 @@ func (v *View) follow(ctx context.Context) error {
 		return errOtherHistory
 	}
 	changes := v.cli.Watch(watch, v.keys.Root(), clientv3.WithPrefix(), clientv3.WithRev(from))
-	for resp := range failpoint.Slow(watch, failpoint.ViewWatch, changes) {
+	for resp := range changes {
+		failpoint.Hit(failpoint.ViewChange)
 		err := resp.Err()
 		if err == nil {
 			err = v.absorb(resp)
