@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
@@ -173,7 +175,7 @@ func (e *Engine) resubmit(a *app) error {
 
 // flush sends the tasks of an application that had to wait. e.mu is held.
 func (e *Engine) flush(a *app) error {
-	for _, t := range inOrder(a.tasks) {
+	for _, t := range slices.SortedFunc(maps.Values(a.tasks), bySubmission) {
 		if t.sent || t.ending != ledger.NotTerminated {
 			continue
 		}

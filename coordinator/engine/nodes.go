@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
@@ -211,7 +212,7 @@ func (e *Engine) nodeAccepted(name string) error {
 			}
 		}
 	}
-	for _, t := range inOrder(w.tasks) {
+	for _, t := range slices.SortedFunc(maps.Values(w.tasks), bySubmission) {
 		if e.tasks[t.rec.ID] != t || !t.restore || t.sent || t.at != name {
 			continue // released, or placed elsewhere, while it waited
 		}
@@ -383,10 +384,15 @@ func (e *Engine) catchUp() {
 			e.idle(id, a)
 		}
 	}
-	for _, t := range inOrder(e.tasks) {
+	var ending []*task // few, of many
+	for _, t := range e.tasks {
 		if t.ending != ledger.NotTerminated {
-			e.emitEnding(t)
+			ending = append(ending, t)
 		}
+	}
+	slices.SortFunc(ending, bySubmission)
+	for _, t := range ending {
+		e.emitEnding(t)
 	}
 }
 

@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"log/slog"
-	"slices"
 	"strconv"
 
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
@@ -101,16 +100,9 @@ func allowed(value string) bool {
 	return err != nil || v
 }
 
-// inOrder returns tasks as they were submitted.
-func inOrder(tasks map[string]*task) []*task {
-	out := make([]*task, 0, len(tasks))
-	for _, t := range tasks {
-		out = append(out, t)
-	}
-	slices.SortFunc(out, func(a, b *task) int {
-		return cmp.Or(cmp.Compare(a.rec.Submitted, b.rec.Submitted), cmp.Compare(a.rec.ID, b.rec.ID))
-	})
-	return out
+// bySubmission orders tasks as they were submitted.
+func bySubmission(a, b *task) int {
+	return cmp.Or(cmp.Compare(a.rec.Submitted, b.rec.Submitted), cmp.Compare(a.rec.ID, b.rec.ID))
 }
 
 func attrApp(id string) slog.Attr  { return slog.String("app", id) }
