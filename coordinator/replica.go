@@ -249,7 +249,7 @@ func (r *replica) newElector() (*election.Elector, error) {
 	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
 	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
 	electing.Renewed = r.opts.Renewed
-	electing.First = func() bool { return r.roster == nil || roster.First(r.roster.Members()) }
+	electing.First = func(previous string) bool { return r.roster == nil || roster.First(r.roster.Members(), previous) }
 	electing.Expired = func(cause error) {
 		if failpoint.Off(failpoint.TermGuard) {
 			return

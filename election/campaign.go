@@ -122,7 +122,7 @@ func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
 func (e *Elector) pause(s sighting) time.Duration {
 	preferred := s.rec.holder == "" && s.rec.preferred != "" && s.rec.prefers(e.cfg.Identity)
 	switch {
-	case preferred, e.cfg.First != nil && e.cfg.First():
+	case preferred, e.cfg.First != nil && e.cfg.First(s.lastHolder()):
 		return 0
 	case e.cfg.First != nil:
 		return e.cfg.Deference

@@ -48,8 +48,9 @@ type Config struct {
 	Jitter time.Duration
 	// First, if it is set, says whether this candidate is to go first as far as it
 	// knows: it does not pause then, and others leave it Deference instead. Who is
-	// wrong about that costs or loses no more than a pause.
-	First     func() bool
+	// wrong about that costs or loses no more than a pause. It is told who held the
+	// Lease last, empty if that is not known, and is no candidate.
+	First     func(previous string) bool
 	Deference time.Duration
 
 	// Renewed, if it is set, is given the Lease as each write of a term left it, from

@@ -306,13 +306,19 @@ func TestReleasedLeaseIsTakenAtOnce(t *testing.T) {
 // Candidates that know who goes first do not all write at once; when that one does
 // not, another does.
 func TestWhoGoesFirst(t *testing.T) {
-	order := func(first bool) func(*election.Config) {
-		return func(c *election.Config) { c.First = func() bool { return first } }
+	order := func(first bool, told *string) func(*election.Config) {
+		return func(c *election.Config) {
+			c.First = func(previous string) bool {
+				*told = previous
+				return first
+			}
+		}
 	}
 	inWorld(t, func(w *world) {
 		a := w.replica("a")
 		first := a.lead()
-		later, next := w.replica("b", order(false)), w.replica("c", order(true))
+		var previous, ignored string
+		later, next := w.replica("b", order(false, &ignored)), w.replica("c", order(true, &previous))
 		won := next.campaign()
 		late := later.campaign()
 		advance(5 * time.Second)
@@ -326,6 +332,7 @@ func TestWhoGoesFirst(t *testing.T) {
 		}
 		advance(later.cfg.Deference)
 		equal(w, "requests of the other", later.line.Calls(), calls)
+		equal(w, "whom it comes after", previous, a.cfg.Identity)
 
 		next.line.Hang()
 		began = time.Now()

@@ -192,11 +192,12 @@ func Successor(members []Member, replica string) string {
 }
 
 // First reports whether the member itself comes first among those that could lead
-// at once. The order is one about which all members agree at any time, which an
-// order of revisions would not be.
-func First(members []Member) bool {
+// at once in place of previous, of whose end gossip may not know yet. The order is
+// one about which all members agree at any time, which an order of revisions would
+// not be.
+func First(members []Member, previous string) bool {
 	for _, m := range members {
-		if !m.Self && !m.Gone && m.Ready && m.Name < members[0].Name {
+		if !m.Self && !m.Gone && m.Ready && m.Name != previous && m.Name < members[0].Name {
 			return false
 		}
 	}

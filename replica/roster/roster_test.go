@@ -227,17 +227,18 @@ func TestSuccessorIsReadyAndMostCaughtUp(t *testing.T) {
 	}
 }
 
-// Of the ready understudies exactly one comes first, whichever of them looks.
+// Of the ready understudies exactly one comes first, whichever of them looks; a lead
+// that has just died looks ready still.
 func TestAllAgreeWhoComesFirst(t *testing.T) {
 	m := func(name string, ready, gone bool) Member {
 		return Member{Name: name, Gone: gone, Standing: Standing{Ready: ready}}
 	}
-	lead, gone := m("a", false, false), m("b", true, true)
+	lead, unready, gone := m("a", true, false), m("aa", false, false), m("b", true, true)
 	ready := []Member{m("c", true, false), m("d", true, false), m("e", true, false)}
 	for i, self := range ready {
 		others := slices.Delete(slices.Clone(ready), i, i+1)
 		self.Self = true
-		if got := First(append([]Member{self, lead, gone}, others...)); got != (i == 0) {
+		if got := First(append([]Member{self, lead, unready, gone}, others...), lead.Name); got != (i == 0) {
 			t.Errorf("%s comes first: %t", self.Name, got)
 		}
 	}
