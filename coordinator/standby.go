@@ -141,6 +141,8 @@ func (s *standby) prepare(ctx context.Context) error {
 	if err := s.engine.Sync(ctx); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
+	// Until then every task is a suspect, and a promotion has to look at all.
+	s.settle()
 	s.missing("")
 	return nil
 }
@@ -368,16 +370,25 @@ func (s *standby) noteTask(app, uid string) {
 	s.suspect(uid, suspect{app: app})
 }
 
+// settleBatch is how many suspects are looked at before others get to tell of
+// changes. A look takes some tens of microseconds.
+const settleBatch = 64
+
 // settle drops the suspects over which ledger and cluster agree.
 func (s *standby) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ledger == nil {
-		return
-	}
+	looked := 0
 	for uid, at := range s.suspects {
+		if s.led || s.ledger == nil {
+			return
+		}
 		if _, agrees := s.look(s.ledger, uid, at); agrees {
 			delete(s.suspects, uid)
+		}
+		if looked++; looked%settleBatch == 0 {
+			s.mu.Unlock()
+			s.mu.Lock()
 		}
 	}
 }
