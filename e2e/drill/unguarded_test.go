@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ func failing(want error, do func(context.Context, *Session, *load.Generator) err
 		err := do(ctx, s, g)
 		s.log.Info("the drill without its guard", "failed", err)
 		if !errors.Is(err, want) {
-			return fmt.Errorf("want %q, not %w", want, err)
+			return fmt.Errorf("want it to fail with %q, got %w", want.Error(), cmp.Or(err, errors.New("success")))
 		}
 		return nil
 	}
