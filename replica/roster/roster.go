@@ -64,6 +64,8 @@ func New(cfg Config, log *slog.Logger) (*Roster, error) {
 	// Dead incarnations never come back.
 	m.GossipInterval, m.GossipToTheDeadTime = 100*time.Millisecond, 5*time.Second
 	m.PushPullInterval = 10 * time.Second
+	// A packet is small, and compressing one takes 64 KiB of memory, ten times a second.
+	m.EnableCompression = false
 	m.TCPTimeout = 2 * time.Second
 	m.Delegate, m.Events = delegate{r}, events{r}
 	m.LogOutput, m.Logger = nil, logger(log)
