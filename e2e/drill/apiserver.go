@@ -48,20 +48,14 @@ func apiserverRestart(ctx context.Context, s *Session, g *load.Generator) error 
 func apiserverAndLead(ctx context.Context, s *Session, _ *load.Generator) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, backWithin, fmt.Errorf("%v have passed", backWithin))
 	defer cancel()
-	lead, err := s.Lab.Leader(ctx)
+	fault, err := s.faultOfLead(ctx)
 	if err != nil {
 		return err
 	}
-	epoch, err := s.Epoch()
-	if err != nil {
-		return err
-	}
-	s.Note()
-	fault := Fault{Replica: lead, Epoch: epoch, At: time.Now()}
 	if err := s.Lab.CrashAPIServer(); err != nil {
 		return err
 	}
-	if err := s.Lab.Kill(lead, syscall.SIGKILL); err != nil {
+	if err := s.Lab.Kill(fault.Replica, syscall.SIGKILL); err != nil {
 		return err
 	}
 	_, err = s.Failover(ctx, fault)

@@ -228,17 +228,11 @@ func threeMembers(o *lab.Options) { o.EtcdMembers = 3 }
 // oom kills the lead as a container that ran out of memory is: with everything in
 // it. Its supervisor cannot tell anyone, so that the Lease has to expire.
 func oom(ctx context.Context, s *Session, _ *load.Generator) error {
-	name, err := s.Lab.Leader(ctx)
+	fault, err := s.faultOfLead(ctx)
 	if err != nil {
 		return err
 	}
-	epoch, err := s.Epoch()
-	if err != nil {
-		return err
-	}
-	s.Note()
-	fault := Fault{Replica: name, Epoch: epoch, At: time.Now()}
-	if err := s.Lab.Kill(lab.SupervisorOf(name), syscall.SIGKILL); err != nil {
+	if err := s.Lab.Kill(lab.SupervisorOf(fault.Replica), syscall.SIGKILL); err != nil {
 		return err
 	}
 	_, err = s.Failover(ctx, fault)

@@ -157,8 +157,8 @@ func (s *Session) Delete(ctx context.Context, pod *v1.Pod) error {
 	return s.Lab.Client().CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
 }
 
-// KillLead sends sig to the replica that leads.
-func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, error) {
+// faultOfLead notes a fault of the replica that leads, which is to follow at once.
+func (s *Session) faultOfLead(ctx context.Context) (Fault, error) {
 	name, err := s.Lab.Leader(ctx)
 	if err != nil {
 		return Fault{}, err
@@ -168,11 +168,16 @@ func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, erro
 		return Fault{}, err
 	}
 	s.Note()
-	at := time.Now()
-	if err := s.Lab.Kill(name, sig); err != nil {
+	return Fault{Replica: name, Epoch: epoch, At: time.Now()}, nil
+}
+
+// KillLead sends sig to the replica that leads.
+func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, error) {
+	fault, err := s.faultOfLead(ctx)
+	if err != nil {
 		return Fault{}, err
 	}
-	return Fault{Replica: name, Epoch: epoch, At: at}, nil
+	return fault, s.Lab.Kill(fault.Replica, sig)
 }
 
 // AwaitReady waits until every replica leads or could lead at once.

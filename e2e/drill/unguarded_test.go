@@ -98,20 +98,14 @@ func TestALeadThatWasCutOffIgnoresTheEndOfItsTerm(t *testing.T) {
 // cutOff keeps the lead from the API server until another has taken over, and then
 // lets it go on as if nothing had happened.
 func cutOff(ctx context.Context, s *Session, _ *load.Generator) error {
-	lead, err := s.Lab.Leader(ctx)
+	fault, err := s.faultOfLead(ctx)
 	if err != nil {
 		return err
 	}
-	epoch, err := s.Epoch()
-	if err != nil {
-		return err
-	}
-	s.Note()
-	fault := Fault{Replica: lead, Epoch: epoch, At: time.Now()}
-	if err := s.Lab.Fault(lead, lab.ToAPIServer, netfault.Cut); err != nil {
+	if err := s.Lab.Fault(fault.Replica, lab.ToAPIServer, netfault.Cut); err != nil {
 		return err
 	}
 	_, err = s.Failover(ctx, fault)
-	s.Lab.Heal(lead)
+	s.Lab.Heal(fault.Replica)
 	return err
 }
