@@ -3,9 +3,10 @@ package drill
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/election"
 )
 
 // Each replica is armed to end itself at another moment of its first term, so
@@ -51,8 +53,8 @@ func crashes(t *testing.T, l *lab.Lab, points []string) {
 	for i, p := range points {
 		armed[fmt.Sprintf("understudy-%d", i)] = p
 	}
-	// Who leads next is chance. A lead that has been through it is killed, to
-	// give way to those that have not; as long as there are any, pods come.
+	// Who leads next is not for the test to say. A lead that has been through it
+	// gives way to one that has not; as long as there are any, pods come.
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	for round := 0; len(armed) > 0; round++ {
@@ -70,10 +72,13 @@ func crashes(t *testing.T, l *lab.Lab, points []string) {
 		}
 		lead, err := l.Leader(ctx)
 		if err == nil && armed[lead] == "" && len(armed) > 0 {
-			t.Logf("round %d: SIGKILL to %s, which is not armed any more", round, lead)
-			if _, err := s.KillLead(ctx, syscall.SIGKILL); err != nil {
+			next := slices.Min(slices.Collect(maps.Keys(armed)))
+			t.Logf("round %d: %s, which is not armed any more, is to hand over to %s", round, lead, next)
+			asking, cancel := context.WithTimeout(ctx, 20*time.Second)
+			if _, err := election.StepDown(asking, election.KubeLease(l.Client().CoordinationV1(), s.state.Namespace, s.state.Lease), next); err != nil {
 				t.Log(err) // it has ended by itself meanwhile
 			}
+			cancel()
 		}
 	}
 	verdict, err := s.Verdict(ctx)

@@ -21,15 +21,17 @@ const pollEvery = 5 * time.Millisecond
 var errGone = errors.New("the process has ended")
 
 // startedAt returns when the process started, in clock ticks since boot, and
-// whether it still runs: a zombie does not.
+// whether it still runs. A zombie does not, unless other threads of it are still
+// there: those have its files open, and the port that the next one will listen on.
 func startedAt(pid int) (ticks uint64, runs bool) {
 	fields := statOf(pid)
 	if len(fields) < 20 {
 		return 0, false
 	}
 	ticks, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	state := fields[0][0]
-	return ticks, err == nil && state != 'Z' && state != 'X'
+	state, threads := fields[0][0], string(fields[17])
+	zombie := state == 'Z' && (threads == "0" || threads == "1")
+	return ticks, err == nil && !zombie && state != 'X'
 }
 
 // parentOf returns the process that started it, 0 if it is gone.
