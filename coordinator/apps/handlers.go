@@ -2,10 +2,9 @@ package apps
 
 import (
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/tools/cache"
-	resourcehelper "k8s.io/component-helpers/resource"
 
+	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
@@ -148,7 +147,7 @@ func (g *General) updated(old, pod *v1.Pod) {
 		}
 	case !known:
 		g.added(pod, false)
-	case old.Spec.NodeName != pod.Spec.NodeName || resized(old, pod):
+	case old.Spec.NodeName != pod.Spec.NodeName || !requests.Same(old, pod):
 		task, _ := ParseTask(pod)
 		task.ApplicationID = app
 		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
@@ -166,10 +165,4 @@ func (g *General) deleted(pod *v1.Pod) {
 	delete(g.reported, pod.UID)
 	g.amp.NotifyTaskComplete(app, string(pod.UID))
 	g.amp.RemoveTask(app, string(pod.UID))
-}
-
-// resized reports whether what the pod requests was changed in place.
-func resized(old, pod *v1.Pod) bool {
-	options := resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
-	return !equality.Semantic.DeepEqual(resourcehelper.PodRequests(old, options), resourcehelper.PodRequests(pod, options))
 }

@@ -5,25 +5,19 @@ import (
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	resourcehelper "k8s.io/component-helpers/resource"
 
+	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
 // podsResource is the engine's name for the number of pods.
 const podsResource = string(v1.ResourcePods)
 
-// ResourcesOf returns what a pod takes of its node in the engine's units:
-// "vcore" in millicores, "memory" in bytes, one of "pods", anything else under
-// its Kubernetes name in its own unit. It counts containers, init containers
-// and sidecars as the scheduler does, the overhead, requests at pod level, and
-// for a pod that is being resized the larger of what it has and what it asked
-// for.
+// ResourcesOf returns what a pod takes of its node, by requests.Of, in the engine's
+// units: "vcore" in millicores, "memory" in bytes, one of "pods", anything else
+// under its Kubernetes name in its own unit.
 func ResourcesOf(pod *v1.Pod) map[string]int64 {
-	out := units(resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{
-		UseStatusResources: true,
-		InPlacePodLevelResourcesVerticalScalingEnabled: true,
-	}))
+	out := units(requests.Of(pod))
 	out[podsResource] = 1
 	return out
 }

@@ -186,9 +186,9 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 	defer c.mu.Unlock()
 	uid := string(pod.UID)
 	e := c.pods[uid]
-	if e != nil && e.sameToOthers(pod) {
-		e.replace(pod)
-		return
+	same := e != nil && e.samePlacement(pod)
+	if same && e.replace(pod) && e.node != "" {
+		c.gens.pods++
 	}
 	target, assumed := pod.Spec.NodeName, false
 	if target == "" && e != nil && e.assumed {
@@ -197,11 +197,17 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 	if terminated(pod) {
 		target, assumed = "", false
 	}
+	if same && target == e.node {
+		e.assumed = assumed
+		return
+	}
 	if e != nil {
 		c.uncount(e)
 	}
-	e = newPodEntry(pod)
-	c.pods[uid] = e
+	if !same {
+		e = newPodEntry(pod)
+		c.pods[uid] = e
+	}
 	if target != "" {
 		c.count(e, target, assumed)
 	}

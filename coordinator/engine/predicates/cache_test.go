@@ -342,54 +342,69 @@ func TestAssumedPodsCount(t *testing.T) {
 		{"anti-affinity to zones", []func(*v1.Pod){labelled("app", "web"), apart(zone, "app", "web")}, "anti-affinity"},
 		{"spread", []func(*v1.Pod){labelled("app", "web"), spread(zone, "app", "web")}, "topology spread"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCache(t)
-			c.SetNode(node("n", label(zone, "a")))
-			c.SetNode(node("other", label(zone, "b")))
-			one, two := pod("one", tt.edit...), pod("two", tt.edit...)
-			c.SetPod(one)
-			c.SetPod(two)
-			expect(t, "first", c.Fits("one", "n", true), "")
-			expect(t, "second, before", c.Fits("two", "n", true), "")
-			c.Assume("one", "n")
-			expect(t, "second, after", c.Fits("two", "n", true), tt.want)
-			expect(t, "second, elsewhere", c.Fits("two", "other", true), "")
-			expect(t, "first again", c.Fits("one", "n", true), "")
-			c.Forget("one")
-			expect(t, "second, forgotten", c.Fits("two", "n", true), "")
+		// With versions of the spec a binding is seen to change nothing else.
+		for _, generation := range []int64{0, 1} {
+			t.Run(fmt.Sprint(tt.name, ", generation ", generation), func(t *testing.T) {
+				tt.edit = append(tt.edit, func(p *v1.Pod) { p.Generation = generation })
+				c := newCache(t)
+				c.SetNode(node("n", label(zone, "a")))
+				c.SetNode(node("other", label(zone, "b")))
+				one, two := pod("one", tt.edit...), pod("two", tt.edit...)
+				c.SetPod(one)
+				c.SetPod(two)
+				expect(t, "first", c.Fits("one", "n", true), "")
+				expect(t, "second, before", c.Fits("two", "n", true), "")
+				c.Assume("one", "n")
+				expect(t, "second, after", c.Fits("two", "n", true), tt.want)
+				expect(t, "second, elsewhere", c.Fits("two", "other", true), "")
+				expect(t, "first again", c.Fits("one", "n", true), "")
+				c.Forget("one")
+				expect(t, "second, forgotten", c.Fits("two", "n", true), "")
 
-			// Bound as assumed, it counts once, and no longer on sufferance.
-			c.Assume("one", "n")
-			bound := one.DeepCopy()
-			bound.Spec.NodeName = "n"
-			c.SetPod(bound)
-			c.Forget("one")
-			expect(t, "second, bound", c.Fits("two", "n", true), tt.want)
-			done := bound.DeepCopy()
-			done.Status.Phase = v1.PodSucceeded
-			c.SetPod(done)
-			expect(t, "second, terminated", c.Fits("two", "n", true), "")
-			c.RemovePod("one")
-			expect(t, "second, removed", c.Fits("two", "n", true), "")
-		})
+				// Bound as assumed, it counts once, and no longer on sufferance.
+				c.Assume("one", "n")
+				bound := one.DeepCopy()
+				bound.Spec.NodeName = "n"
+				c.SetPod(bound)
+				c.Forget("one")
+				expect(t, "second, bound", c.Fits("two", "n", true), tt.want)
+				expect(t, "bound, elsewhere", c.Fits("one", "other", true), "requested node name")
+				done := bound.DeepCopy()
+				done.Status.Phase = v1.PodSucceeded
+				c.SetPod(done)
+				expect(t, "second, terminated", c.Fits("two", "n", true), "")
+				c.RemovePod("one")
+				expect(t, "second, removed", c.Fits("two", "n", true), "")
+			})
+		}
 	}
 }
 
 func TestBoundElsewhereThanAssumed(t *testing.T) {
-	c := newCache(t)
-	c.SetNode(node("a"))
-	c.SetNode(node("b"))
-	p := pod("one", cpu("1500m"))
-	c.SetPod(p)
-	c.SetPod(pod("two", cpu("1500m")))
-	c.Assume("one", "a")
-	bound := p.DeepCopy()
-	bound.Spec.NodeName = "b"
-	c.SetPod(bound)
-	expect(t, "where it was assumed", c.Fits("two", "a", true), "")
-	expect(t, "where it is", c.Fits("two", "b", true), "Insufficient cpu")
-	c.Assume("one", "a") // too late
-	expect(t, "assumed after it was bound", c.Fits("two", "a", true), "")
+	for _, generation := range []int64{0, 1} {
+		for _, assumed := range []string{"", "a"} {
+			t.Run(fmt.Sprintf("generation %d, assumed on %q", generation, assumed), func(t *testing.T) {
+				c := newCache(t)
+				c.SetNode(node("a"))
+				c.SetNode(node("b"))
+				p := pod("one", cpu("1500m"), func(p *v1.Pod) { p.Generation = generation })
+				c.SetPod(p)
+				c.SetPod(pod("two", cpu("1500m")))
+				if assumed != "" {
+					c.Assume("one", assumed)
+				}
+				bound := p.DeepCopy()
+				bound.Spec.NodeName = "b"
+				c.SetPod(bound)
+				expect(t, "where it was assumed", c.Fits("two", "a", true), "")
+				expect(t, "where it is", c.Fits("two", "b", true), "Insufficient cpu")
+				c.Assume("one", "a") // too late
+				expect(t, "assumed after it was bound", c.Fits("two", "a", true), "")
+				c.RemovePod("one")
+				expect(t, "removed", c.Fits("two", "b", true), "")
+			})
+		}
+	}
 }
 
 // Whatever order informers deliver in, the answer is the same.
@@ -445,6 +460,10 @@ func TestStateFollowsChanges(t *testing.T) {
 	ask("the pod changed", "")
 	c.SetPod(pod("picky", on("a"), apart(zone, "app", "web"), tolerate("k")))
 	ask("somebody else's anti-affinity", "existing pods anti-affinity")
+	c.SetPod(pod("p", labelled("app", "other"), tolerate("k")))
+	ask("which the pod's new labels do not match", "")
+	c.SetPod(pod("p", labelled("app", "web"), tolerate("k")))
+	ask("the old labels", "existing pods anti-affinity")
 	c.RemovePod("picky")
 	ask("gone", "")
 }

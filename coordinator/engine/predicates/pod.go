@@ -7,6 +7,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
+
+	"github.com/understudy-ha/understudy/coordinator/requests"
 )
 
 // podEntry is one pod and where it counts. Fields are guarded by Cache.mu; the
@@ -38,23 +40,19 @@ func newPodEntry(pod *v1.Pod) *podEntry {
 	return &podEntry{pod: pod, info: info}
 }
 
-// sameToOthers reports whether the new version differs in nothing that the
-// pod's own placement or that of other pods depends on. Most updates are such:
-// conditions, IP addresses, container states.
-func (e *podEntry) sameToOthers(pod *v1.Pod) bool {
+// samePlacement reports whether the new version differs in nothing that a placement
+// depends on, but for its labels and the node it is bound to. Most updates are such:
+// a binding, conditions, IP addresses, container states.
+func (e *podEntry) samePlacement(pod *v1.Pod) bool {
 	old := e.pod
-	if old == pod {
-		return true
-	}
-	return old.Spec.NodeName == pod.Spec.NodeName &&
+	return old == pod ||
 		terminated(old) == terminated(pod) &&
-		(old.DeletionTimestamp == nil) == (pod.DeletionTimestamp == nil) &&
-		maps.Equal(old.Labels, pod.Labels) &&
-		sameSpec(old, pod) &&
-		sameResources(e.info, pod)
+			(old.DeletionTimestamp == nil) == (pod.DeletionTimestamp == nil) &&
+			sameSpec(old, pod) && requests.Same(old, pod)
 }
 
-// sameSpec compares specs; the API server counts their versions.
+// sameSpec compares specs; the API server counts their versions, and does not
+// count a binding.
 func sameSpec(a, b *v1.Pod) bool {
 	if a.Generation != 0 && a.Generation == b.Generation {
 		return true
@@ -62,21 +60,16 @@ func sameSpec(a, b *v1.Pod) bool {
 	return equality.Semantic.DeepEqual(a.Spec, b.Spec)
 }
 
-// sameResources compares what the pods occupy, which an in-place resize
-// changes through the status as well.
-func sameResources(known *framework.PodInfo, pod *v1.Pod) bool {
-	x := known.CalculateResource().Resource
-	y := (&framework.PodInfo{Pod: pod}).CalculateResource().Resource
-	return x.GetMilliCPU() == y.GetMilliCPU() && x.GetMemory() == y.GetMemory() &&
-		x.GetEphemeralStorage() == y.GetEphemeralStorage() &&
-		maps.Equal(x.GetScalarResources(), y.GetScalarResources())
-}
-
-// replace swaps in a version for which sameToOthers holds, so that the old
-// object can be freed.
-func (e *podEntry) replace(pod *v1.Pod) {
-	e.pod = pod
-	if err := e.info.Update(pod); err == nil {
-		e.info.CalculateResource()
+// replace swaps in a version for which samePlacement holds, so that the old object
+// can be freed. It reports whether its labels are others.
+func (e *podEntry) replace(pod *v1.Pod) (relabelled bool) {
+	relabelled = !maps.Equal(e.pod.Labels, pod.Labels)
+	if relabelled || e.pod.Spec.NodeName != pod.Spec.NodeName {
+		e.own.Store(nil)
+		e.shared.Store(nil)
 	}
+	e.pod = pod
+	// Not by its Update, which would have the resources computed again.
+	e.info.Pod = pod
+	return relabelled
 }
