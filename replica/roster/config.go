@@ -38,12 +38,12 @@ type Config struct {
 	Gone func(Member)
 }
 
-// Default finds a dead member of three within about a second.
+// Default finds a dead member of three within about three seconds.
 func Default() Config {
 	return Config{
 		Bind:          "127.0.0.1:0",
-		ProbeInterval: 200 * time.Millisecond,
-		ProbeTimeout:  100 * time.Millisecond,
+		ProbeInterval: 500 * time.Millisecond,
+		ProbeTimeout:  250 * time.Millisecond,
 		JoinInterval:  2 * time.Second,
 		Remember:      time.Minute,
 	}

@@ -4,7 +4,7 @@
 // # What it is good for
 //
 // The status of all replicas from any of them; the choice of the successor when
-// a lead hands over; and a hint, within about a second, that a lead may have
+// a lead hands over; and a hint, within about three seconds, that a lead may have
 // died, on which understudies look at the Lease at once.
 //
 // # What it is not
