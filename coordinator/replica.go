@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 
@@ -266,6 +267,14 @@ func (r *replica) newElector() (*election.Elector, error) {
 	}, r.log)
 }
 
+// Windows of flow control, as large as gRPC would make them by itself at most. It would
+// estimate the bandwidth for that, by a ping and its answer for each event of a watch
+// that is not one of many.
+const (
+	etcdStreamWindow = 4 << 20
+	etcdWindow       = 16 << 20
+)
+
 func (r *replica) dialEtcd() (*clientv3.Client, error) {
 	tls, err := r.cfg.Etcd.TLSConfig()
 	if err != nil {
@@ -284,7 +293,8 @@ func (r *replica) dialEtcd() (*clientv3.Client, error) {
 		Username:             r.cfg.Etcd.Username,
 		Password:             password,
 		Logger:               telemetry.Zap(r.log),
-		DialOptions:          r.opts.Tracing.EtcdDialOptions(),
+		DialOptions: append(r.opts.Tracing.EtcdDialOptions(),
+			grpc.WithStaticStreamWindowSize(etcdStreamWindow), grpc.WithStaticConnWindowSize(etcdWindow)),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)

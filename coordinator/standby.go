@@ -64,8 +64,10 @@ func newStandby(r *replica) *standby {
 	}
 }
 
-// settlePeriod is how often suspects are looked at.
-const settlePeriod = 100 * time.Millisecond
+// settlePeriod is how often suspects are looked at. A pod becomes one by each step
+// from its creation to its start, most of which are less than that apart; a promotion
+// looks at those that have not been settled yet.
+const settlePeriod = 200 * time.Millisecond
 
 // run prepares the standby and keeps it current until ctx ends; then the engine
 // is stopped.
