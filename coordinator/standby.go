@@ -139,14 +139,7 @@ func (s *standby) prepare(ctx context.Context) error {
 	if err := s.awaitView(ctx); err != nil {
 		return err
 	}
-	s.feed()
-	if err := s.engine.Sync(ctx); err != nil {
-		return fmt.Errorf("engine: %w", err)
-	}
-	// Until then every task is a suspect, and a promotion has to look at all.
-	s.settle()
-	s.missing("")
-	return nil
+	return s.begin(r.view.Ledger, func() error { return s.engine.Sync(ctx) })
 }
 
 // configurationPeriod is how often a queue configuration that is not valid is
@@ -228,11 +221,19 @@ func (s *standby) problems(pod *v1.Pod, found []apps.Problem) {
 	}
 }
 
-// feed begins to follow the view: the engine is told of all that it holds.
-func (s *standby) feed() {
+// begin follows the view from here: the engine is told of all that it holds, and sync
+// waits until it has taken that. Then this replica can lead, but not before every task
+// has been looked at: each is a suspect until then, and a promotion would look at all.
+func (s *standby) begin(view func() *ledger.Ledger, sync func() error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.feedFrom(s.r.view.Ledger())
+	s.feedFrom(view()) // with the lock held, so that no change is missed between the two
+	s.mu.Unlock()
+	if err := sync(); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	s.settle()
+	s.missing("")
+	return nil
 }
 
 // feedFrom feeds all of a ledger, which becomes the standby's. A change that it

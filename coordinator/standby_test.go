@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -179,5 +180,31 @@ func TestOnlyOneWhoDoesNotLeadTakesNotes(t *testing.T) {
 	s.noteTask("a", "later")
 	if again := s.promote(state); len(again) != 0 || state.Task("a", "x") != nil {
 		t.Fatalf("findings %v after the promotion", again)
+	}
+}
+
+// A replica that says it can lead has looked at all that it was fed.
+func TestReadyOnceSettled(t *testing.T) {
+	s := testStandby(newHeldEngine(t).do)
+	state := ledger.New()
+	state.Step(ledger.AddApp{Stamp: stamp(1), ID: "a"})
+	state.Step(ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "x"}) // has no pod: stays a suspect
+	s.noteTask("a", "gone")
+	err := s.begin(state.Clone, func() error {
+		if s.ready() == nil {
+			t.Error("ready before the engine has taken what it was told")
+		}
+		return nil
+	})
+	if err != nil || s.ready() != nil {
+		t.Fatalf("not ready: %v, %v", err, s.ready())
+	}
+	if _, left := s.suspects["gone"]; left || len(s.suspects) != 1 {
+		t.Errorf("ready with suspects %v", s.suspects)
+	}
+	broken := errors.New("stopped")
+	s = testStandby(newHeldEngine(t).do)
+	if err := s.begin(state.Clone, func() error { return broken }); !errors.Is(err, broken) || s.ready() == nil {
+		t.Errorf("ready with an engine that has not been fed: %v", err)
 	}
 }

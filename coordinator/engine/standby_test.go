@@ -36,6 +36,7 @@ func TestOpenNodesOfAHeldEngine(t *testing.T) {
 	there := newTask(app, f.pod("there", "1"))
 	there.Node = "n1"
 	f.do(ledger.Restore{App: app, Task: there})
+	f.sync() // a node that the core has yet to accept would be opened then
 	f.ok(f.engine.Open())
 	f.node("n2") // one that comes after it
 	f.ok(f.engine.Compare(t.Context(), usage(there)))

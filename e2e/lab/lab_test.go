@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(helperZombie) != "" {
+		outliveTheLeader()
+	}
 	if dir := os.Getenv(helperDir); dir != "" {
 		if _, err := Up(context.Background(), clusterOnly(dir)); err != nil {
 			panic(err)

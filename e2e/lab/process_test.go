@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +29,64 @@ func startSleeper(t *testing.T, s *starter, dir, name string) *child {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// helperZombie has the test binary become a process whose first thread has ended.
+const helperZombie = "LAB_TEST_ZOMBIE"
+
+func init() {
+	if os.Getenv(helperZombie) != "" {
+		runtime.LockOSThread() // the main goroutine has the first thread for itself
+	}
+}
+
+// outliveTheLeader ends the first thread of this process. Another one stays until its
+// input ends.
+func outliveTheLeader() {
+	reads := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(reads)
+		_, _ = syscall.Read(0, make([]byte, 1))
+		syscall.Exit(0)
+	}()
+	<-reads
+	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+}
+
+// A process that was killed shows as a zombie while its last threads still close their
+// files; whoever starts the next one then finds the port taken.
+func TestAProcessRunsAsLongAsAnyThreadOfIt(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperZombie+"=1")
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := Process{PID: cmd.Process.Pid}
+	p.Started, _ = startedAt(p.PID)
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !cond(); time.Sleep(pollEvery) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	until("the first thread does not end", func() bool { return statOf(p.PID)[0][0] == 'Z' })
+	if !p.Running() {
+		t.Error("it does not run although a thread is left")
+	}
+	if err := input.Close(); err != nil {
+		t.Error(err)
+	}
+	until("it never ends", func() bool { return !p.Running() })
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDownSparesAProcessThatOnlySharesTheID(t *testing.T) {
