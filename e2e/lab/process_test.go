@@ -34,11 +34,14 @@ func startSleeper(t *testing.T, s *starter, dir, name string) *child {
 // helperZombie has the test binary become a process whose first thread has ended.
 const helperZombie = "LAB_TEST_ZOMBIE"
 
-func init() {
-	if os.Getenv(helperZombie) != "" {
-		runtime.LockOSThread() // the main goroutine has the first thread for itself
+// Initialization runs on the first thread, which the main goroutine then keeps.
+var _ = func() bool {
+	if os.Getenv(helperZombie) == "" {
+		return false
 	}
-}
+	runtime.LockOSThread()
+	return true
+}()
 
 // outliveTheLeader ends the first thread of this process. Another one stays until its
 // input ends.
