@@ -267,9 +267,9 @@ func (r *replica) newElector() (*election.Elector, error) {
 	}, r.log)
 }
 
-// Windows of flow control, as large as gRPC would make them by itself at most. It would
-// estimate the bandwidth for that, by a ping and its answer for each event of a watch
-// that is not one of many.
+// Windows of flow control: room for a page of the view's load, and no more than gRPC
+// would come to by itself. For that it would estimate the bandwidth, by a ping and its
+// answer for each event of a watch that does not come among others.
 const (
 	etcdStreamWindow = 4 << 20
 	etcdWindow       = 16 << 20

@@ -407,6 +407,24 @@ func TestBoundElsewhereThanAssumed(t *testing.T) {
 	}
 }
 
+// A pod of another scheduler shows its spec when it is bound, in the version that it
+// had before.
+func TestSpecShownWhenBound(t *testing.T) {
+	c := newCache(t)
+	c.SetNode(node("n"))
+	c.SetPod(pod("p", labelled("app", "web")))
+	bound := pod("foreign", on("n"), apart(v1.LabelHostname, "app", "web"), func(p *v1.Pod) {
+		p.Generation = 1
+		p.Spec.Containers[0].Resources.Requests = nil // it takes nothing, as before
+	})
+	before := bound.DeepCopy()
+	before.Spec = v1.PodSpec{}
+	c.SetPod(before)
+	expect(t, "before", c.Fits("p", "n", true), "")
+	c.SetPod(bound)
+	expect(t, "bound", c.Fits("p", "n", true), "existing pods anti-affinity")
+}
+
 // Whatever order informers deliver in, the answer is the same.
 func TestNodesComeLateAndBack(t *testing.T) {
 	c := newCache(t)

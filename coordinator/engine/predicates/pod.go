@@ -52,9 +52,11 @@ func (e *podEntry) samePlacement(pod *v1.Pod) bool {
 }
 
 // sameSpec compares specs; the API server counts their versions, and does not
-// count a binding.
+// count a binding. Of a pod of another scheduler there may be nothing to see until it
+// is bound (coordinator/kube trims it), whatever the version.
 func sameSpec(a, b *v1.Pod) bool {
-	if a.Generation != 0 && a.Generation == b.Generation {
+	shown := (len(a.Spec.Containers) > 0) == (len(b.Spec.Containers) > 0)
+	if a.Generation != 0 && a.Generation == b.Generation && shown {
 		return true
 	}
 	return equality.Semantic.DeepEqual(a.Spec, b.Spec)
