@@ -60,11 +60,13 @@ func New(cfg Config, log *slog.Logger) (*Roster, error) {
 		m.AdvertiseAddr, m.AdvertisePort = host, port
 	}
 	m.ProbeInterval, m.ProbeTimeout = cfg.ProbeInterval, cfg.ProbeTimeout
-	m.SuspicionMult = 3
+	// A suspicion takes three probes, and twice as many while no other member confirms
+	// it; by default six times as many, which is for clusters of thousands.
+	m.SuspicionMult, m.SuspicionMaxTimeoutMult = 3, 2
 	// Dead incarnations never come back.
 	m.GossipInterval, m.GossipToTheDeadTime = 100*time.Millisecond, 5*time.Second
 	m.PushPullInterval = 10 * time.Second
-	// A packet is small, and compressing one takes 64 KiB of memory, ten times a second.
+	// A packet is small, and compressing one takes 64 KiB of memory.
 	m.EnableCompression = false
 	m.TCPTimeout = 2 * time.Second
 	m.Delegate, m.Events = delegate{r}, events{r}
