@@ -75,13 +75,9 @@ func (n network) standing(ctx context.Context) (crew, error) {
 	if err := n.Lab.WaitReady(ctx); err != nil {
 		return c, err
 	}
-	name, err := n.Lab.WaitLeader(ctx)
-	if err != nil {
-		return c, err
-	}
-	epoch, err := n.Epoch()
-	c.lead = Fault{Replica: name, Epoch: epoch, At: time.Now()}
-	c.understudies = slices.DeleteFunc(n.state.Replicas(), func(other string) bool { return other == name })
+	var err error
+	c.lead, err = n.Session.lead(ctx)
+	c.understudies = slices.DeleteFunc(n.state.Replicas(), func(other string) bool { return other == c.lead.Replica })
 	return c, err
 }
 

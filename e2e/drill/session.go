@@ -157,18 +157,27 @@ func (s *Session) Delete(ctx context.Context, pod *v1.Pod) error {
 	return s.Lab.Client().CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
 }
 
-// faultOfLead notes a fault of the replica that leads, which is to follow at once.
-func (s *Session) faultOfLead(ctx context.Context) (Fault, error) {
-	name, err := s.Lab.Leader(ctx)
+// lead waits until a replica leads, and returns a fault that may hit it. Nobody leads
+// for a moment when a lead has found that etcd lost its data, and has given up the
+// Lease.
+func (s *Session) lead(ctx context.Context) (Fault, error) {
+	name, err := s.Lab.WaitLeader(ctx)
 	if err != nil {
 		return Fault{}, err
 	}
-	epoch, err := s.Epoch()
+	status, err := s.Lab.Replica(name).Status(ctx)
+	return Fault{Replica: name, Epoch: status.Epoch, At: time.Now()}, err
+}
+
+// faultOfLead notes a fault of the replica that leads, which is to follow at once.
+func (s *Session) faultOfLead(ctx context.Context) (Fault, error) {
+	fault, err := s.lead(ctx)
 	if err != nil {
 		return Fault{}, err
 	}
 	s.Note()
-	return Fault{Replica: name, Epoch: epoch, At: time.Now()}, nil
+	fault.At = time.Now()
+	return fault, nil
 }
 
 // KillLead sends sig to the replica that leads.
