@@ -19,9 +19,10 @@ import (
 )
 
 // failover keeps the time of every step by which a term came to lead, for the
-// term's record and as one trace across processes. A lead that hands over begins
-// the trace and leaves it on the Lease; else the successor begins it. The leader
-// record carries it to the other replicas, which add when they followed.
+// term's record and as one trace across processes. A lead that hands over, or the
+// supervisor of one that died, begins the trace and leaves it on the Lease; else
+// the successor begins it. The leader record carries it to the other replicas, which
+// add when they followed.
 type failover struct {
 	replica *replica
 	ctx     context.Context // holds the span of the whole failover

@@ -15,26 +15,27 @@ import (
 // which there is such proof: its process has been waited for. died is when that
 // ended, by the wall clock of this machine; the Lease tells the successor. last is
 // the Lease as the dead knew it, which saves reading it if that is still so; it may
-// be nil. Depose returns the holder that was deposed, empty if the Lease was not held by the
-// dead. The trace that ctx is part of goes on in the successor, as with Release.
+// be nil. Depose returns the holder that was deposed and its epoch; the holder is empty
+// if the Lease was not held by the dead. The trace that ctx is part of goes on in the
+// successor, as with Release.
 func Depose(
 	ctx context.Context, client LeaseClient, last *coordinationv1.Lease, died time.Time, dead func(holder string) bool,
-) (string, error) {
+) (holder string, epoch uint64, err error) {
 	for {
-		lease, err := last, error(nil)
+		lease := last
 		if last == nil {
 			lease, err = client.Get(ctx)
 		}
 		if apierrors.IsNotFound(err) {
-			return "", nil
+			return "", 0, nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("election: depose: %w", err)
+			return "", 0, fmt.Errorf("election: depose: %w", err)
 		}
 		rec := parse(lease)
 		last = nil
 		if rec.holder == "" || !dead(rec.holder) {
-			return "", nil
+			return "", 0, nil
 		}
 		_, err = client.Write(ctx, bereft(ctx, lease, died))
 		// The last renewal of the dead may have been under way.
@@ -42,9 +43,9 @@ func Depose(
 			continue
 		}
 		if err != nil {
-			return "", fmt.Errorf("election: depose %q: %w", rec.holder, err)
+			return "", 0, fmt.Errorf("election: depose %q: %w", rec.holder, err)
 		}
-		return rec.holder, nil
+		return rec.holder, rec.transitions, nil
 	}
 }
 

@@ -420,15 +420,15 @@ func TestDepose(t *testing.T) {
 		advance(time.Second)
 		admin := w.store.Client("supervisor")
 		died := time.Now()
-		holder, err := election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "z" })
+		holder, _, err := election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "z" })
 		if holder != "" || err != nil {
 			t.Errorf("deposed %q, %v", holder, err)
 		}
 		notWithin(w, won, time.Second, "takeover from a living lead")
 		a.line.Hang() // a is dead
-		holder, err = election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "a" })
-		if holder != "a" || err != nil {
-			t.Errorf("deposed %q, %v", holder, err)
+		holder, epoch, err := election.Depose(w.ctx, admin, nil, died, func(h string) bool { return h == "a" })
+		if holder != "a" || epoch != 1 || err != nil {
+			t.Errorf("deposed %q of epoch %d, %v", holder, epoch, err)
 		}
 		second := within(w, won, network, "takeover")
 		equal(w, "epoch", second.Epoch(), 2)
@@ -531,7 +531,7 @@ func TestNoteOfADeathIsOfThatHolderOnly(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a := w.replica("a")
 		a.lead().Finished()
-		_, err := election.Depose(w.ctx, w.store.Client("supervisor"), nil, time.Now(), func(string) bool { return true })
+		_, _, err := election.Depose(w.ctx, w.store.Client("supervisor"), nil, time.Now(), func(string) bool { return true })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -163,7 +163,7 @@ func (s *soak) crash(p *process) {
 	case 0: // its parent has waited for it
 		go func() {
 			<-time.After(3 * time.Millisecond)
-			_, _ = election.Depose(s.ctx, s.store.Client("supervisor"), nil, time.Now(), func(h string) bool { return h == dead })
+			_, _, _ = election.Depose(s.ctx, s.store.Client("supervisor"), nil, time.Now(), func(h string) bool { return h == dead })
 		}()
 	case 1: // the kubelet says so
 		for _, q := range s.procs {

@@ -24,7 +24,7 @@ func TestTraceGoesOnInTheSuccessor(t *testing.T) {
 			return holder.Release(ctx, "")
 		},
 		"depose": func(ctx context.Context, w *world, _ *election.Term) error {
-			_, err := election.Depose(ctx, w.store.Client("supervisor"), nil, time.Now(), func(string) bool { return true })
+			_, _, err := election.Depose(ctx, w.store.Client("supervisor"), nil, time.Now(), func(string) bool { return true })
 			return err
 		},
 	} {

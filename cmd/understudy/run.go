@@ -103,24 +103,34 @@ func (c command) start(ctx context.Context, cfg config.Config) error {
 	}
 
 	version := buildVersion().Version
-	tracing, err := telemetry.StartTracing(ctx, standing, version)
-	if err != nil {
-		log.Warn("traces are not as configured", "enabled", tracing.Enabled(), "error", err)
-	}
+	tracing := startTracing(ctx, standing, log)
 	log.Info("starting", "version", version, "namespace", cfg.Namespace, "scheduler", cfg.SchedulerName,
 		"etcd", cfg.Etcd.Endpoints, "tracing", tracing.Enabled())
 
 	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version, tie: tie})
 
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
-	defer cancel()
-	if err := tracing.Shutdown(flush); err != nil {
-		log.Warn("the last spans are lost", "error", err)
-	}
+	stopTracing(ctx, tracing, log)
 	if failed != nil {
 		log.Error("stopped", "error", failed)
 		return reportedError{failed}
 	}
 	log.Info("stopped")
 	return nil
+}
+
+func startTracing(ctx context.Context, standing *telemetry.Standing, log *slog.Logger) *telemetry.Tracing {
+	tracing, err := telemetry.StartTracing(ctx, standing, buildVersion().Version)
+	if err != nil {
+		log.Warn("traces are not as configured", "enabled", tracing.Enabled(), "error", err)
+	}
+	return tracing
+}
+
+// stopTracing sends what is left, also when ctx has ended.
+func stopTracing(ctx context.Context, tracing *telemetry.Tracing, log *slog.Logger) {
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
+	defer cancel()
+	if err := tracing.Shutdown(flush); err != nil {
+		log.Warn("the last spans are lost", "error", err)
+	}
 }

@@ -1,10 +1,11 @@
 package main
 
 import (
+	"context"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,18 +63,31 @@ func (c command) superviseReplica(flags *runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := c.supervisorLog(flags)
+	// A configuration that cannot be read is for the replica to complain about, and
+	// to be mended while it tries.
+	cfg, err := flags.load()
+	if err != nil {
+		cfg = config.Default()
+	}
+	const role = "supervisor"
+	log, err := telemetry.NewLogger(c.err, cfg.Log.Level, cfg.Log.Format, nil)
 	if err != nil {
 		return err
 	}
+	log = log.With("replica", cfg.Identity, "role", role)
 	telemetry.Redirect(log)
+	standing := telemetry.NewStanding(cfg.Identity)
+	standing.Set(role, 0)
+	tracing := startTracing(context.Background(), standing, log)
+	defer stopTracing(context.Background(), tracing, log)
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, supervise.Signals()...)
 	defer signal.Stop(signals)
 	finder := leaseFinder{flags: flags}
 	status := c.supervise(supervise.Config{
 		Path: executable, Args: args, Out: os.Stdout, Err: os.Stderr,
-		Lease: finder.find, Signals: signals, Log: log, Careless: failpoint.Off(failpoint.ProofGuard),
+		Lease: finder.find, Trace: depositions{tracing}.begin, Signals: signals, Log: log,
+		Careless: failpoint.Off(failpoint.ProofGuard),
 	})
 	if status != exitOK {
 		return statusError(status)
@@ -81,18 +95,16 @@ func (c command) superviseReplica(flags *runFlags, args []string) error {
 	return nil
 }
 
-// supervisorLog is in the format of the replica's. A configuration that cannot be
-// read is for the replica to complain about, and to be mended while it tries.
-func (c command) supervisorLog(flags *runFlags) (*slog.Logger, error) {
-	cfg, err := flags.load()
-	if err != nil {
-		cfg = config.Default()
+// depositions begin the traces of failovers.
+type depositions struct{ tracing *telemetry.Tracing }
+
+// begin is supervise.Config's Trace. A span that is never ended is never sent.
+func (d depositions) begin(ctx context.Context, died time.Time) (context.Context, func(holder string, epoch uint64)) {
+	ctx, span := d.tracing.StartLinked(ctx, "failover.depose", "", died)
+	return ctx, func(holder string, epoch uint64) {
+		span.SetAttributes(telemetry.EpochKey.Int64(int64(epoch)), telemetry.FromKey.String(holder))
+		span.End()
 	}
-	log, err := telemetry.NewLogger(c.err, cfg.Log.Level, cfg.Log.Format, nil)
-	if err != nil {
-		return nil, err
-	}
-	return log.With("replica", cfg.Identity, "role", "supervisor"), nil
 }
 
 // leaseFinder finds the Lease that a replica with these flags will contend for.

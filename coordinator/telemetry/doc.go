@@ -13,14 +13,11 @@
 // of links goes on across a failover. Every span carries epoch, replica.role
 // and etcd.revision, and that of an application's or a task's step also app.id.
 // Requests to etcd and to the API server are traced where they are part of a
-// failover; watches and the renewal of the Lease never are.
+// failover; watches and the renewal of the Lease never are. A supervisor does not
+// speak to etcd: the revision on its spans is 0.
 //
 // A failover is one trace, to which several processes add. Who gives the Lease up
-// begins it: election.Release and election.Depose leave the span of their context
-// on the Lease, and the successor continues it. So a supervisor that has seen its
-// replica die needs no more than tracing of its own and
-//
-//	ctx, span := tracing.StartLinked(ctx, "failover.depose", "", died, telemetry.EpochKey.Int64(epoch))
-//	defer span.End()
-//	holder, err := election.Depose(ctx, lease, dead)
+// begins it, the lead or the supervisor of one that has died: election.Release and
+// election.Depose leave the span of their context on the Lease, and the successor
+// continues it.
 package telemetry

@@ -1,7 +1,6 @@
 // Package supervise runs a replica as a child process, starts it again whenever
 // it ends, and releases the Lease on behalf of one that has died. That it is dead
-// is known from the kernel, so nobody has to wait for the Lease to expire. It is the
-// kitchen door of the house: it lets the dead out.
+// is known from the kernel, so nobody has to wait for the Lease to expire.
 //
 // # Guarantees
 //

@@ -28,12 +28,14 @@ func (s *supervisor) release(lease Lease, suffix string, d death, log *slog.Logg
 	s.releases.Go(func() {
 		ctx, cancel := context.WithDeadline(context.Background(), d.at.Add(lease.Duration))
 		defer cancel()
-		holder, err := s.depose(ctx, lease.Client, suffix, d)
+		ctx, released := s.trace(ctx, d.at)
+		holder, epoch, err := s.depose(ctx, lease.Client, suffix, d)
 		switch {
 		case err != nil:
 			log.Warn("lease not released for the dead replica, it expires", "error", err)
 		case holder != "":
-			log.Info("lease released for the dead replica", "holder", holder, "after", time.Since(d.at))
+			released(holder, epoch)
+			log.Info("lease released for the dead replica", "holder", holder, "epoch", epoch, "after", time.Since(d.at))
 		default:
 			log.Debug("lease is not held by the dead replica")
 		}
@@ -42,23 +44,30 @@ func (s *supervisor) release(lease Lease, suffix string, d death, log *slog.Logg
 
 func (s *supervisor) depose(
 	ctx context.Context, client election.LeaseClient, suffix string, d death,
-) (holder string, err error) {
+) (holder string, epoch uint64, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, s.pace.request)
-		holder, err = election.Depose(attempt, client, d.left, d.at, func(holder string) bool {
+		holder, epoch, err = election.Depose(attempt, client, d.left, d.at, func(holder string) bool {
 			return isOf(holder, suffix) || s.Careless
 		})
 		cancel()
 		if err == nil {
-			return holder, nil
+			return holder, epoch, nil
 		}
 		d.left = nil // the write may have been made
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("given up: %w", err)
+			return "", 0, fmt.Errorf("given up: %w", err)
 		case <-time.After(jittered(s.pace.retry)):
 		}
 	}
+}
+
+func (s *supervisor) trace(ctx context.Context, died time.Time) (context.Context, func(string, uint64)) {
+	if s.Trace == nil {
+		return ctx, func(string, uint64) {}
+	}
+	return s.Trace(ctx, died)
 }
 
 // keepWarm reads the Lease now and then, so that a release finds an open

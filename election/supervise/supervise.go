@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +31,7 @@ func Signals() []os.Signal {
 	}
 }
 
-// Config says what is supervised. All of it is required but Env and Careless.
+// Config says what is supervised. All of it is required but Env, Trace and Careless.
 type Config struct {
 	// Path is the child's executable and Args are its arguments. Env is added to
 	// the environment of this process.
@@ -44,6 +45,11 @@ type Config struct {
 	// anew. If it fails the child is started all the same, and should that one
 	// die as lead, its Lease expires.
 	Lease func() (Lease, error)
+	// Trace begins the span in which the Lease is released for a child that died then:
+	// the successor goes on with the trace of the context that it returns. What else it
+	// returns is called once the Lease has been released, with the holder that was
+	// deposed and its epoch; if the child was not the holder, it is not.
+	Trace func(ctx context.Context, died time.Time) (context.Context, func(holder string, epoch uint64))
 	// Careless releases the Lease when the child dies, whoever holds it: tests show
 	// with it what comes of a release without proof.
 	Careless bool

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	coordinationv1 "k8s.io/api/coordination/v1"
 
 	"github.com/understudy-ha/understudy/election"
@@ -285,6 +286,47 @@ func TestOthersKeepTheLease(t *testing.T) {
 			t.Fatalf("the lease of %s was given to %q when another had died", holder, got)
 		}
 		pid, _ = a.up()
+	}
+}
+
+// Who comes next goes on with the trace in which the Lease was released. The death
+// of a child that did not hold it is no part of any.
+func TestReleaseBeginsTheTraceOfTheFailover(t *testing.T) {
+	type released struct {
+		holder string
+		epoch  uint64
+	}
+	ended := make(chan released, 8)
+	var died atomic.Pointer[time.Time]
+	span := trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 2}, TraceFlags: trace.FlagsSampled,
+	})
+	a := play(t, "obedient", hasty(), func(cfg *Config) {
+		cfg.Trace = func(ctx context.Context, at time.Time) (context.Context, func(string, uint64)) {
+			died.Store(&at)
+			return trace.ContextWithSpanContext(ctx, span), func(holder string, epoch uint64) { ended <- released{holder, epoch} }
+		}
+	})
+	pid, _ := a.up()
+	a.hold("r2_ABCDEFGHIJ", 4)
+	a.kill(pid)
+	a.logged.await(t, 1, "lease is not held by the dead replica")
+	pid, second := a.up()
+	a.hold(second, 5)
+	a.kill(pid)
+	a.logged.await(t, 1, "lease released for the dead replica holder="+second+" epoch=5")
+	annotations := a.store.Lease().Annotations
+	if got, want := annotations[election.AnnotationTrace], "00-00000000000000000000000000000001-0000000000000002-01"; got != want {
+		t.Errorf("the lease carries the trace %q, want %q", got, want)
+	}
+	if got, want := annotations[election.AnnotationDied], "5 "+died.Load().UTC().Format(time.RFC3339Nano); got != want {
+		t.Errorf("the lease says %q, the trace begins with %q", got, want)
+	}
+	if n := len(ended); n != 1 {
+		t.Fatalf("%d spans have ended, of one release", n)
+	}
+	if got, want := <-ended, (released{second, 5}); got != want {
+		t.Errorf("the span is of %v, want %v", got, want)
 	}
 }
 
