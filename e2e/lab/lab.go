@@ -14,6 +14,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -90,8 +92,16 @@ func (l *Lab) connect(state *State) error {
 	return err
 }
 
+// dial bounds the pause between two attempts to connect, which otherwise grows to two
+// minutes while etcd is away: drills wait for it to be back.
 func dial(etcd Endpoints) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints, DialTimeout: 5 * time.Second})
+	pause := backoff.DefaultConfig
+	pause.MaxDelay = time.Second
+	const timeout = 5 * time.Second
+	return clientv3.New(clientv3.Config{
+		Endpoints: etcd.Endpoints, DialTimeout: timeout,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: timeout})},
+	})
 }
 
 // Close releases the clients of a lab that was opened. The lab goes on.
