@@ -197,6 +197,11 @@ func TestForeignPodsOccupy(t *testing.T) {
 	foreign := newPod("foreign", "3500m")
 	foreign.Spec.NodeName = "n1"
 	f.ok(f.engine.SetForeign(foreign)) // before its node
+	for i := range 20000 {             // RemoveNode looks at them all
+		other := newPod(fmt.Sprintf("other-%d", i), "1")
+		other.Spec.NodeName = "elsewhere"
+		f.ok(f.engine.SetForeign(other))
+	}
 	f.node("n1")
 	f.release()
 	app := newApp("app", "root.a")
@@ -210,12 +215,13 @@ func TestForeignPodsOccupy(t *testing.T) {
 	}
 	// A node that comes back is as full as before.
 	f.do(ledger.Release{Task: newTask(app, newPod("p2", "500m")), Termination: ledger.StoppedByRM})
+	waitFor(f, func(e ledger.Released) bool { return e.TaskID == "p2" })
 	f.ok(f.engine.RemoveNode("n1"))
 	f.node("n1")
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("p3", "500m"))})
 	f.allocated("p3")
 	if n := count(f, func(e ledger.Allocated) bool { return e.TaskID == "p1" }); n != 0 {
-		t.Error("placed over a foreign pod on the node that came back")
+		t.Error("placed over a foreign pod on the node that went, or came back")
 	}
 	f.ok(f.engine.RemoveForeign("foreign"))
 	f.allocated("p1")

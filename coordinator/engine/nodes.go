@@ -127,6 +127,8 @@ func (e *Engine) RemoveNode(name string) error {
 	if e.removing[name] > 0 && !x.accepted {
 		return nil // it was never put in
 	}
+	// First, as the core would place tasks where other schedulers' pods were.
+	e.grants.refuseNode(name)
 	for uid, f := range e.foreign {
 		// The core would keep their names, and not count them when they are
 		// reported for a new node of this name.
@@ -139,7 +141,6 @@ func (e *Engine) RemoveNode(name string) error {
 		}
 	}
 	e.removing[name]++
-	e.grants.refuseNode(name)
 	e.chores.put(func() { e.decommission(x) })
 	return nil
 }
