@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -268,6 +269,27 @@ func TestTheEndOfTheContextFlushesWithoutCallbacks(t *testing.T) {
 	m.Append([]ledger.Change{task(3, 1)}, late)
 	if err := m.Flush(within(t)); err != nil && !errors.Is(err, mirror.ErrStopped) {
 		t.Errorf("flush says %v", err)
+	}
+}
+
+func TestFlushWaitsForTheLastCallback(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	m := run(t, cli, claim(t, cli, 1), config())
+	during := make(chan error, 1)
+	m.Append([]ledger.Change{task(1, 1)}, func() {
+		// Everything is durable, and this callback is still running.
+		once, cancel := context.WithCancel(context.Background())
+		cancel()
+		during <- m.Flush(once)
+	})
+	m.flush(t)
+	select {
+	case err := <-during:
+		if err == nil {
+			t.Error("everything was flushed while a callback was running")
+		}
+	default:
+		t.Error("flushed before the callback has run")
 	}
 }
 

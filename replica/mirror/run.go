@@ -178,10 +178,13 @@ func (m *Mirror) release(ctx context.Context) {
 			return
 		}
 		done := m.waiting[0].done
+		m.mu.Unlock()
+		done()
+		m.mu.Lock()
+		// Not before: who flushes waits for the callback, too.
 		m.waiting[0].done = nil
 		m.waiting = m.waiting[1:]
 		m.mu.Unlock()
-		done()
 	}
 }
 
