@@ -41,7 +41,7 @@ type Config struct {
 	// means twice RetryPeriod, which a living lead never lets pass.
 	PollPeriod time.Duration
 	// PreferredWait is how long a released Lease is left to the preferred
-	// successor that it names.
+	// successor that it names, who may be short of CPU at that moment.
 	PreferredWait time.Duration
 	// Jitter is the longest random pause before the Lease is taken, so that
 	// candidates do not all write in the same instant.
@@ -70,7 +70,7 @@ func Default() Config {
 		RenewDeadline: 2500 * time.Millisecond,
 		RetryPeriod:   500 * time.Millisecond,
 		Margin:        1100 * time.Millisecond,
-		PreferredWait: 250 * time.Millisecond,
+		PreferredWait: time.Second,
 		Jitter:        5 * time.Millisecond,
 		Deference:     25 * time.Millisecond,
 	}

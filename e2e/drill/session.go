@@ -306,14 +306,10 @@ func (s *Session) sameQueues(ctx context.Context) error {
 	return err
 }
 
-// termWithin is how long a new lead may take to write the record of its term once
-// records and cluster agree.
-const termWithin = 5 * time.Second
-
 // awaitTerm waits until the last epoch to be claimed has its record. That one has
 // none is for the verdict to say.
 func (s *Session) awaitTerm(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, termWithin)
+	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	_ = await(ctx, "the record of the term", func() (bool, error) {
 		epoch, err := s.Epoch()
