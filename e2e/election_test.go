@@ -34,6 +34,7 @@ import (
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/internal/process"
 )
 
 // electorProcess makes TestElectorProcess a process of its own; its value is the
@@ -430,7 +431,7 @@ func stoppedProcess(a *arena) {
 	expect(a, lines, "lead 1")
 
 	e, _ := a.elector(quick(a.name, "successor"))
-	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := process.Freeze(child.Process); err != nil {
 		a.t.Fatal(err)
 	}
 	term, err := e.Campaign(a.ctx)

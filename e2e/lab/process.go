@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/understudy-ha/understudy/internal/process"
 )
 
 // pollEvery is how often a process that is not our child is looked at.
@@ -64,7 +66,8 @@ func (p Process) Running() bool {
 }
 
 // signal delivers sig to p, and to nobody else: the handle is taken before the
-// start time is compared, and it cannot come to mean another process later.
+// start time is compared, and it cannot come to mean another process later. After
+// SIGSTOP it returns when p does nothing any more.
 func (p Process) signal(sig syscall.Signal) error {
 	if p.PID <= 0 {
 		return errGone
@@ -77,7 +80,11 @@ func (p Process) signal(sig syscall.Signal) error {
 	if !p.Running() {
 		return errGone
 	}
-	if err := handle.Signal(sig); errors.Is(err, os.ErrProcessDone) {
+	send := func() error { return handle.Signal(sig) }
+	if sig == syscall.SIGSTOP {
+		send = func() error { return process.Freeze(handle) }
+	}
+	if err := send(); errors.Is(err, os.ErrProcessDone) {
 		return errGone
 	} else if err != nil {
 		return fmt.Errorf("signal %v to %s (pid %d): %w", sig, p.Name, p.PID, err)

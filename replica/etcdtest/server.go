@@ -17,6 +17,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/understudy-ha/understudy/internal/process"
 )
 
 // Server is one etcd process, a cluster of its own.
@@ -90,14 +92,17 @@ func (s *Server) Kill() {
 }
 
 // Pause stops the process with SIGSTOP: connections stay open, nothing answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.tb.Helper()
+	if err := process.Freeze(s.cmd.Process); err != nil {
+		s.tb.Fatalf("etcd: %v", err)
+	}
+}
 
 // Resume lets a paused process go on.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
+func (s *Server) Resume() {
 	s.tb.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		s.tb.Fatalf("etcd: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,10 +138,13 @@ func kill(name string) {
 	select {}
 }
 
-// stop freezes the process until somebody sends it SIGCONT.
+// stop freezes the process until somebody sends it SIGCONT. The signal is for the
+// thread that comes here, which would else run on until another has taken it.
 func stop(name string) {
 	fmt.Fprintf(os.Stderr, "failpoint %s: SIGSTOP\n", name)
-	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP); err != nil {
 		panic(err)
 	}
 }
