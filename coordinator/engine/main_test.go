@@ -106,7 +106,7 @@ func start(t testing.TB, change func(*engine.Config)) *fixture {
 // end.
 func verifyNoLeaks(t testing.TB) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		buf := make([]byte, 1<<20)
 		leaks := ours(string(buf[:runtime.Stack(buf, true)]))
@@ -157,7 +157,7 @@ func (f *fixture) poke() {
 // until waits until cond, which is called with f.mu held, is true.
 func (f *fixture) until(what string, cond func() bool) {
 	f.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		f.mu.Lock()
 		ok := cond()
@@ -236,14 +236,14 @@ func (f *fixture) do(effects ...ledger.Effect) {
 
 func (f *fixture) sync() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	f.ok(f.engine.Sync(ctx))
 }
 
 func (f *fixture) release() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	f.ok(f.engine.Release(ctx))
 }

@@ -275,7 +275,7 @@ func TestShutdownGivesUpAtItsDeadline(t *testing.T) {
 	if err := tracing.Shutdown(ctx); err == nil {
 		t.Error("no error, though nothing was delivered")
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 8*time.Second { // an export that is not given up takes 10 s
 		t.Errorf("took %s", took)
 	}
 }

@@ -16,11 +16,12 @@ import (
 	"github.com/understudy-ha/understudy/replica/mirror"
 )
 
-// quick has timeouts short enough for a test to sit them out.
+// quick has timeouts short enough for a test to sit them out, and longer than a
+// busy machine takes to answer.
 func quick(policy mirror.Policy) mirror.Config {
 	cfg := config()
 	cfg.Policy = policy
-	cfg.RequestTimeout, cfg.Patience, cfg.FinalFlush = 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	cfg.RequestTimeout, cfg.Patience, cfg.FinalFlush = 500*time.Millisecond, time.Second, 100*time.Millisecond
 	return cfg
 }
 
@@ -58,11 +59,15 @@ func TestAvailableRunsAheadWhileEtcdIsAway(t *testing.T) {
 	if v := gauge(t, reg, "understudy_mirror_suspended"); v != 1 {
 		t.Errorf("the metric says %v", v)
 	}
-	// What comes later does not wait for Patience again.
-	before := time.Now()
-	m.appendWait(t, task(1, 301))
-	if d := time.Since(before); d > 90*time.Millisecond {
-		t.Errorf("%v until done while suspended", d)
+	// What comes later does not wait for Patience again, at least not each time.
+	quickest := time.Hour
+	for n := range 5 {
+		before := time.Now()
+		m.appendWait(t, task(1, 301+n))
+		quickest = min(quickest, time.Since(before))
+	}
+	if quickest > quick(mirror.Available).Patience/2 {
+		t.Errorf("%v until done while suspended", quickest)
 	}
 
 	server.Restart()
@@ -71,7 +76,7 @@ func TestAvailableRunsAheadWhileEtcdIsAway(t *testing.T) {
 	if s := m.Status(); s.Stalled || s.Pending != 0 || s.LastError != "" || gauge(t, reg, "understudy_mirror_suspended") != 0 {
 		t.Errorf("after the debt was flushed: %+v", s)
 	}
-	if v := version(t, cli, 1); v != 301 {
+	if v := version(t, cli, 1); v != 305 {
 		t.Errorf("version %d", v)
 	}
 	if n := get(t, cli, keys.Root()+"tasks/", clientv3.WithPrefix(), clientv3.WithCountOnly()).Count; n != 310 {
@@ -98,7 +103,7 @@ func TestEffectsWaitAgainAsSoonAsEtcdAnswers(t *testing.T) {
 		return send()
 	})
 	cfg := quick(mirror.Available)
-	cfg.MaxOps, cfg.Patience = 1, 50*time.Millisecond
+	cfg.MaxOps = 1
 	m := run(t, cli, claimed, cfg)
 	m.appendWait(t, task(1, 1), task(2, 1), task(3, 1))
 	gate <- struct{}{}
@@ -128,7 +133,7 @@ func TestABacklogIsNoReasonToRunAhead(t *testing.T) {
 	cli := server.Client()
 	claimed := claim(t, cli, 1)
 	intercept(cli, func(ops []clientv3.Op, send commit) (*clientv3.TxnResponse, error) {
-		<-time.After(10 * time.Millisecond)
+		<-time.After(75 * time.Millisecond)
 		return send()
 	})
 	cfg := quick(mirror.Available)
@@ -136,7 +141,7 @@ func TestABacklogIsNoReasonToRunAhead(t *testing.T) {
 	m := run(t, cli, claimed, cfg)
 	suspended := false
 	var changes []ledger.Change
-	for i := range 40 { // takes four times as long as patience lasts
+	for i := range 40 { // takes three times as long as patience lasts
 		changes = append(changes, task(i, 1))
 	}
 	m.Append(changes, func() { suspended = m.Status().Suspended })
@@ -155,7 +160,7 @@ func TestStrictWaitsWhileEtcdIsAway(t *testing.T) {
 	done := make(chan struct{})
 	m.Append([]ledger.Change{task(1, 2)}, func() { close(done) })
 	eventually(t, "the stall is noticed", func() bool { return m.Status().Stalled })
-	<-time.After(200 * time.Millisecond) // the time in which it must not happen
+	<-time.After(500 * time.Millisecond) // the time in which it must not happen
 	select {
 	case <-done:
 		t.Fatal("done without etcd")

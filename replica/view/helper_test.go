@@ -25,7 +25,7 @@ var keys = record.Keys{Prefix: prefix}
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patient is for what must happen, and soon does.
-const patient = 20 * time.Second
+const patient = time.Minute
 
 func within(t *testing.T) context.Context {
 	t.Helper()
