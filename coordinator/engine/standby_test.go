@@ -135,7 +135,7 @@ func TestHeldEngineCompletesNothing(t *testing.T) {
 	}
 	f := start(t, func(c *engine.Config) {
 		withQueues(quotaQueues)(c)
-		c.CompleteAfter = time.Second
+		c.CompleteAfter = 3 * time.Second
 	})
 	f.node("n1")
 	busy, idle := newApp("busy", "root.a"), newApp("idle", "root.a")
@@ -148,7 +148,7 @@ func TestHeldEngineCompletesNothing(t *testing.T) {
 		f.do(ledger.Release{Task: task, Termination: ledger.StoppedByRM})
 	}
 	f.sync()
-	<-time.After(1500 * time.Millisecond) // longer than it takes to complete
+	<-time.After(4 * time.Second) // longer than it takes to complete
 	f.release()
 	f.do(ledger.Ask{App: busy, Task: newTask(busy, f.pod("second", "1"))})
 	f.allocated("second")
