@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -205,9 +206,12 @@ func binary(tb testing.TB) string {
 	}
 }
 
+// freeAddr returns an address of its own on the loopback network: nobody takes its
+// port while the server is down, as could happen to one of 127.0.0.1.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	host := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+	l, err := net.Listen("tcp", net.JoinHostPort(host.String(), "0"))
 	if err != nil {
 		tb.Fatal(err)
 	}
