@@ -122,7 +122,23 @@ func finish(dir, name string, c *child) error {
 		return err
 	}
 	<-c.ended
+	if err := outlived(dir, name); err != nil {
+		return err
+	}
 	return errors.Join(markStopped(dir, c.Name), markStopped(dir, name))
+}
+
+// outlived waits for the end of a replica that has closed its files, which is as much
+// as is known when its supervisor is no more.
+func outlived(dir, name string) error {
+	state, err := ReadState(dir)
+	if err != nil {
+		return err
+	}
+	if p := state.Process(name); p != nil && !p.waitEnd(endLimit) {
+		return fmt.Errorf("%s (pid %d) outlived its supervisor", p.Name, p.PID)
+	}
+	return nil
 }
 
 // gone records that a process has ended and is to be started again.

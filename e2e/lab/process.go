@@ -20,6 +20,9 @@ import (
 // pollEvery is how often a process that is not our child is looked at.
 const pollEvery = 5 * time.Millisecond
 
+// endLimit is how long the kernel may take to end a process that is killed.
+const endLimit = 30 * time.Second
+
 var errGone = errors.New("the process has ended")
 
 // startedAt returns when the process started, in clock ticks since boot, and
@@ -110,7 +113,7 @@ func (p Process) end(grace time.Duration) error {
 	} else if err != nil {
 		return err
 	}
-	if !p.waitEnd(10 * time.Second) {
+	if !p.waitEnd(endLimit) {
 		return fmt.Errorf("%s (pid %d) outlived SIGKILL", p.Name, p.PID)
 	}
 	return nil
