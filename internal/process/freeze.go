@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -42,7 +41,7 @@ func Freeze(p *os.Process) error {
 
 // stopped reports whether every thread of a process is stopped, or has ended.
 func stopped(pid int) (bool, error) {
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "task")
+	dir := fmt.Sprintf("/proc/%d/task", pid)
 	threads, err := os.ReadDir(dir)
 	if err != nil {
 		return false, err
