@@ -30,7 +30,6 @@ const requestTimeout = 10 * time.Second
 type Binder struct {
 	client kubernetes.Interface
 	tenure Tenure
-	sink   Sink
 	log    *slog.Logger
 	pool   *pool
 	before func(ctx context.Context, taskID, node string) error
@@ -45,7 +44,7 @@ func NewBinder(client kubernetes.Interface, workers int, tenure Tenure, sink Sin
 	if workers <= 0 {
 		workers = DefaultBinders
 	}
-	return &Binder{client: client, tenure: tenure, sink: sink, log: log, pool: newPool(workers)}
+	return &Binder{client: client, tenure: tenure, log: log, pool: newPool(workers, sink)}
 }
 
 // ErrNodeGone says that the node a pod should be bound to does not exist. The
@@ -63,7 +62,7 @@ const slowBinders = 1024
 // ends the allocation. Tasks for which it may take long, as slow says, hold up no
 // others. It is set before the first Do.
 func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) error, slow func(taskID string) bool) {
-	b.before, b.isSlow, b.slow = prepare, slow, newPool(slowBinders)
+	b.before, b.isSlow, b.slow = prepare, slow, newPool(slowBinders, b.pool.sink)
 }
 
 // Do takes a binding and returns at once. One that is already waiting or in
@@ -74,15 +73,12 @@ func (b *Binder) Do(bind ledger.Bind) {
 		pool = b.slow
 	}
 	var pause backoff
-	pool.add(task.ID, task.Node, func(ctx context.Context) time.Duration {
+	pool.add(task.ID, task.Node, func(ctx context.Context) (ledger.Event, time.Duration) {
 		event, refused := b.bind(ctx, task)
 		if refused {
-			return pause.next()
+			return nil, pause.next()
 		}
-		if event != nil {
-			b.sink(event)
-		}
-		return 0
+		return event, 0
 	})
 }
 

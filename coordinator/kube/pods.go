@@ -38,7 +38,6 @@ type PodsConfig struct {
 type Pods struct {
 	client kubernetes.Interface
 	cfg    PodsConfig
-	sink   Sink
 	log    *slog.Logger
 	pool   *pool
 }
@@ -51,7 +50,7 @@ func NewPods(client kubernetes.Interface, cfg PodsConfig, sink Sink, log *slog.L
 	if cfg.Workers <= 0 {
 		cfg.Workers = 8
 	}
-	return &Pods{client: client, cfg: cfg, sink: sink, log: log, pool: newPool(cfg.Workers)}
+	return &Pods{client: client, cfg: cfg, log: log, pool: newPool(cfg.Workers, sink)}
 }
 
 // Do takes a CreatePlaceholder, DeletePod or FailPod and returns at once. One
@@ -60,18 +59,19 @@ func (p *Pods) Do(effect ledger.Effect) {
 	switch e := effect.(type) {
 	case ledger.CreatePlaceholder:
 		var pause backoff
-		p.pool.add("placeholder/"+e.App.ID+"/"+e.Name, "create", func(ctx context.Context) time.Duration {
-			return p.settle(ctx, &pause, "placeholder not created", e.Name, p.create(ctx, e))
+		p.pool.add("placeholder/"+e.App.ID+"/"+e.Name, "create", func(ctx context.Context) (ledger.Event, time.Duration) {
+			outcome, err := p.create(ctx, e)
+			return outcome, p.settle(ctx, &pause, "placeholder not created", e.Name, err)
 		})
 	case ledger.DeletePod:
-		p.pool.add(e.Task.ID, "delete", func(ctx context.Context) time.Duration {
-			p.remove(ctx, e.Task)
-			return 0
+		p.pool.add(e.Task.ID, "delete", func(ctx context.Context) (ledger.Event, time.Duration) {
+			return p.remove(ctx, e.Task), 0
 		})
 	case ledger.FailPod:
 		var pause backoff
-		p.pool.add(e.Task.ID, "fail", func(ctx context.Context) time.Duration {
-			return p.settle(ctx, &pause, "pod not failed", e.Task.Name, p.fail(ctx, e))
+		p.pool.add(e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
+			outcome, err := p.fail(ctx, e)
+			return outcome, p.settle(ctx, &pause, "pod not failed", e.Task.Name, err)
 		})
 	default:
 		p.log.Error("not an effect on pods", "effect", fmt.Sprintf("%T", effect))
@@ -92,14 +92,13 @@ func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err
 }
 
 // create makes one attempt at a placeholder. It returns an error if another
-// attempt may succeed; what cannot succeed it tells the sink.
-func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) error {
-	failed := func(err error) error {
-		p.sink(ledger.PlaceholderFailed{
+// attempt may succeed, and an event if none can.
+func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) (ledger.Event, error) {
+	failed := func(err error) (ledger.Event, error) {
+		return ledger.PlaceholderFailed{
 			Stamp: stamp(), AppID: e.App.ID,
 			Message: fmt.Sprintf("placeholder %s cannot be created: %v", e.Name, err),
-		})
-		return nil
+		}, nil
 	}
 	pod, err := placeholder(e, p.cfg)
 	if err != nil {
@@ -110,19 +109,19 @@ func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) error {
 	_, err = p.client.CoreV1().Pods(pod.Namespace).Create(request, pod, metav1.CreateOptions{})
 	switch {
 	case err == nil || over(ctx, err):
-		return err
+		return nil, err
 	case apierrors.IsAlreadyExists(err):
 		taken, err := p.confirm(request, pod)
 		if taken {
 			return failed(err)
 		}
-		return err
+		return nil, err
 	case p.cfg.Tenure.refused(err): // which is said of the term, not of the placeholder
-		return err
+		return nil, err
 	case permanent(err):
 		return failed(err)
 	}
-	return err
+	return nil, err
 }
 
 var errLeftOver = errors.New("a left-over pod of that name has to go first")
@@ -153,19 +152,19 @@ func (p *Pods) confirm(ctx context.Context, want *v1.Pod) (taken bool, err error
 	return false, nil
 }
 
-// remove makes one attempt at deleting the pod of a task.
-func (p *Pods) remove(ctx context.Context, task *ledger.Task) {
+// remove makes one attempt at deleting the pod of a task, and returns what the
+// informer will not tell of it.
+func (p *Pods) remove(ctx context.Context, task *ledger.Task) ledger.Event {
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	err := p.client.CoreV1().Pods(task.Namespace).Delete(request, task.Name, deletion(types.UID(task.ID), task.Placeholder))
 	switch {
-	case err == nil: // the informer tells when it is gone
-	case over(ctx, err):
+	case err == nil || over(ctx, err):
+		return nil
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone, or another pod of that name
-		p.sink(ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
-	default:
-		p.sink(ledger.DeleteFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()})
+		return ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
 	}
+	return ledger.DeleteFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
 }
 
 // deletion names the pod by its UID. A placeholder has nothing to finish.
@@ -181,7 +180,7 @@ func deletion(uid types.UID, atOnce bool) metav1.DeleteOptions {
 // fail makes one attempt at writing phase Failed to a pod, which must not have
 // been assigned: a pod that runs is left alone. It returns an error if another
 // attempt may succeed.
-func (p *Pods) fail(ctx context.Context, e ledger.FailPod) error {
+func (p *Pods) fail(ctx context.Context, e ledger.FailPod) (ledger.Event, error) {
 	task := e.Task
 	gone := ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -190,16 +189,13 @@ func (p *Pods) fail(ctx context.Context, e ledger.FailPod) error {
 	pod, err := pods.Get(request, task.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err) || err == nil && string(pod.UID) != task.ID:
-		p.sink(gone)
-		return nil
+		return gone, nil
 	case err != nil:
-		return err
+		return nil, err
 	case pod.Spec.NodeName != "":
-		p.sink(ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName})
-		return nil
+		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName}, nil
 	case pod.Status.Phase == v1.PodFailed || pod.Status.Phase == v1.PodSucceeded:
-		p.sink(ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
-		return nil
+		return ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, nil
 	}
 	// The version is a precondition: if the pod is assigned meanwhile, this
 	// write conflicts and the next attempt sees the assignment.
@@ -208,18 +204,16 @@ func (p *Pods) fail(ctx context.Context, e ledger.FailPod) error {
 		"status":   map[string]any{"phase": v1.PodFailed, "reason": e.Reason, "message": task.Message},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, err = pods.Patch(request, task.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	switch {
 	case apierrors.IsNotFound(err):
-		p.sink(gone)
-		return nil
+		return gone, nil
 	case err != nil:
-		return err
+		return nil, err
 	}
-	p.sink(ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID})
-	return nil
+	return ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, nil
 }
 
 // permanent reports whether a request would be refused again, however often it

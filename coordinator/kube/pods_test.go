@@ -156,23 +156,25 @@ func TestCreateOutcomes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, box := newServer(), newInbox()
+			s := newServer()
 			if tt.there != nil {
 				s = newServer(tt.there)
 			}
 			s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
 				return a.(clienttesting.CreateAction).GetObject(), tt.err
 			})
-			p := NewPods(s, podsConfig, box.sink, quiet)
+			p := NewPods(s, podsConfig, nil, quiet)
 			defer p.Stop()
 			var pause backoff
-			again := p.settle(t.Context(), &pause, "", "", p.create(t.Context(), create(gang()))) > 0
-			if again != tt.again {
+			outcome, err := p.create(t.Context(), create(gang()))
+			if again := p.settle(t.Context(), &pause, "", "", err) > 0; again != tt.again {
 				t.Errorf("tried again: %v, want %v", again, tt.again)
 			}
-			if tt.fails == "" {
-				box.empty(t)
-			} else if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || e.AppID != "app" || !strings.Contains(e.Message, tt.fails) {
+			e, failed := outcome.(ledger.PlaceholderFailed)
+			if failed != (tt.fails != "") || outcome != nil && !failed {
+				t.Errorf("event = %#v, want PlaceholderFailed: %t", outcome, tt.fails != "")
+			}
+			if failed && (e.At == 0 || e.AppID != "app" || !strings.Contains(e.Message, tt.fails)) {
 				t.Errorf("event = %#v, want PlaceholderFailed that says %q", e, tt.fails)
 			}
 			deleted := false
@@ -283,7 +285,7 @@ func TestFailPod(t *testing.T) {
 		{"term over", pod("p", version("5")), ErrFenced, nil, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, box := newServer(), newInbox()
+			s := newServer()
 			if tt.pod != nil {
 				s = newServer(tt.pod)
 			}
@@ -295,18 +297,21 @@ func TestFailPod(t *testing.T) {
 				patch = string(a.(clienttesting.PatchAction).GetPatch())
 				return tt.pod, tt.err
 			})
-			p := NewPods(s, podsConfig, box.sink, quiet)
+			p := NewPods(s, podsConfig, nil, quiet)
 			defer p.Stop()
 			var pause backoff
-			effect := ledger.FailPod{Task: task("p"), Reason: "ResourceReservationTimeout"}
-			again := p.settle(t.Context(), &pause, "", "", p.fail(t.Context(), effect)) > 0
-			if again != tt.again {
+			outcome, err := p.fail(t.Context(), ledger.FailPod{Task: task("p"), Reason: "ResourceReservationTimeout"})
+			if again := p.settle(t.Context(), &pause, "", "", err) > 0; again != tt.again {
 				t.Errorf("tried again: %v, want %v", again, tt.again)
 			}
-			if tt.want == nil {
-				box.empty(t)
-			} else if got := box.next(t); got != tt.want {
-				t.Errorf("event = %#v, want %#v", got, tt.want)
+			if outcome != nil {
+				if outcome.When() == 0 {
+					t.Errorf("%T has no time", outcome)
+				}
+				outcome = timeless(outcome)
+			}
+			if outcome != tt.want {
+				t.Errorf("event = %#v, want %#v", outcome, tt.want)
 			}
 			want := ""
 			if tt.writes {

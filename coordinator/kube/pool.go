@@ -5,11 +5,14 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// job is a piece of work. It returns zero when it is done, else after how long
-// it wants to be tried again.
-type job func(ctx context.Context) (again time.Duration)
+// job is a piece of work. When it is done it returns the event that tells its
+// outcome, nil if nobody is to be told, and zero; else after how long it wants to
+// be tried again.
+type job func(ctx context.Context) (outcome ledger.Event, again time.Duration)
 
 // pool does jobs on at most limit goroutines, which exist only while there is
 // work. Jobs of the same key are done one after another, in order, a job that
@@ -18,6 +21,7 @@ type job func(ctx context.Context) (again time.Duration)
 // job that is already waiting is not taken twice.
 type pool struct {
 	limit  int
+	sink   Sink // hears the outcomes; those of a key in order
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -37,13 +41,14 @@ type line struct {
 }
 
 type tagged struct {
-	tag string
-	job job
+	tag  string
+	job  job
+	over bool // it stands for no other any more
 }
 
-func newPool(limit int) *pool {
+func newPool(limit int, sink Sink) *pool {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &pool{limit: max(1, limit), ctx: ctx, cancel: cancel, lines: make(map[string]*line)}
+	return &pool{limit: max(1, limit), sink: sink, ctx: ctx, cancel: cancel, lines: make(map[string]*line)}
 }
 
 // add takes a job; tag says what it does. A job of the same key and tag that
@@ -61,11 +66,11 @@ func (p *pool) add(key, tag string, j job) {
 		p.enqueue(l)
 	}
 	for _, waiting := range l.jobs {
-		if waiting.tag == tag {
+		if waiting.tag == tag && !waiting.over {
 			return
 		}
 	}
-	l.jobs = append(l.jobs, tagged{tag, j})
+	l.jobs = append(l.jobs, tagged{tag: tag, job: j})
 }
 
 // enqueue makes the first job of l due, and a worker if there is room for one.
@@ -89,8 +94,15 @@ func (p *pool) work() {
 		p.ready = p.ready[1:]
 		first := l.jobs[0].job
 		p.mu.Unlock()
-		again := first(p.ctx)
+		outcome, again := first(p.ctx)
 		p.mu.Lock()
+		if outcome != nil {
+			// Whoever hears it may want the same done anew, before it is off the line.
+			l.jobs[0].over = true
+			p.mu.Unlock()
+			p.sink(outcome)
+			p.mu.Lock()
+		}
 		p.finish(l, again)
 	}
 }

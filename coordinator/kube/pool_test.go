@@ -9,25 +9,27 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(3)
+		p := newPool(3, nil)
 		defer p.stop()
 		var mu sync.Mutex
 		done := map[string][]int{}
 		var at, most atomic.Int32
 		for n := range 20 {
 			for _, key := range []string{"a", "b", "c", "d", "e"} {
-				p.add(key, fmt.Sprint(n), func(context.Context) time.Duration {
+				p.add(key, fmt.Sprint(n), func(context.Context) (ledger.Event, time.Duration) {
 					most.Store(max(most.Load(), at.Add(1)))
 					time.Sleep(time.Millisecond) // of the bubble
 					at.Add(-1)
 					mu.Lock()
 					defer mu.Unlock()
 					done[key] = append(done[key], n)
-					return 0
+					return nil, 0
 				})
 			}
 		}
@@ -45,10 +47,10 @@ func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
 
 func TestPoolTakesTheSameWorkOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(2)
+		p := newPool(2, nil)
 		defer p.stop()
 		var runs int
-		work := func(context.Context) time.Duration { time.Sleep(time.Second); runs++; return 0 }
+		work := func(context.Context) (ledger.Event, time.Duration) { time.Sleep(time.Second); runs++; return nil, 0 }
 		for range 100 {
 			p.add("k", "same", work)
 		}
@@ -61,21 +63,48 @@ func TestPoolTakesTheSameWorkOnce(t *testing.T) {
 	})
 }
 
+// Whoever hears of a failed attempt may ask for the next one before the first has
+// been taken off its line.
+func TestPoolTakesTheSameWorkAnewOnceItsOutcomeIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *pool
+		var told []ledger.Event
+		runs := 0
+		work := func(context.Context) (ledger.Event, time.Duration) {
+			runs++
+			return ledger.BindFailed{TaskID: fmt.Sprint(runs)}, 0
+		}
+		p = newPool(2, func(e ledger.Event) {
+			if told = append(told, e); len(told) < 3 {
+				p.add("k", "same", work)
+				p.add("k", "same", work) // which is one and the same
+			}
+		})
+		defer p.stop()
+		p.add("k", "same", work)
+		pass(time.Minute)
+		want := []ledger.Event{ledger.BindFailed{TaskID: "1"}, ledger.BindFailed{TaskID: "2"}, ledger.BindFailed{TaskID: "3"}}
+		if runs != 3 || !slices.Equal(told, want) {
+			t.Errorf("done %d times, told %v", runs, told)
+		}
+	})
+}
+
 func TestPoolTriesAgainBeforeWhatComesAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(2)
+		p := newPool(2, nil)
 		defer p.stop()
 		var order []string
 		tries := 0
-		p.add("k", "first", func(context.Context) time.Duration {
+		p.add("k", "first", func(context.Context) (ledger.Event, time.Duration) {
 			tries++
 			order = append(order, fmt.Sprint("first ", tries))
 			if tries < 3 {
-				return time.Second
+				return nil, time.Second
 			}
-			return 0
+			return nil, 0
 		})
-		p.add("k", "second", func(context.Context) time.Duration { order = append(order, "second"); return 0 })
+		p.add("k", "second", func(context.Context) (ledger.Event, time.Duration) { order = append(order, "second"); return nil, 0 })
 		pass(time.Minute)
 		if want := []string{"first 1", "first 2", "first 3", "second"}; !slices.Equal(order, want) {
 			t.Errorf("done as %q, want %q", order, want)
@@ -85,21 +114,21 @@ func TestPoolTriesAgainBeforeWhatComesAfter(t *testing.T) {
 
 func TestPoolStopWaitsAndDrops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(1)
+		p := newPool(1, nil)
 		ended, dropped := false, true
-		p.add("a", "", func(ctx context.Context) time.Duration {
+		p.add("a", "", func(ctx context.Context) (ledger.Event, time.Duration) {
 			<-ctx.Done()
 			time.Sleep(time.Second)
 			ended = true
-			return time.Second
+			return nil, time.Second
 		})
-		p.add("b", "", func(context.Context) time.Duration { dropped = false; return 0 })
+		p.add("b", "", func(context.Context) (ledger.Event, time.Duration) { dropped = false; return nil, 0 })
 		synctest.Wait()
 		p.stop()
 		if !ended || !dropped {
 			t.Errorf("work under way ended: %v; waiting work dropped: %v", ended, dropped)
 		}
-		p.add("c", "", func(context.Context) time.Duration { t.Error("done after stop"); return 0 })
+		p.add("c", "", func(context.Context) (ledger.Event, time.Duration) { t.Error("done after stop"); return nil, 0 })
 		pass(time.Minute)
 	})
 }

@@ -61,7 +61,7 @@ type Recorder struct {
 func NewRecorder(client kubernetes.Interface, instance string, log *slog.Logger) *Recorder {
 	return &Recorder{
 		client: client, instance: instance, log: log,
-		pool:    newPool(4),
+		pool:    newPool(4, nil),
 		limiter: rate.NewLimiter(recorderRate, recorderBurst),
 		told:    lru.New(recorderMemory),
 	}
@@ -148,18 +148,18 @@ func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, message st
 	var pause backoff
 	// A key of its own for each: Events of a pod are not ordered by when they
 	// are written but by their time.
-	r.pool.add(fmt.Sprint(r.number), "", func(ctx context.Context) time.Duration {
+	r.pool.add(fmt.Sprint(r.number), "", func(ctx context.Context) (ledger.Event, time.Duration) {
 		tries++
 		if err := r.post(ctx, event); err != nil && !over(ctx, err) {
 			if tries < recorderTries && !permanent(err) {
-				return pause.next()
+				return nil, pause.next()
 			}
 			r.log.Warn("event not written", "pod", pod.Namespace+"/"+pod.Name, "reason", reason, "err", err)
 		}
 		r.mu.Lock()
 		r.waiting--
 		r.mu.Unlock()
-		return 0
+		return nil, 0
 	})
 }
 
