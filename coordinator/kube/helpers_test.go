@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	v1 "k8s.io/api/core/v1"
@@ -39,7 +40,7 @@ func (b *inbox) next(t *testing.T) ledger.Event {
 			t.Errorf("%T has no time", e)
 		}
 		return timeless(e)
-	case <-t.Context().Done():
+	case <-time.After(time.Minute):
 		t.Fatal("no event")
 		return nil
 	}

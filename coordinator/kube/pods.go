@@ -179,7 +179,7 @@ func deletion(uid types.UID, atOnce bool) metav1.DeleteOptions {
 
 // fail makes one attempt at writing phase Failed to a pod, which must not have
 // been assigned: a pod that runs is left alone. It returns an error if another
-// attempt may succeed.
+// attempt may succeed, else the event that tells the outcome.
 func (p *Pods) fail(ctx context.Context, e ledger.FailPod) (ledger.Event, error) {
 	task := e.Task
 	gone := ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
