@@ -214,6 +214,45 @@ func startedAgain(t *testing.T, dir string, p Process) {
 	}
 }
 
+// A replica that its supervisor leaves behind is waited for, though nothing more is
+// heard of it.
+func TestReplicaIsStoppedWhenItHasEnded(t *testing.T) {
+	dir := t.TempDir()
+	p := sleeper(t, dir, "understudy-0")
+	p.Supervised, p.Args = true, []string{script(t, `
+sleep 1000 >/dev/null 2>&1 & pid=$!
+trap '(sleep 0.5; kill $pid) >/dev/null 2>&1 & exit 0' TERM
+echo '{"msg":"replica started","role":"supervisor","pid":'$pid'}'
+wait $pid`), "run"}
+	if err := updateState(dir, func(st *State) { st.put(p) }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := newStarter(false)
+	ended := make(chan error, 1)
+	go func() { ended <- keep(ctx, s, dir, p.Name, slog.New(slog.DiscardHandler)) }()
+	var replica Process
+	eventually(t, "a replica", func(context.Context) error {
+		st, err := ReadState(dir)
+		if err != nil {
+			return err
+		}
+		if replica = *st.Process(p.Name); !replica.Running() {
+			return fmt.Errorf("%+v", replica)
+		}
+		return nil
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if replica.Running() {
+		t.Error("the keeper has ended before the replica")
+	}
+	s.close()
+}
+
 // What a line says is believed only of the supervisor's own child.
 func TestFollowerBelievesOnlyWhatIsSo(t *testing.T) {
 	dir := t.TempDir()
