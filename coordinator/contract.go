@@ -8,8 +8,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
 	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -124,7 +124,7 @@ func appEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMeta
 		Manager:         manager,
 		Queue:           meta.QueueName,
 		User:            meta.User,
-		Groups:          apps.Groups(meta.Tags),
+		Groups:          workload.Groups(meta.Tags),
 		Tags:            meta.Tags,
 		TaskGroups:      meta.TaskGroups,
 		OwnerReferences: meta.OwnerReferences,
@@ -155,7 +155,7 @@ func taskEvent(stamp ledger.Stamp, meta *protocol.TaskMetadata) ledger.AddTask {
 		Resources:   engine.ResourcesOf(pod),
 		Submitted:   submitted(stamp, pod),
 		Node:        pod.Spec.NodeName,
-		Terminated:  terminated(pod),
+		Terminated:  workload.Terminated(pod),
 	}
 }
 
@@ -167,10 +167,6 @@ func submitted(stamp ledger.Stamp, pod *v1.Pod) ledger.Time {
 		return stamp.At
 	}
 	return created
-}
-
-func terminated(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
 // managedApp is a handle: it reads the ledger when asked.

@@ -7,6 +7,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -66,11 +67,11 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		meta, ours := manager.Task(f.pod)
 		switch {
 		case !ours:
-		case f.pod.Spec.NodeName == "" && !terminated(f.pod):
+		case f.pod.Spec.NodeName == "" && !workload.Terminated(f.pod):
 			unassigned = append(unassigned, f.pod)
-		case terminated(f.pod) && l.App(f.key.AppID) == nil:
+		case workload.Terminated(f.pod) && l.App(f.key.AppID) == nil:
 			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
-		case terminated(f.pod):
+		case workload.Terminated(f.pod):
 			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
 		default:
 			events = append(events, taskEvent(stamp, &meta))

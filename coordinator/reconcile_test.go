@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -23,7 +24,7 @@ func (oneApp) Name() string { return "general" }
 
 func (oneApp) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
 	for _, pod := range pods {
-		if pod.Spec.NodeName != "" && !terminated(pod) {
+		if pod.Spec.NodeName != "" && !workload.Terminated(pod) {
 			return map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}
 		}
 	}

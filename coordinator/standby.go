@@ -12,10 +12,11 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -31,7 +32,7 @@ type standby struct {
 	// These are made by prepare and not changed after it.
 	preds   *predicates.Cache
 	engine  *engine.Engine
-	general *apps.General
+	general *general.Manager
 	// recorder tells users about their pods; nil until this replica leads.
 	recorder atomic.Pointer[kube.Recorder]
 
@@ -128,7 +129,7 @@ func (s *standby) prepare(ctx context.Context) error {
 	if err := r.cluster.Follow(ctx, follower{s}); err != nil {
 		return err
 	}
-	s.general = apps.NewGeneral(rehearsal{s}, r.cluster, apps.Config{
+	s.general = general.New(rehearsal{s}, r.cluster, general.Config{
 		SchedulerName: r.cfg.SchedulerName,
 		UserLabel:     r.cfg.Workload.UserLabel,
 		Resources:     engine.ResourcesOf,
@@ -215,7 +216,7 @@ func (s *standby) unschedulable(_, taskID, reason string) {
 	}
 }
 
-func (s *standby) problems(pod *v1.Pod, found []apps.Problem) {
+func (s *standby) problems(pod *v1.Pod, found []workload.Problem) {
 	if recorder := s.recorder.Load(); recorder != nil {
 		recorder.Problems(pod, found)
 	}
@@ -358,12 +359,12 @@ func (s *standby) suspect(uid string, at suspect) {
 
 // notePod notes a change of a pod that may be a task.
 func (s *standby) notePod(pod *v1.Pod) {
-	if !apps.Ours(pod, s.r.cfg.SchedulerName) {
+	if !workload.Ours(pod, s.r.cfg.SchedulerName) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.suspect(string(pod.UID), suspect{apps.AppID(pod), pod.Namespace, pod.Name})
+	s.suspect(string(pod.UID), suspect{workload.AppID(pod), pod.Namespace, pod.Name})
 }
 
 // noteTask does the same where only the task is known.
@@ -447,9 +448,9 @@ func agree(task *ledger.Task, pod *v1.Pod, schedulerName string) bool {
 	switch {
 	case pod == nil:
 		return task == nil
-	case !apps.Ours(pod, schedulerName):
+	case !workload.Ours(pod, schedulerName):
 		return true // not a task of ours; one that was goes with its pod
-	case terminated(pod):
+	case workload.Terminated(pod):
 		return task == nil || task.State.Terminal()
 	case pod.Spec.NodeName == "":
 		return task != nil || !bindable(pod)

@@ -4,6 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 )
@@ -51,7 +52,7 @@ func (f follower) RemoveNode(name string) {
 
 func (f follower) SetPod(pod *v1.Pod) {
 	f.s.notePod(pod)
-	if terminated(pod) {
+	if workload.Terminated(pod) {
 		f.drop(pod)
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -250,7 +251,7 @@ func (e *Engine) openLater(x *node) {
 // assigned, or has terminated, is not counted.
 func (e *Engine) SetForeign(pod *v1.Pod) error {
 	uid := string(pod.UID)
-	if pod.Spec.NodeName == "" || pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed {
+	if pod.Spec.NodeName == "" || workload.Terminated(pod) {
 		return e.RemoveForeign(uid)
 	}
 	e.mu.Lock()

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -25,7 +25,7 @@ const (
 // labels and annotations are such that the gang can be told from its
 // placeholders alone, should every record and every other pod be lost.
 func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
-	namespace := e.App.Tags[apps.TagNamespace]
+	namespace := e.App.Tags[workload.TagNamespace]
 	if namespace == "" {
 		return nil, errors.New("the namespace of the application is not known")
 	}
@@ -57,8 +57,8 @@ func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
 			RestartPolicy:                 v1.RestartPolicyNever,
 			TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken:  &no,
-			PriorityClassName:             e.App.Tags[apps.TagPriorityClass],
-			ImagePullSecrets:              pullSecrets(e.App.Tags[apps.TagImagePullSecrets]),
+			PriorityClassName:             e.App.Tags[workload.TagPriorityClass],
+			ImagePullSecrets:              pullSecrets(e.App.Tags[workload.TagImagePullSecrets]),
 			NodeSelector:                  group.NodeSelector,
 			Tolerations:                   group.Tolerations,
 			Affinity:                      group.Affinity,
@@ -103,8 +103,8 @@ func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annota
 		queue = app.PlacedQueue
 	}
 	for _, fact := range []struct{ key, old, value string }{
-		{apps.KeyAppID, apps.LabelOldAppID, app.ID},
-		{apps.KeyQueue, apps.LabelOldQueue, queue},
+		{workload.KeyAppID, workload.LabelOldAppID, app.ID},
+		{workload.KeyQueue, workload.LabelOldQueue, queue},
 	} {
 		switch {
 		case fact.value == "":
@@ -115,17 +115,17 @@ func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annota
 			delete(labels, fact.key)
 		}
 	}
-	labels[apps.LabelPlaceholder] = "true"
-	annotations[apps.AnnotationPlaceholder] = "true"
-	annotations[apps.AnnotationPlaceholderInternal] = "true"
-	annotations[apps.AnnotationTaskGroupName] = group.Name
-	for _, key := range []string{apps.AnnotationTaskGroups, apps.AnnotationPolicy} {
+	labels[workload.LabelPlaceholder] = "true"
+	annotations[workload.AnnotationPlaceholder] = "true"
+	annotations[workload.AnnotationPlaceholderInternal] = "true"
+	annotations[workload.AnnotationTaskGroupName] = group.Name
+	for _, key := range []string{workload.AnnotationTaskGroups, workload.AnnotationPolicy} {
 		if value := app.Tags[key]; value != "" {
 			annotations[key] = value
 		}
 	}
 	if app.User != "" {
-		if annotations[apps.AnnotationUserInfo], err = apps.FormatUserInfo(app.User, app.Groups); err != nil {
+		if annotations[workload.AnnotationUserInfo], err = workload.FormatUserInfo(app.User, app.Groups); err != nil {
 			return nil, nil, fmt.Errorf("user: %w", err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -45,7 +45,7 @@ type Pods struct {
 // NewPods makes the executor. client should be fenced.
 func NewPods(client kubernetes.Interface, cfg PodsConfig, sink Sink, log *slog.Logger) *Pods {
 	if cfg.SchedulerName == "" {
-		cfg.SchedulerName = apps.DefaultSchedulerName
+		cfg.SchedulerName = workload.DefaultSchedulerName
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 8
@@ -135,11 +135,11 @@ func (p *Pods) confirm(ctx context.Context, want *v1.Pod) (taken bool, err error
 	if err != nil {
 		return false, err // gone already, or not known
 	}
-	task, _ := apps.ParseTask(pod)
-	if !task.Placeholder || task.ApplicationID != apps.AppID(want) {
+	task, _ := workload.ParseTask(pod)
+	if !task.Placeholder || task.ApplicationID != workload.AppID(want) {
 		return true, fmt.Errorf("a pod of that name exists in namespace %s and is not this placeholder", want.Namespace)
 	}
-	ended := pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+	ended := workload.Terminated(pod)
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return false, errLeftOver
@@ -194,7 +194,7 @@ func (p *Pods) fail(ctx context.Context, e ledger.FailPod) (ledger.Event, error)
 		return nil, err
 	case pod.Spec.NodeName != "":
 		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName}, nil
-	case pod.Status.Phase == v1.PodFailed || pod.Status.Phase == v1.PodSucceeded:
+	case workload.Terminated(pod):
 		return ledger.PodFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, nil
 	}
 	// The version is a precondition: if the pod is assigned meanwhile, this

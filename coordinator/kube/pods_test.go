@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -26,8 +26,8 @@ func gang() *ledger.App {
 	return &ledger.App{
 		ID: "app", Queue: "root.q", User: "ann", Groups: []string{"g"},
 		Tags: map[string]string{
-			apps.TagNamespace: "ns", apps.AnnotationTaskGroups: `[{"name":"tg"}]`, apps.AnnotationPolicy: "gangSchedulingStyle=Hard",
-			apps.TagImagePullSecrets: "s1,s2", apps.TagPriorityClass: "high",
+			workload.TagNamespace: "ns", workload.AnnotationTaskGroups: `[{"name":"tg"}]`, workload.AnnotationPolicy: "gangSchedulingStyle=Hard",
+			workload.TagImagePullSecrets: "s1,s2", workload.TagPriorityClass: "high",
 		},
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "driver", UID: "d", Controller: &no}},
 		TaskGroups: []v1alpha1.TaskGroup{{
@@ -97,8 +97,8 @@ func TestPlaceholder(t *testing.T) {
 		t.Errorf("the record was changed:\n%s\n%s", before, after)
 	}
 
-	task, problems := apps.ParseTask(p)
-	meta, more := apps.ParseApplication(p, nil, apps.DefaultUserLabel)
+	task, problems := workload.ParseTask(p)
+	meta, more := workload.ParseApplication(p, nil, workload.DefaultUserLabel)
 	if !task.Placeholder || task.TaskGroupName != "tg" || meta.ApplicationID != "app" || meta.QueueName != "root.q" || meta.User != "ann" || len(problems) > 0 {
 		t.Errorf("read back: %+v, %+v, %q, %q", task, meta, problems, more)
 	}
@@ -111,10 +111,10 @@ func TestPlaceholderOfAnAppWhoseIDIsNoLabel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := apps.AppID(p); got != app.ID {
+	if got := workload.AppID(p); got != app.ID {
 		t.Errorf("app ID read back as %q", got)
 	}
-	if p.Labels[apps.KeyAppID] != "" || p.Labels[apps.LabelOldAppID] != "" {
+	if p.Labels[workload.KeyAppID] != "" || p.Labels[workload.LabelOldAppID] != "" {
 		t.Errorf("labels = %v would be refused", p.Labels)
 	}
 }
@@ -198,7 +198,7 @@ func TestCreateRefusesWhatCannotBe(t *testing.T) {
 	p := NewPods(s, podsConfig, box.sink, quiet)
 	defer p.Stop()
 	nowhere := gang()
-	delete(nowhere.Tags, apps.TagNamespace)
+	delete(nowhere.Tags, workload.TagNamespace)
 	p.Do(create(nowhere))
 	if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || !strings.Contains(e.Message, "namespace") {
 		t.Errorf("event = %#v", e)

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/lru"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -88,7 +88,7 @@ func (r *Recorder) Pod(pod *v1.Pod, warning bool, reason, message string) {
 const ReasonInvalid = "InvalidAnnotation"
 
 // Problems tells what could not be read of a pod, and returns at once.
-func (r *Recorder) Problems(pod *v1.Pod, problems []apps.Problem) {
+func (r *Recorder) Problems(pod *v1.Pod, problems []workload.Problem) {
 	for _, p := range problems {
 		r.Pod(pod, true, ReasonInvalid, p.Key+": "+p.Message)
 	}

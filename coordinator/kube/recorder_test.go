@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/understudy-ha/understudy/coordinator/apps"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -79,7 +79,7 @@ func TestReasonsAreToldOncePerPod(t *testing.T) {
 			r.Pod(pod("b"), true, "FailedScheduling", "untolerated taint")
 		}
 		r.Pod(pod("a"), true, "FailedScheduling", "untolerated taint")
-		r.Problems(pod("a"), []apps.Problem{{Key: "kx", Message: "bad"}, {Key: "ky", Message: "bad"}})
+		r.Problems(pod("a"), []workload.Problem{{Key: "kx", Message: "bad"}, {Key: "ky", Message: "bad"}})
 		r.Forget("uid-b")
 		r.Pod(pod("b"), true, "FailedScheduling", "untolerated taint")
 	}, nil))

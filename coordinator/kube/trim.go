@@ -6,6 +6,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/workload"
 )
 
 // trimmer cuts objects down before an informer stores them. The object has just
@@ -46,7 +48,7 @@ func (t trimmer) trim(obj any) (any, error) {
 func (t trimmer) pod(pod *v1.Pod) {
 	foreign := pod.Spec.SchedulerName != t.schedulerName
 	assigned := pod.Spec.NodeName != ""
-	ended := pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+	ended := workload.Terminated(pod)
 	if foreign && t.schedulerName != "" {
 		pod.Annotations = nil
 	}

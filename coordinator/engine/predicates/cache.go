@@ -18,6 +18,8 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
+
+	"github.com/understudy-ha/understudy/coordinator/workload"
 )
 
 // Cache holds nodes and pods and answers whether a pod fits a node. All of its
@@ -194,7 +196,7 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 	if target == "" && e != nil && e.assumed {
 		target, assumed = e.node, true
 	}
-	if terminated(pod) {
+	if workload.Terminated(pod) {
 		target, assumed = "", false
 	}
 	if same && target == e.node {
@@ -239,7 +241,7 @@ func (c *Cache) Assume(uid, node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.pods[uid]
-	if e == nil || e.pod.Spec.NodeName != "" || terminated(e.pod) {
+	if e == nil || e.pod.Spec.NodeName != "" || workload.Terminated(e.pod) {
 		return
 	}
 	if e.node == node {
@@ -296,10 +298,6 @@ func (c *Cache) uncount(e *podEntry) {
 	if c.index.counted(e.pod, -1) {
 		c.gens.repel++
 	}
-}
-
-func terminated(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
 // NodeNames returns the names of all nodes, sorted.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	"github.com/understudy-ha/understudy/coordinator/requests"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 )
 
 // podEntry is one pod and where it counts. Fields are guarded by Cache.mu; the
@@ -46,7 +47,7 @@ func newPodEntry(pod *v1.Pod) *podEntry {
 func (e *podEntry) samePlacement(pod *v1.Pod) bool {
 	old := e.pod
 	return old == pod ||
-		terminated(old) == terminated(pod) &&
+		workload.Terminated(old) == workload.Terminated(pod) &&
 			(old.DeletionTimestamp == nil) == (pod.DeletionTimestamp == nil) &&
 			sameSpec(old, pod) && requests.Same(old, pod)
 }

@@ -1,16 +1,17 @@
-package apps
+package general
 
 import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/understudy-ha/understudy/coordinator/requests"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
 // handlers is what the pod informer calls. It is a type of its own so that the
-// methods are not part of General.
-type handlers struct{ g *General }
+// methods are not part of Manager.
+type handlers struct{ g *Manager }
 
 func (h handlers) OnAdd(obj any, initial bool) {
 	if pod, ok := obj.(*v1.Pod); ok {
@@ -38,7 +39,7 @@ func (h handlers) OnDelete(obj any) {
 }
 
 // locked runs handle unless the manager has been stopped.
-func (g *General) locked(handle func()) {
+func (g *Manager) locked(handle func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.stopped {
@@ -48,26 +49,26 @@ func (g *General) locked(handle func()) {
 
 // added handles a pod that is seen for the first time. initial says that it
 // existed before the manager started, so that its task may well be known.
-func (g *General) added(pod *v1.Pod, initial bool) {
+func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if !initial {
 		g.live = nil
 	}
-	if !Ours(pod, g.cfg.SchedulerName) {
+	if !workload.Ours(pod, g.cfg.SchedulerName) {
 		return
 	}
-	if terminated(pod) {
-		g.amp.NotifyTaskComplete(AppID(pod), string(pod.UID))
+	if workload.Terminated(pod) {
+		g.amp.NotifyTaskComplete(workload.AppID(pod), string(pod.UID))
 		return
 	}
 	if pod.Spec.NodeName == "" && (pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0) {
 		return // the API server would refuse to bind it
 	}
-	task, found := ParseTask(pod)
+	task, found := workload.ParseTask(pod)
 	// A late placeholder must not begin an application anew that has ended.
 	if !task.Placeholder || g.amp.GetApplication(task.ApplicationID) == nil {
 		begins, waits := !initial || !g.known(task), pod.Spec.NodeName == ""
 		if begins || waits {
-			app, more := ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+			app, more := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
 			if found = append(found, more...); len(found) > 0 && waits && (begins || !g.has(task)) {
 				g.problems(pod, found)
 			}
@@ -81,7 +82,7 @@ func (g *General) added(pod *v1.Pod, initial bool) {
 }
 
 // begin reports an application.
-func (g *General) begin(app protocol.ApplicationMetadata, initial bool) {
+func (g *Manager) begin(app protocol.ApplicationMetadata, initial bool) {
 	g.amp.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
 	if initial && g.live != nil {
 		g.live[app.ApplicationID] = true
@@ -90,7 +91,7 @@ func (g *General) begin(app protocol.ApplicationMetadata, initial bool) {
 
 // has reports whether a task has been reported before, if only by a predecessor,
 // who then has also told what could not be read of its pod.
-func (g *General) has(task protocol.TaskMetadata) bool {
+func (g *Manager) has(task protocol.TaskMetadata) bool {
 	app := g.amp.GetApplication(task.ApplicationID)
 	if app == nil {
 		return false
@@ -102,7 +103,7 @@ func (g *General) has(task protocol.TaskMetadata) bool {
 // known reports whether the application of a task needs no report: it is live,
 // or it has ended with this task in it. To report one that has ended would
 // begin it anew, which a replay of old pods must not do.
-func (g *General) known(task protocol.TaskMetadata) bool {
+func (g *Manager) known(task protocol.TaskMetadata) bool {
 	id := task.ApplicationID
 	if g.live[id] {
 		return true
@@ -130,7 +131,7 @@ func ended(state string) bool {
 	return false
 }
 
-func (g *General) updated(old, pod *v1.Pod) {
+func (g *Manager) updated(old, pod *v1.Pod) {
 	if old.UID != pod.UID { // another pod took the name between two listings
 		g.deleted(old)
 		g.added(pod, false)
@@ -138,29 +139,29 @@ func (g *General) updated(old, pod *v1.Pod) {
 	}
 	app, known := g.reported[pod.UID]
 	switch {
-	case terminated(pod):
+	case workload.Terminated(pod):
 		if !known {
-			app = AppID(pod)
+			app = workload.AppID(pod)
 		}
-		if !terminated(old) && (known || Ours(pod, g.cfg.SchedulerName)) {
+		if !workload.Terminated(old) && (known || workload.Ours(pod, g.cfg.SchedulerName)) {
 			g.amp.NotifyTaskComplete(app, string(pod.UID))
 		}
 	case !known:
 		g.added(pod, false)
 	case old.Spec.NodeName != pod.Spec.NodeName || !requests.Same(old, pod):
-		task, _ := ParseTask(pod)
+		task, _ := workload.ParseTask(pod)
 		task.ApplicationID = app
 		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	}
 }
 
-func (g *General) deleted(pod *v1.Pod) {
+func (g *Manager) deleted(pod *v1.Pod) {
 	app, known := g.reported[pod.UID]
 	if !known {
-		if !Ours(pod, g.cfg.SchedulerName) {
+		if !workload.Ours(pod, g.cfg.SchedulerName) {
 			return
 		}
-		app = AppID(pod)
+		app = workload.AppID(pod)
 	}
 	delete(g.reported, pod.UID)
 	g.amp.NotifyTaskComplete(app, string(pod.UID))

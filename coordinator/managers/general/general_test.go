@@ -1,4 +1,4 @@
-package apps
+package general
 
 import (
 	"errors"
@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
@@ -95,7 +96,9 @@ func (c fakeCluster) Namespace(string) *v1.Namespace         { return nil }
 
 type option func(*v1.Pod)
 
-func inApp(id string) option      { return func(p *v1.Pod) { p.Labels = set{KeyAppID: id} } }
+func inApp(id string) option {
+	return func(p *v1.Pod) { p.Labels = map[string]string{workload.KeyAppID: id} }
+}
 func on(node string) option       { return func(p *v1.Pod) { p.Spec.NodeName = node } }
 func in(phase v1.PodPhase) option { return func(p *v1.Pod) { p.Status.Phase = phase } }
 func named(name string) option    { return func(p *v1.Pod) { p.Name = name } }
@@ -111,8 +114,14 @@ func asking(cpu string) option {
 }
 
 func pod(uid string, options ...option) *v1.Pod {
-	p := podWith(set{KeyAppID: "app"}, nil)
-	p.UID, p.Name = types.UID(uid), uid
+	p := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: uid, UID: types.UID(uid),
+			Labels:            map[string]string{workload.KeyAppID: "app"},
+			CreationTimestamp: metav1.Unix(1000, 0),
+		},
+		Spec: v1.PodSpec{SchedulerName: workload.DefaultSchedulerName},
+	}
 	for _, o := range options {
 		o(p)
 	}
@@ -120,7 +129,7 @@ func pod(uid string, options ...option) *v1.Pod {
 }
 
 func general(c *contract) handlers {
-	return handlers{NewGeneral(c, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))}
+	return handlers{New(c, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))}
 }
 
 func TestHandlers(t *testing.T) {
@@ -214,17 +223,17 @@ func TestReplay(t *testing.T) {
 func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
 	c := &contract{}
 	var reported []string
-	g := NewGeneral(c, fakeCluster{}, Config{}, func(p *v1.Pod, found []Problem) {
+	g := New(c, fakeCluster{}, Config{}, func(p *v1.Pod, found []workload.Problem) {
 		for _, f := range found {
 			reported = append(reported, p.Name+" "+f.Key)
 		}
 	}, slog.New(slog.DiscardHandler))
 	bad := pod("u")
-	bad.Annotations = set{AnnotationTaskGroups: "[{]", AnnotationUserInfo: "?", AnnotationPlaceholder: "?"}
+	bad.Annotations = map[string]string{workload.AnnotationTaskGroups: "[{]", workload.AnnotationUserInfo: "?", workload.AnnotationPlaceholder: "?"}
 	before := bad.DeepCopy()
 	handlers{g}.OnAdd(bad, false)
 	slices.Sort(reported)
-	if want := []string{"u " + AnnotationPlaceholder, "u " + AnnotationTaskGroups, "u " + AnnotationUserInfo}; !slices.Equal(reported, want) {
+	if want := []string{"u " + workload.AnnotationPlaceholder, "u " + workload.AnnotationTaskGroups, "u " + workload.AnnotationUserInfo}; !slices.Equal(reported, want) {
 		t.Errorf("reported %q, want %q", reported, want)
 	}
 	if got, want := c.take(), []string{"app app", `task app/u on ""`}; !slices.Equal(got, want) {
@@ -239,13 +248,13 @@ func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
 func TestProblemsOfPodsThatCameWhileNobodyLed(t *testing.T) {
 	c := &contract{states: map[string]string{"live": "Running"}, tasks: map[string]bool{"live/old": true}}
 	var reported []string
-	g := NewGeneral(c, fakeCluster{}, Config{}, func(p *v1.Pod, _ []Problem) { reported = append(reported, p.Name) },
+	g := New(c, fakeCluster{}, Config{}, func(p *v1.Pod, _ []workload.Problem) { reported = append(reported, p.Name) },
 		slog.New(slog.DiscardHandler))
 	for _, p := range []*v1.Pod{
 		pod("old", inApp("live")), pod("late", inApp("live")), pod("assigned", inApp("live"), on("n")),
 		pod("first", inApp("unknown")), pod("second", inApp("unknown")),
 	} {
-		p.Annotations = set{AnnotationUserInfo: "?"}
+		p.Annotations = map[string]string{workload.AnnotationUserInfo: "?"}
 		handlers{g}.OnAdd(p, true)
 	}
 	if want := []string{"late", "first", "second"}; !slices.Equal(reported, want) {
@@ -274,7 +283,7 @@ func TestStartReportsAndStopEndsIt(t *testing.T) {
 	source := cachetesting.NewFakeControllerSource()
 	source.Add(pod("u1"))
 	c := &contract{made: make(chan struct{}, 16)}
-	g := NewGeneral(c, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := New(c, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
 	if err := g.ServiceInit(); err != nil {
 		t.Fatal(err)
 	}
@@ -305,8 +314,8 @@ func TestStartReportsAndStopEndsIt(t *testing.T) {
 func TestListApplications(t *testing.T) {
 	source := cachetesting.NewFakeControllerSource()
 	for _, p := range []*v1.Pod{
-		pod("young", on("n"), created(20), func(p *v1.Pod) { p.Labels[KeyQueue] = "root.young" }),
-		pod("old", on("n"), created(10), func(p *v1.Pod) { p.Labels[KeyQueue] = "root.old" }),
+		pod("young", on("n"), created(20), func(p *v1.Pod) { p.Labels[workload.KeyQueue] = "root.young" }),
+		pod("old", on("n"), created(10), func(p *v1.Pod) { p.Labels[workload.KeyQueue] = "root.old" }),
 		pod("oldest", created(1)), // not assigned
 		pod("done", on("n"), created(2), in(v1.PodSucceeded)),
 		pod("elsewhere", inApp("waiting")),
@@ -315,7 +324,7 @@ func TestListApplications(t *testing.T) {
 	} {
 		source.Add(p)
 	}
-	g := NewGeneral(&contract{}, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := New(&contract{}, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
 	apps, err := g.ListApplications()
 	if err != nil {
 		t.Fatal(err)
@@ -330,19 +339,19 @@ func TestListApplicationsRefusesAPartialListing(t *testing.T) {
 	source := cachetesting.NewFakeControllerSource()
 	defer source.Shutdown()
 	never := cache.NewSharedIndexInformer(source, &v1.Pod{}, 0, cache.Indexers{})
-	g := NewGeneral(&contract{}, fakeCluster{never}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := New(&contract{}, fakeCluster{never}, Config{}, nil, slog.New(slog.DiscardHandler))
 	if apps, err := g.ListApplications(); err == nil {
 		t.Errorf("got %v before the pods were listed", apps)
 	}
 }
 
 func TestGetExistingAllocation(t *testing.T) {
-	g := NewGeneral(&contract{}, fakeCluster{}, Config{
+	g := New(&contract{}, fakeCluster{}, Config{
 		Resources: func(*v1.Pod) map[string]int64 { return map[string]int64{"vcore": 100} },
 	}, nil, slog.New(slog.DiscardHandler))
 	priority := int32(7)
 	p := pod("u", on("n"))
-	p.Annotations = set{AnnotationPlaceholder: "true", AnnotationTaskGroupName: "tg"}
+	p.Annotations = map[string]string{workload.AnnotationPlaceholder: "true", workload.AnnotationTaskGroupName: "tg"}
 	p.Spec.Priority = &priority
 	a := g.GetExistingAllocation(p)
 	if a == nil || a.AllocationKey != "u" || a.NodeID != "n" || a.ApplicationID != "app" || !a.Placeholder ||

@@ -1,4 +1,4 @@
-package apps
+package workload
 
 // Labels and annotations that YuniKorn workloads use.
 const (

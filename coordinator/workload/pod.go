@@ -1,4 +1,4 @@
-package apps
+package workload
 
 import (
 	"strconv"
@@ -99,4 +99,9 @@ func first(values ...string) string {
 		}
 	}
 	return ""
+}
+
+// Terminated reports whether a pod has ended: it takes nothing of its node any more.
+func Terminated(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }

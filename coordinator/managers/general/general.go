@@ -1,4 +1,4 @@
-package apps
+package general
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
@@ -22,7 +23,7 @@ type Cluster interface {
 	Namespace(name string) *v1.Namespace
 }
 
-// Config tunes a General manager; empty fields select defaults.
+// Config tunes a Manager; empty fields select defaults.
 type Config struct {
 	// SchedulerName is the spec.schedulerName of the pods to report.
 	SchedulerName string
@@ -33,21 +34,21 @@ type Config struct {
 	Resources func(*v1.Pod) map[string]int64
 }
 
-// GeneralName is the name of the General manager in records.
-const GeneralName = "general"
+// Name is the name of the manager in records.
+const Name = "general"
 
 var (
-	_ protocol.AppManager  = (*General)(nil)
-	_ protocol.Recoverable = (*General)(nil)
+	_ protocol.AppManager  = (*Manager)(nil)
+	_ protocol.Recoverable = (*Manager)(nil)
 )
 
-// General is the app manager of ordinary pods: labels and annotations say what
+// Manager is the app manager of ordinary pods: labels and annotations say what
 // application a pod belongs to, and the pods are all there is to know of it.
-type General struct {
+type Manager struct {
 	amp      protocol.ApplicationManagementProtocol
 	cluster  Cluster
 	cfg      Config
-	problems func(*v1.Pod, []Problem)
+	problems func(*v1.Pod, []workload.Problem)
 	log      *slog.Logger
 
 	// mu is held while a pod is handled. It guards what follows, and amp.
@@ -61,34 +62,34 @@ type General struct {
 	handle  cache.ResourceEventHandlerRegistration
 }
 
-// NewGeneral makes a manager that reports the pods of cluster to amp, and what
+// New makes a manager that reports the pods of cluster to amp, and what
 // cannot be read of a pod to report, which must return at once and may be nil.
-func NewGeneral(amp protocol.ApplicationManagementProtocol, cluster Cluster, cfg Config, report func(*v1.Pod, []Problem), log *slog.Logger) *General {
+func New(amp protocol.ApplicationManagementProtocol, cluster Cluster, cfg Config, report func(*v1.Pod, []workload.Problem), log *slog.Logger) *Manager {
 	if cfg.SchedulerName == "" {
-		cfg.SchedulerName = DefaultSchedulerName
+		cfg.SchedulerName = workload.DefaultSchedulerName
 	}
 	if cfg.UserLabel == "" {
-		cfg.UserLabel = DefaultUserLabel
+		cfg.UserLabel = workload.DefaultUserLabel
 	}
 	if report == nil {
-		report = func(*v1.Pod, []Problem) {}
+		report = func(*v1.Pod, []workload.Problem) {}
 	}
-	return &General{
+	return &Manager{
 		amp: amp, cluster: cluster, cfg: cfg, problems: report, log: log,
 		reported: make(map[types.UID]string),
 		live:     make(map[string]bool),
 	}
 }
 
-// Name returns GeneralName.
-func (g *General) Name() string { return GeneralName }
+// Name returns Name.
+func (g *Manager) Name() string { return Name }
 
 // ServiceInit does nothing: the informer is run by its owner.
-func (g *General) ServiceInit() error { return nil }
+func (g *Manager) ServiceInit() error { return nil }
 
 // Start begins to report. The handlers are called for every pod that exists,
 // then for what changes, on a goroutine of the informer.
-func (g *General) Start() error {
+func (g *Manager) Start() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped || g.handle != nil {
@@ -105,7 +106,7 @@ func (g *General) Start() error {
 // Address has the manager report to amp from now on. A manager that has been
 // started with a protocol that only takes notes knows all pods by then, and what
 // it reported before is not repeated: see Replay.
-func (g *General) Address(amp protocol.ApplicationManagementProtocol) {
+func (g *Manager) Address(amp protocol.ApplicationManagementProtocol) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.amp, g.live = amp, nil
@@ -113,7 +114,7 @@ func (g *General) Address(amp protocol.ApplicationManagementProtocol) {
 
 // Replay reports pods as Start does those that exist. It returns early if the
 // manager is stopped.
-func (g *General) Replay(pods []*v1.Pod) {
+func (g *Manager) Replay(pods []*v1.Pod) {
 	for _, pod := range pods {
 		g.locked(func() {
 			g.live = nil // applications may end between two calls
@@ -124,7 +125,7 @@ func (g *General) Replay(pods []*v1.Pod) {
 
 // Stop ends reporting. A protocol call under way must be able to return, for
 // Stop waits for it; none is made afterwards.
-func (g *General) Stop() {
+func (g *Manager) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.stopped = true
@@ -132,23 +133,23 @@ func (g *General) Stop() {
 		return
 	}
 	if err := g.cluster.PodInformer().RemoveEventHandler(g.handle); err != nil {
-		g.log.Warn("pod handlers not removed", "manager", GeneralName, "err", err)
+		g.log.Warn("pod handlers not removed", "manager", Name, "err", err)
 	}
 	g.handle = nil
 }
 
 // Task returns what task a pod is, and false if it is not for this manager.
-func (g *General) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
-	if !Ours(pod, g.cfg.SchedulerName) {
+func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
+	if !workload.Ours(pod, g.cfg.SchedulerName) {
 		return protocol.TaskMetadata{}, false
 	}
-	meta, _ := ParseTask(pod)
+	meta, _ := workload.ParseTask(pod)
 	return meta, true
 }
 
 // ListApplications returns the applications that have an assigned pod which has
 // not terminated. The oldest such pod of an application describes it.
-func (g *General) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
+func (g *Manager) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
 	informer := g.cluster.PodInformer()
 	if !informer.HasSynced() {
 		return nil, errors.New("general app manager: the pods have not been listed yet")
@@ -164,13 +165,13 @@ func (g *General) ListApplications() (map[string]protocol.ApplicationMetadata, e
 
 // Applications returns the applications that have an assigned pod among pods
 // which has not terminated, described as ListApplications does.
-func (g *General) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+func (g *Manager) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
 	oldest := make(map[string]*v1.Pod)
 	for _, pod := range pods {
-		if !Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || terminated(pod) {
+		if !workload.Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || workload.Terminated(pod) {
 			continue
 		}
-		id := AppID(pod)
+		id := workload.AppID(pod)
 		if known := oldest[id]; known == nil || older(pod, known) {
 			oldest[id] = pod
 		}
@@ -178,7 +179,7 @@ func (g *General) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMe
 	apps := make(map[string]protocol.ApplicationMetadata, len(oldest))
 	for id, pod := range oldest {
 		// Problems are reported when the handlers see the pod.
-		apps[id], _ = ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+		apps[id], _ = workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
 	}
 	return apps
 }
@@ -197,9 +198,9 @@ func older(a, b *v1.Pod) bool {
 
 // GetExistingAllocation returns the allocation of an assigned pod of this
 // manager that has not terminated, else nil.
-func (g *General) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
+func (g *Manager) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
 	meta, ours := g.Task(pod)
-	if !ours || pod.Spec.NodeName == "" || terminated(pod) {
+	if !ours || pod.Spec.NodeName == "" || workload.Terminated(pod) {
 		return nil
 	}
 	allocation := &si.Allocation{
@@ -219,8 +220,4 @@ func (g *General) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
 		}
 	}
 	return allocation
-}
-
-func terminated(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
