@@ -51,6 +51,10 @@ type App struct {
 	PlaceholderTimeout int64
 	Style              GangStyle
 
+	// Originator is the ID of the task that the application began with, empty while
+	// there is none.
+	Originator string
+
 	// Submitted is the application's own creation time, which orders it in its
 	// queue; it survives the deletion of the pod it was taken from.
 	Submitted Time
@@ -62,6 +66,14 @@ type App struct {
 	PlaceholderDeadline Time
 	// Gang counts placeholders, in the order of TaskGroups.
 	Gang []GroupCount
+	// Replacements counts how often a placeholder was made anew, by group and index:
+	// "<group>/<index>". It makes the name of each a new one.
+	Replacements map[string]uint32
+
+	// Asked is the state in which the manager says that the application has ended,
+	// Completed or Failed, until the application can take it; AskedMessage says why.
+	Asked        AppState
+	AskedMessage string
 
 	Message  string
 	Started  Time
@@ -123,17 +135,19 @@ type Task struct {
 	Bound     Time
 	// Termination says why the allocation ends or ended.
 	Termination Termination
-	// ReplacedBy names the real task that takes a placeholder's allocation.
-	ReplacedBy string
 	// DeletePod asks for the pod's deletion until the pod is seen to be gone.
 	DeletePod bool
-	// FailPod asks for phase Failed to be written to the unassigned pod, with
-	// Message as reason, until it is confirmed.
+	// FailPod asks for phase Failed to be written to the unassigned pod, with Reason
+	// and Message, until it is confirmed.
 	FailPod bool
+	// Reason is one word in CamelCase, as in the status of a pod.
+	Reason string
 	// Retries counts failed attempts (bind, delete) since the last success;
 	// NextAttempt is when the next one is due, zero for at once.
 	Retries     uint32
 	NextAttempt Time
+	// Avoid names the nodes that have refused the pod for good.
+	Avoid []string
 
 	Message string
 	// Trace is the W3C traceparent of the newest span of the task.

@@ -50,6 +50,10 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 		Started:             ledger.Time(m.Started),
 		Finished:            ledger.Time(m.Finished),
 		Trace:               m.Trace,
+		Originator:          m.Originator,
+		Asked:               ledger.AppState(m.Asked),
+		AskedMessage:        m.AskedMessage,
+		Replacements:        m.Replacements,
 		Unknown:             unknown(m),
 	}
 	for _, t := range m.StateLog {
@@ -86,13 +90,14 @@ func DecodeTask(b []byte) (*ledger.Task, error) {
 		Allocated:   ledger.Time(m.Allocated),
 		Bound:       ledger.Time(m.Bound),
 		Termination: ledger.Termination(m.Termination),
-		ReplacedBy:  m.ReplacedBy,
 		DeletePod:   m.DeletePod,
 		FailPod:     m.FailPod,
 		Retries:     m.Retries,
 		NextAttempt: ledger.Time(m.NextAttempt),
 		Message:     m.Message,
 		Trace:       m.Trace,
+		Avoid:       m.Avoid,
+		Reason:      m.Reason,
 		Unknown:     unknown(m),
 	}, nil
 }
@@ -119,6 +124,7 @@ func DecodeTerm(b []byte) (Term, error) {
 		Epoch: m.Epoch, Incarnation: m.Incarnation, Reason: m.Reason, Started: ledger.Time(m.Started),
 		Ended: ledger.Time(m.Ended), EndReason: m.EndReason, Trace: m.Trace,
 		Claim: m.ClaimRevision, Held: Digest{Apps: m.HeldApps, Tasks: m.HeldTasks},
+		SetAside: m.SetAside, FromCluster: m.FromCluster,
 	}
 	if len(m.HeldDigest) > 0 {
 		sum, ok := hashOf(m.HeldDigest)
@@ -131,6 +137,15 @@ func DecodeTerm(b []byte) (Term, error) {
 		t.Timings = append(t.Timings, Timing{Step: s.Step, At: ledger.Time(s.At)})
 	}
 	return t, nil
+}
+
+// DecodeConfiguration decodes a queue configuration.
+func DecodeConfiguration(b []byte) (Configuration, error) {
+	m := new(recordpb.Configuration)
+	if err := unmarshal(b, m); err != nil {
+		return Configuration{}, err
+	}
+	return Configuration{Data: m.Data, Accepted: ledger.Time(m.Accepted), Epoch: m.Epoch}, nil
 }
 
 // DecodeSchema decodes the description of a prefix. That a newer version wrote

@@ -5,6 +5,7 @@
 //	<prefix>/apps/<appID>              one ledger.App
 //	<prefix>/tasks/<appID>/<taskID>    one ledger.Task
 //	<prefix>/terms/<epoch>             history of leadership
+//	<prefix>/configuration             the queue configuration in force
 //	<prefix>/schema                    version and identity of the whole prefix
 //
 // # Guarantees

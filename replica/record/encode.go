@@ -33,6 +33,10 @@ func EncodeApp(a *ledger.App) []byte {
 		Started:             int64(a.Started),
 		Finished:            int64(a.Finished),
 		Trace:               a.Trace,
+		Originator:          a.Originator,
+		Asked:               string(a.Asked),
+		AskedMessage:        a.AskedMessage,
+		Replacements:        a.Replacements,
 	}
 	if n := len(a.StateLog); n > 0 {
 		// One block instead of one allocation for each entry.
@@ -71,13 +75,14 @@ func EncodeTask(t *ledger.Task) []byte {
 		Allocated:   int64(t.Allocated),
 		Bound:       int64(t.Bound),
 		Termination: string(t.Termination),
-		ReplacedBy:  t.ReplacedBy,
 		DeletePod:   t.DeletePod,
 		FailPod:     t.FailPod,
 		Retries:     t.Retries,
 		NextAttempt: int64(t.NextAttempt),
 		Message:     t.Message,
 		Trace:       t.Trace,
+		Avoid:       t.Avoid,
+		Reason:      t.Reason,
 	}
 	if len(t.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(t.Unknown)
@@ -97,7 +102,7 @@ func EncodeTerm(t Term) []byte {
 	m := &recordpb.Term{
 		Schema: SchemaVersion, Epoch: t.Epoch, Incarnation: t.Incarnation, Reason: t.Reason,
 		Started: int64(t.Started), Ended: int64(t.Ended), EndReason: t.EndReason, Trace: t.Trace,
-		ClaimRevision: t.Claim,
+		ClaimRevision: t.Claim, SetAside: t.SetAside, FromCluster: t.FromCluster,
 	}
 	if t.Claim != 0 {
 		m.HeldApps, m.HeldTasks, m.HeldDigest = t.Held.Apps, t.Held.Tasks, t.Held.Sum.bytes()
@@ -106,6 +111,13 @@ func EncodeTerm(t Term) []byte {
 		m.Timings = append(m.Timings, &recordpb.Timing{Step: s.Step, At: int64(s.At)})
 	}
 	return marshal(m)
+}
+
+// EncodeConfiguration encodes a queue configuration.
+func EncodeConfiguration(c Configuration) []byte {
+	return marshal(&recordpb.Configuration{
+		Schema: SchemaVersion, Data: c.Data, Accepted: int64(c.Accepted), Epoch: c.Epoch,
+	})
 }
 
 // EncodeSchema encodes the description of a prefix.

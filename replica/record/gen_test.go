@@ -101,7 +101,20 @@ func drawApp(t *rapid.T) *ledger.App {
 		Finished: when(t),
 		Trace:    text.Draw(t, "trace"),
 		Unknown:  drawUnknown(t),
+
+		Originator:   text.Draw(t, "originator"),
+		Asked:        ledger.AppState(text.Draw(t, "asked")),
+		AskedMessage: text.Draw(t, "askedMessage"),
+		Replacements: drawReplacements(t),
 	}
+}
+
+func drawReplacements(t *rapid.T) map[string]uint32 {
+	m := rapid.MapOfN(text, rapid.Uint32(), 0, 3).Draw(t, "replacements")
+	if len(m) == 0 {
+		return nil
+	}
+	return m
 }
 
 func drawTask(t *rapid.T) *ledger.Task {
@@ -123,13 +136,14 @@ func drawTask(t *rapid.T) *ledger.Task {
 		Allocated:   when(t),
 		Bound:       when(t),
 		Termination: ledger.Termination(text.Draw(t, "termination")),
-		ReplacedBy:  text.Draw(t, "replacedBy"),
 		DeletePod:   rapid.Bool().Draw(t, "delete"),
 		FailPod:     rapid.Bool().Draw(t, "fail"),
 		Retries:     rapid.Uint32().Draw(t, "retries"),
 		NextAttempt: when(t),
 		Message:     text.Draw(t, "message"),
 		Trace:       text.Draw(t, "trace"),
+		Reason:      text.Draw(t, "reason"),
+		Avoid:       sliceOf(t, "avoid", func(t *rapid.T) string { return text.Draw(t, "node") }),
 		Unknown:     drawUnknown(t),
 	}
 }

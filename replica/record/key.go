@@ -26,6 +26,7 @@ const (
 	KindTask
 	KindTerm
 	KindSchema
+	KindConfiguration
 )
 
 // ErrUnknownKey says that a key is not one of the layout above.
@@ -48,6 +49,9 @@ func (k Keys) Leader() string { return k.Root() + "leader" }
 
 // Schema is the key of the version and identity of the prefix.
 func (k Keys) Schema() string { return k.Root() + "schema" }
+
+// Configuration is the key of the queue configuration in force.
+func (k Keys) Configuration() string { return k.Root() + "configuration" }
 
 // App is the key of an application's record.
 func (k Keys) App(id string) string { return k.Root() + "apps/" + url.PathEscape(id) }
@@ -83,6 +87,8 @@ func (k Keys) Parse(key string) (Path, error) {
 		return Path{Kind: KindLeader}, nil
 	case "schema":
 		return Path{Kind: KindSchema}, nil
+	case "configuration":
+		return Path{Kind: KindConfiguration}, nil
 	}
 	var p Path
 	var err error

@@ -42,6 +42,20 @@ type Term struct {
 	// lead held when it had caught up with it; zero before that.
 	Claim int64
 	Held  Digest
+	// SetAside names the applications that were rebuilt from their pods, because their
+	// records did not agree with the cluster or the engine.
+	SetAside []string
+	// FromCluster says that the lead recovered from the cluster alone.
+	FromCluster bool
+}
+
+// Configuration is the last queue configuration that a lead took for valid.
+type Configuration struct {
+	// Data is the merged data of YuniKorn's ConfigMaps.
+	Data map[string]string
+	// Accepted is when it was taken, Epoch the term of the lead that wrote it.
+	Accepted ledger.Time
+	Epoch    uint64
 }
 
 // Timing says when a step of a failover was done.
@@ -69,6 +83,8 @@ type Entry struct {
 	Leader Leader
 	Term   Term
 	Schema Schema
+
+	Configuration Configuration
 }
 
 // Change returns the entry of an application or a task as a ledger change.
@@ -101,6 +117,8 @@ func (k Keys) Decode(key string, value []byte) (Entry, error) {
 	case KindTerm:
 		e.Term, err = DecodeTerm(value)
 		at.Epoch = e.Term.Epoch
+	case KindConfiguration:
+		e.Configuration, err = DecodeConfiguration(value)
 	default:
 		e.Schema, err = DecodeSchema(value)
 	}

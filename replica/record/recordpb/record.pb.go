@@ -58,7 +58,15 @@ type App struct {
 	Finished            int64         `protobuf:"fixed64,20,opt,name=finished,proto3" json:"finished,omitempty"`
 	Trace               string        `protobuf:"bytes,21,opt,name=trace,proto3" json:"trace,omitempty"`
 	// The epoch of the lead that wrote this version of the record; see Sign.
-	Epoch         uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The task that the application began with.
+	Originator string `protobuf:"bytes,23,opt,name=originator,proto3" json:"originator,omitempty"`
+	// The state in which the manager says that the application has ended, kept until
+	// the application can take it.
+	Asked        string `protobuf:"bytes,24,opt,name=asked,proto3" json:"asked,omitempty"`
+	AskedMessage string `protobuf:"bytes,25,opt,name=asked_message,json=askedMessage,proto3" json:"asked_message,omitempty"`
+	// How often each placeholder has been made anew, by group and index: "<group>/<index>".
+	Replacements  map[string]uint32 `protobuf:"bytes,26,rep,name=replacements,proto3" json:"replacements,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +255,34 @@ func (x *App) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *App) GetOriginator() string {
+	if x != nil {
+		return x.Originator
+	}
+	return ""
+}
+
+func (x *App) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *App) GetAskedMessage() string {
+	if x != nil {
+		return x.AskedMessage
+	}
+	return ""
+}
+
+func (x *App) GetReplacements() map[string]uint32 {
+	if x != nil {
+		return x.Replacements
+	}
+	return nil
+}
+
 type Transition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
@@ -391,7 +427,6 @@ type Task struct {
 	Allocated   int64                  `protobuf:"fixed64,12,opt,name=allocated,proto3" json:"allocated,omitempty"`
 	Bound       int64                  `protobuf:"fixed64,13,opt,name=bound,proto3" json:"bound,omitempty"`
 	Termination string                 `protobuf:"bytes,14,opt,name=termination,proto3" json:"termination,omitempty"`
-	ReplacedBy  string                 `protobuf:"bytes,15,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"`
 	DeletePod   bool                   `protobuf:"varint,16,opt,name=delete_pod,json=deletePod,proto3" json:"delete_pod,omitempty"`
 	FailPod     bool                   `protobuf:"varint,17,opt,name=fail_pod,json=failPod,proto3" json:"fail_pod,omitempty"`
 	Retries     uint32                 `protobuf:"varint,18,opt,name=retries,proto3" json:"retries,omitempty"`
@@ -399,7 +434,11 @@ type Task struct {
 	Message     string                 `protobuf:"bytes,20,opt,name=message,proto3" json:"message,omitempty"`
 	Trace       string                 `protobuf:"bytes,21,opt,name=trace,proto3" json:"trace,omitempty"`
 	// The epoch of the lead that wrote this version of the record; see Sign.
-	Epoch         uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The nodes that have refused the pod for good.
+	Avoid []string `protobuf:"bytes,23,rep,name=avoid,proto3" json:"avoid,omitempty"`
+	// The reason, in one word, that fail_pod writes to the pod.
+	Reason        string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -532,13 +571,6 @@ func (x *Task) GetTermination() string {
 	return ""
 }
 
-func (x *Task) GetReplacedBy() string {
-	if x != nil {
-		return x.ReplacedBy
-	}
-	return ""
-}
-
 func (x *Task) GetDeletePod() bool {
 	if x != nil {
 		return x.DeletePod
@@ -586,6 +618,20 @@ func (x *Task) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *Task) GetAvoid() []string {
+	if x != nil {
+		return x.Avoid
+	}
+	return nil
+}
+
+func (x *Task) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 type Leader struct {
@@ -684,6 +730,11 @@ type Term struct {
 	HeldApps      uint64 `protobuf:"varint,12,opt,name=held_apps,json=heldApps,proto3" json:"held_apps,omitempty"`
 	HeldTasks     uint64 `protobuf:"varint,13,opt,name=held_tasks,json=heldTasks,proto3" json:"held_tasks,omitempty"`
 	HeldDigest    []byte `protobuf:"bytes,14,opt,name=held_digest,json=heldDigest,proto3" json:"held_digest,omitempty"`
+	// The applications that were rebuilt from their pods, because their records did
+	// not agree with the cluster or the engine.
+	SetAside []string `protobuf:"bytes,15,rep,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
+	// The lead recovered from the cluster alone.
+	FromCluster   bool `protobuf:"varint,16,opt,name=from_cluster,json=fromCluster,proto3" json:"from_cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +867,20 @@ func (x *Term) GetHeldDigest() []byte {
 	return nil
 }
 
+func (x *Term) GetSetAside() []string {
+	if x != nil {
+		return x.SetAside
+	}
+	return nil
+}
+
+func (x *Term) GetFromCluster() bool {
+	if x != nil {
+		return x.FromCluster
+	}
+	return false
+}
+
 type Timing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
@@ -868,6 +933,78 @@ func (x *Timing) GetAt() int64 {
 	return 0
 }
 
+// Configuration is the last queue configuration that a lead took for valid.
+type Configuration struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Schema uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	// The merged data of YuniKorn's ConfigMaps.
+	Data map[string]string `protobuf:"bytes,2,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it was taken.
+	Accepted int64 `protobuf:"fixed64,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The epoch of the lead that wrote it.
+	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Configuration) Reset() {
+	*x = Configuration{}
+	mi := &file_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Configuration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Configuration) ProtoMessage() {}
+
+func (x *Configuration) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
+func (*Configuration) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Configuration) GetSchema() uint32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *Configuration) GetData() map[string]string {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Configuration) GetAccepted() int64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *Configuration) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // Schema describes the whole prefix.
 type Schema struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -884,7 +1021,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1033,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1046,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{7}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Schema) GetSchema() uint32 {
@@ -937,7 +1074,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x14understudy.record.v1\"\x89\x06\n" +
+	"\frecord.proto\x12\x14understudy.record.v1\"\xf6\a\n" +
 	"\x03App\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -962,10 +1099,19 @@ const file_record_proto_rawDesc = "" +
 	"\astarted\x18\x13 \x01(\x10R\astarted\x12\x1a\n" +
 	"\bfinished\x18\x14 \x01(\x10R\bfinished\x12\x14\n" +
 	"\x05trace\x18\x15 \x01(\tR\x05trace\x12\x14\n" +
-	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x1a7\n" +
+	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x12\x1e\n" +
+	"\n" +
+	"originator\x18\x17 \x01(\tR\n" +
+	"originator\x12\x14\n" +
+	"\x05asked\x18\x18 \x01(\tR\x05asked\x12#\n" +
+	"\rasked_message\x18\x19 \x01(\tR\faskedMessage\x12O\n" +
+	"\freplacements\x18\x1a \x03(\v2+.understudy.record.v1.App.ReplacementsEntryR\freplacements\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
+	"\x11ReplacementsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"2\n" +
 	"\n" +
 	"Transition\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x0e\n" +
@@ -976,7 +1122,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
 	"\x05bound\x18\x03 \x01(\x05R\x05bound\x12\x1a\n" +
 	"\breplaced\x18\x04 \x01(\x05R\breplaced\x12\x1b\n" +
-	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xbb\x05\n" +
+	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xce\x05\n" +
 	"\x04Task\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x15\n" +
 	"\x06app_id\x18\x02 \x01(\tR\x05appId\x12\x0e\n" +
@@ -993,9 +1139,7 @@ const file_record_proto_rawDesc = "" +
 	"\x04node\x18\v \x01(\tR\x04node\x12\x1c\n" +
 	"\tallocated\x18\f \x01(\x10R\tallocated\x12\x14\n" +
 	"\x05bound\x18\r \x01(\x10R\x05bound\x12 \n" +
-	"\vtermination\x18\x0e \x01(\tR\vtermination\x12\x1f\n" +
-	"\vreplaced_by\x18\x0f \x01(\tR\n" +
-	"replacedBy\x12\x1d\n" +
+	"\vtermination\x18\x0e \x01(\tR\vtermination\x12\x1d\n" +
 	"\n" +
 	"delete_pod\x18\x10 \x01(\bR\tdeletePod\x12\x19\n" +
 	"\bfail_pod\x18\x11 \x01(\bR\afailPod\x12\x18\n" +
@@ -1003,16 +1147,18 @@ const file_record_proto_rawDesc = "" +
 	"\fnext_attempt\x18\x13 \x01(\x10R\vnextAttempt\x12\x18\n" +
 	"\amessage\x18\x14 \x01(\tR\amessage\x12\x14\n" +
 	"\x05trace\x18\x15 \x01(\tR\x05trace\x12\x14\n" +
-	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x1a<\n" +
+	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05avoid\x18\x17 \x03(\tR\x05avoid\x12\x16\n" +
+	"\x06reason\x18\x18 \x01(\tR\x06reason\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x84\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01J\x04\b\x0f\x10\x10\"\x84\x01\n" +
 	"\x06Leader\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\x10R\x05since\x12\x14\n" +
-	"\x05trace\x18\x05 \x01(\tR\x05trace\"\xb2\x03\n" +
+	"\x05trace\x18\x05 \x01(\tR\x05trace\"\xf2\x03\n" +
 	"\x04Term\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
@@ -1031,10 +1177,20 @@ const file_record_proto_rawDesc = "" +
 	"\n" +
 	"held_tasks\x18\r \x01(\x04R\theldTasks\x12\x1f\n" +
 	"\vheld_digest\x18\x0e \x01(\fR\n" +
-	"heldDigest\",\n" +
+	"heldDigest\x12\x1b\n" +
+	"\tset_aside\x18\x0f \x03(\tR\bsetAside\x12!\n" +
+	"\ffrom_cluster\x18\x10 \x01(\bR\vfromCluster\",\n" +
 	"\x06Timing\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x10R\x02at\"T\n" +
+	"\x02at\x18\x02 \x01(\x10R\x02at\"\xd5\x01\n" +
+	"\rConfiguration\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\rR\x06schema\x12A\n" +
+	"\x04data\x18\x02 \x03(\v2-.understudy.record.v1.Configuration.DataEntryR\x04data\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\x10R\baccepted\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x1a7\n" +
+	"\tDataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
 	"\x06Schema\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
@@ -1052,30 +1208,35 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_record_proto_goTypes = []any{
-	(*App)(nil),        // 0: understudy.record.v1.App
-	(*Transition)(nil), // 1: understudy.record.v1.Transition
-	(*GroupCount)(nil), // 2: understudy.record.v1.GroupCount
-	(*Task)(nil),       // 3: understudy.record.v1.Task
-	(*Leader)(nil),     // 4: understudy.record.v1.Leader
-	(*Term)(nil),       // 5: understudy.record.v1.Term
-	(*Timing)(nil),     // 6: understudy.record.v1.Timing
-	(*Schema)(nil),     // 7: understudy.record.v1.Schema
-	nil,                // 8: understudy.record.v1.App.TagsEntry
-	nil,                // 9: understudy.record.v1.Task.ResourcesEntry
+	(*App)(nil),           // 0: understudy.record.v1.App
+	(*Transition)(nil),    // 1: understudy.record.v1.Transition
+	(*GroupCount)(nil),    // 2: understudy.record.v1.GroupCount
+	(*Task)(nil),          // 3: understudy.record.v1.Task
+	(*Leader)(nil),        // 4: understudy.record.v1.Leader
+	(*Term)(nil),          // 5: understudy.record.v1.Term
+	(*Timing)(nil),        // 6: understudy.record.v1.Timing
+	(*Configuration)(nil), // 7: understudy.record.v1.Configuration
+	(*Schema)(nil),        // 8: understudy.record.v1.Schema
+	nil,                   // 9: understudy.record.v1.App.TagsEntry
+	nil,                   // 10: understudy.record.v1.App.ReplacementsEntry
+	nil,                   // 11: understudy.record.v1.Task.ResourcesEntry
+	nil,                   // 12: understudy.record.v1.Configuration.DataEntry
 }
 var file_record_proto_depIdxs = []int32{
-	8, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
-	1, // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
-	2, // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
-	9, // 3: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
-	6, // 4: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
+	1,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
+	2,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
+	10, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
+	11, // 4: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
+	6,  // 5: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
+	12, // 6: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1089,7 +1250,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
