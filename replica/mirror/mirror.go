@@ -29,6 +29,9 @@ type Mirror struct {
 	metrics *metrics
 	writer  *writer
 	wake    chan struct{} // tells Run that there is something to look at
+	// reclaims are wishes for a newer epoch; ended is closed when Run returns.
+	reclaims chan reclaim
+	ended    chan struct{}
 
 	mu      sync.Mutex
 	queue   queue
@@ -43,6 +46,7 @@ type Mirror struct {
 	suspendedSince       time.Time // since when ahead > durable; zero if it is not
 	revision             int64
 	lastError            string
+	attempts             uint64 // that etcd answered, or did not in time
 	refused              map[string]string
 	stopped              error         // why Run has returned
 	changed              chan struct{} // closed, and replaced, when any of this changes
@@ -71,6 +75,8 @@ func New(cli *clientv3.Client, claimed Claimed, cfg Config, log *slog.Logger, re
 		revision: claimed.Revision,
 		refused:  make(map[string]string),
 		changed:  make(chan struct{}),
+		reclaims: make(chan reclaim),
+		ended:    make(chan struct{}),
 	}
 	var err error
 	m.metrics, err = newMetrics(reg, func() float64 { return float64(m.Status().Pending) })
@@ -162,6 +168,9 @@ type Status struct {
 	// LastError is that of the last request without a good answer, empty once
 	// etcd answers again.
 	LastError string
+	// Attempts counts the requests that have come to an end, with an answer or without:
+	// as long as it rises the mirror is at work.
+	Attempts uint64
 	// Refused lists the keys of records that etcd does not take, sorted.
 	Refused []string
 }
@@ -177,6 +186,7 @@ func (m *Mirror) Status() Status {
 		Stalled:   !m.stalledSince.IsZero(),
 		Since:     m.suspendedSince,
 		LastError: m.lastError,
+		Attempts:  m.attempts,
 		Refused:   slices.Sorted(maps.Keys(m.refused)),
 	}
 	if !s.Suspended {
@@ -189,6 +199,7 @@ func (m *Mirror) noteError(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lastError = err.Error()
+	m.attempts++
 }
 
 // announce wakes all who wait for a change; m.mu is held.

@@ -15,6 +15,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	// Requests outlive ctx for the final flush, but not Run.
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
+	defer close(m.ended)
 	defer work.Wait()
 	defer cancel()
 	patience := time.NewTimer(m.cfg.Patience)
@@ -24,6 +25,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	outcomes, checks := make(chan outcome, 1), make(chan error, 1)
 	ended, deadline := ctx.Done(), (<-chan time.Time)(nil)
 	busy, checking := false, false
+	reclaims := make(chan reclaimed, 1)
 	for {
 		if batch := m.take(busy); batch != nil {
 			busy = true
@@ -36,7 +38,23 @@ func (m *Mirror) Run(ctx context.Context) error {
 		} else if !busy {
 			return m.stop(nil)
 		}
+		wishes := m.reclaims
+		if busy {
+			wishes = nil // after the batch
+		}
 		select {
+		case wish := <-wishes:
+			busy = true
+			work.Go(func() {
+				got := m.grant(wish)
+				reclaims <- got
+				wish.done <- got
+			})
+		case got := <-reclaims:
+			busy = false
+			if err := m.granted(got); err != nil {
+				return m.stop(err)
+			}
 		case <-m.wake:
 		case <-patience.C:
 			if busy {
@@ -130,6 +148,7 @@ func (m *Mirror) answered() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.progress = time.Now()
+	m.attempts++
 }
 
 // stall takes note if etcd has not answered for as long as patience lasts, and
