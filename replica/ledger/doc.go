@@ -13,6 +13,8 @@
 //     way; an event that does not fit is refused and changes nothing;
 //   - after a crash at any point Due asks for exactly the work that no event has
 //     confirmed, and Feed for what a new engine has to know first;
+//   - a task is one application's, whatever events say later and even if records
+//     of older versions say two: see identity.go;
 //   - deadlines are absolute, so that no failover extends them;
 //   - a record that has left the ledger is never changed.
 //

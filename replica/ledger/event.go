@@ -7,7 +7,8 @@ import (
 )
 
 // Event is something that happened outside the ledger. Each kind is a struct
-// below; When says at what time, and Step reads no other clock.
+// below. An event about a task finds it by TaskID; AppID is what its sender takes
+// for the task's application. When says at what time, and Step reads no other clock.
 type Event interface{ When() Time }
 
 // Stamp is the part that all events share.
@@ -45,7 +46,8 @@ type (
 		Recovery           bool
 	}
 
-	// AddTask adds a pod to its application. A pod that is already assigned
+	// AddTask adds a pod to its application, unless it belongs to another one
+	// already: that it keeps. A pod that is already assigned
 	// starts as bound to Node, one that has terminated as completed. A task that
 	// is known is not added again, but what the pod says is taken over: an
 	// assignment confirms or overrides the intent, requests replace what was
@@ -201,6 +203,9 @@ type (
 		Stamp
 		AppID, TaskID string
 	}
+	// RemoveDoubles deletes the records of tasks that are other applications', as
+	// every step does; it does nothing else.
+	RemoveDoubles struct{ Stamp }
 	// Tick lets deadlines that are due at its time take effect.
 	Tick struct{ Stamp }
 )

@@ -161,7 +161,7 @@ func (g *generator) addTask(app string) AddTask {
 		Stamp: g.stamp(), AppID: app, ID: id, Namespace: "default", Name: "pod-" + id, Resources: g.resources(),
 		Submitted: g.now, Terminated: g.chance("terminated", 10),
 	}
-	switch known := g.l.Task(app, id); {
+	switch known := g.l.TaskByID(id); {
 	case known != nil:
 		e.Name, e.Placeholder, e.TaskGroup = known.Name, known.Placeholder, known.TaskGroup
 	case id == "3": // created by somebody else than us

@@ -16,6 +16,8 @@ const HistoryLimit = 1000
 // Ledger holds the applications and tasks of a cluster.
 type Ledger struct {
 	apps      map[string]*entry
+	owners    map[string]string   // the application of each task
+	doubled   map[string][]string // the other applications that have a record of it
 	counts    Counts
 	deadlines timeQueue // of applications and tasks; entries may be stale
 	ended     timeQueue // applications that have ended, by when; entries may be stale
@@ -27,6 +29,9 @@ type Ledger struct {
 type entry struct {
 	app   *App
 	tasks map[string]*Task
+	// doubles are records of tasks that are other applications', nil for none.
+	doubles map[string]*Task
+
 	live  int // tasks that have not ended
 	holds int // live placeholders among them
 	kept  int // placeholders among those whose pod is not being deleted
@@ -47,8 +52,10 @@ type Counts struct {
 // New returns an empty ledger.
 func New() *Ledger {
 	return &Ledger{
-		apps:   make(map[string]*entry),
-		counts: Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)},
+		apps:    make(map[string]*entry),
+		owners:  make(map[string]string),
+		doubled: make(map[string][]string),
+		counts:  Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)},
 
 		history: HistoryLimit,
 	}
@@ -56,13 +63,13 @@ func New() *Ledger {
 
 // Apply takes over a change that another ledger's step has made. Changes may
 // arrive in any order as long as those of one key keep theirs: a task may come
-// before its application.
-func (l *Ledger) Apply(c Change) {
+// before its application. It returns the tasks that are another application's now,
+// as only records written by older versions can make them: see identity.go.
+func (l *Ledger) Apply(c Change) []Move {
 	if c.Key.TaskID == "" {
-		l.putApp(c.Key.AppID, c.App)
-		return
+		return l.applyApp(c.Key.AppID, c.App)
 	}
-	l.putTask(c.Key, c.Task)
+	return l.applyTask(c.Key, c.Task)
 }
 
 func (l *Ledger) putApp(id string, app *App) {
@@ -103,11 +110,13 @@ func (l *Ledger) putTask(key Key, task *Task) {
 	}
 	if task == nil {
 		delete(e.tasks, key.TaskID)
+		delete(l.owners, key.TaskID)
 		e.index(key.TaskID)
 		l.drop(key.AppID, e)
 		return
 	}
 	e.tasks[key.TaskID] = task
+	l.owners[key.TaskID] = key.AppID
 	countTask(l.counts.Tasks, task.State, 1)
 	l.tally(e, task, 1)
 	l.watchTask(task)
@@ -125,7 +134,7 @@ func (l *Ledger) newEntry(id string) *entry {
 
 // drop forgets an entry that holds nothing any more.
 func (l *Ledger) drop(id string, e *entry) {
-	if e.app == nil && len(e.tasks) == 0 {
+	if e.app == nil && len(e.tasks)+len(e.doubles) == 0 {
 		delete(l.apps, id)
 	}
 }
@@ -221,12 +230,17 @@ func (l *Ledger) App(id string) *App {
 	return nil
 }
 
-// Task returns the record of a task, nil if it is not known.
+// Task returns the record that an application has of a task, nil if it has none.
+// Whose task it is, TaskByID says.
 func (l *Ledger) Task(appID, taskID string) *Task {
-	if e := l.apps[appID]; e != nil {
-		return e.tasks[taskID]
+	e := l.apps[appID]
+	if e == nil {
+		return nil
 	}
-	return nil
+	if task := e.tasks[taskID]; task != nil {
+		return task
+	}
+	return e.doubles[taskID]
 }
 
 // Apps returns all applications in the order in which they were submitted.
@@ -318,6 +332,8 @@ func (l *Ledger) Counts() Counts {
 func (l *Ledger) Clone() *Ledger {
 	c := &Ledger{
 		apps:      make(map[string]*entry, len(l.apps)),
+		owners:    maps.Clone(l.owners),
+		doubled:   maps.Clone(l.doubled),
 		counts:    l.Counts(),
 		deadlines: l.deadlines.clone(),
 		ended:     l.ended.clone(),
@@ -326,6 +342,7 @@ func (l *Ledger) Clone() *Ledger {
 	for id, e := range l.apps {
 		copied := *e
 		copied.tasks, copied.open = maps.Clone(e.tasks), maps.Clone(e.open)
+		copied.doubles = maps.Clone(e.doubles)
 		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
 		c.apps[id] = &copied
 	}
@@ -340,8 +357,14 @@ func (l *Ledger) Equal(o *Ledger) bool {
 	}
 	for id, e := range l.apps {
 		other := o.apps[id]
-		if other == nil || len(e.tasks) != len(other.tasks) || !equalApps(e.app, other.app) {
+		if other == nil || len(e.tasks) != len(other.tasks) || !equalApps(e.app, other.app) ||
+			len(e.doubles) != len(other.doubles) {
 			return false
+		}
+		for taskID, task := range e.doubles {
+			if !reflect.DeepEqual(task, other.doubles[taskID]) {
+				return false
+			}
 		}
 		for taskID, task := range e.tasks {
 			if !reflect.DeepEqual(task, other.tasks[taskID]) {

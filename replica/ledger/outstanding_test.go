@@ -9,10 +9,11 @@ import (
 
 // work is a second account of what is outstanding, kept from the effects that
 // steps asked for and the events that answered them, without a look at the
-// ledger. A key is a kind of work and the record it is about.
+// ledger. A key is a kind of work and the record it is about; a task is one whatever
+// application an event names.
 type work map[string]string
 
-func taskWork(kind, app, task string) string { return kind + " " + app + "/" + task }
+func taskWork(kind, task string) string { return kind + " " + task }
 
 // step follows one step.
 func (w work) step(event Event, d Delta) {
@@ -82,15 +83,15 @@ func (w work) asked(effect Effect) {
 	case CreatePlaceholder:
 		w["create "+e.App.ID+" "+e.Name] = fmt.Sprint(e.Group, e.Index)
 	case Ask:
-		w[taskWork("ask", e.Task.AppID, e.Task.ID)] = ""
+		w[taskWork("ask", e.Task.ID)] = ""
 	case Bind:
-		w[taskWork("bind", e.Task.AppID, e.Task.ID)] = e.Task.Node
+		w[taskWork("bind", e.Task.ID)] = e.Task.Node
 	case FailPod:
 		w.clear(Key{e.Task.AppID, e.Task.ID}, "ask")
-		w[taskWork("fail", e.Task.AppID, e.Task.ID)] = e.Reason
+		w[taskWork("fail", e.Task.ID)] = e.Reason
 	case DeletePod:
 		w.clear(Key{e.Task.AppID, e.Task.ID}, "ask", "bind", "fail")
-		w[taskWork("delete", e.Task.AppID, e.Task.ID)] = ""
+		w[taskWork("delete", e.Task.ID)] = ""
 	case Release:
 		w.clear(Key{e.Task.AppID, e.Task.ID}, "ask", "bind")
 	}
@@ -98,7 +99,7 @@ func (w work) asked(effect Effect) {
 
 func (w work) clear(key Key, kinds ...string) {
 	for _, kind := range kinds {
-		delete(w, taskWork(kind, key.AppID, key.TaskID))
+		delete(w, taskWork(kind, key.TaskID))
 	}
 }
 

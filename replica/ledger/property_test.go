@@ -158,7 +158,7 @@ func (r *run) checkFeed() {
 			if taken[key] != node {
 				r.t.Fatalf("task %s is on %q and fed to be on %q", task.ID, node, taken[key])
 			}
-			if to, ok := r.work[taskWork("bind", app.ID, task.ID)]; ok && to != taken[key] {
+			if to, ok := r.work[taskWork("bind", task.ID)]; ok && to != taken[key] {
 				r.t.Fatalf("task %s is to be bound to %q and fed to be on %q", task.ID, to, taken[key])
 			}
 		}
@@ -185,7 +185,7 @@ func (r *run) checkLater() {
 				earliest = min(earliest, task.NextAttempt)
 			}
 			for _, kind := range []string{"ask", "bind", "delete", "fail"} {
-				key := taskWork(kind, app.ID, task.ID)
+				key := taskWork(kind, task.ID)
 				_, all := r.work[key]
 				if _, is := due[key]; is != (all && task.NextAttempt <= now) {
 					r.t.Fatalf("%s: due now %v, outstanding %v, next attempt %d, now %d", key, is, all, task.NextAttempt, now)
@@ -325,6 +325,9 @@ func dump(l *Ledger) string {
 		}
 		for taskID, task := range n.tasks {
 			lines = append(lines, fmt.Sprintf("%q/%q %+v", id, taskID, *task))
+		}
+		for taskID, task := range n.doubles {
+			lines = append(lines, fmt.Sprintf("double %q/%q %+v", id, taskID, *task))
 		}
 	}
 	slices.Sort(lines)

@@ -10,6 +10,9 @@ import (
 // event that does not fit the state changes nothing and is refused.
 func (l *Ledger) Step(event Event) Delta {
 	s := &step{l: l, at: event.When()}
+	if len(l.doubled) > 0 {
+		s.dropDoubles()
+	}
 	switch e := event.(type) {
 	case AddApp:
 		s.trace = e.Trace
@@ -22,7 +25,7 @@ func (l *Ledger) Step(event Event) Delta {
 		s.withTask(e.AppID, e.TaskID, s.complete)
 	case RemoveTask:
 		s.trace = e.Trace
-		if !s.removeOrphan(e.AppID, e.TaskID) {
+		if !s.removeOrphan(e.TaskID) {
 			s.withTask(e.AppID, e.TaskID, s.removeTask)
 		}
 	case CompleteApp:
@@ -40,6 +43,7 @@ func (l *Ledger) Step(event Event) Delta {
 	case ResizeTask:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.resize(n, t, e.Resources) })
+	case RemoveDoubles: // has been done above
 	case Tick:
 		s.tick()
 	default:
@@ -130,9 +134,10 @@ func (s *step) withApp(id string, do func(*entry)) {
 	s.settling(n, func() { do(n) })
 }
 
+// withTask does something with a task; appID is only what an event says of it.
 func (s *step) withTask(appID, taskID string, do func(*entry, *Task)) {
-	n := s.l.apps[appID]
-	if n == nil || n.app == nil || n.tasks[taskID] == nil {
+	n := s.l.ownerOf(taskID)
+	if n == nil || n.app == nil {
 		s.refuse("task %s of application %s is not known", taskID, appID)
 		return
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 )
 
@@ -12,11 +13,11 @@ func (s *step) addTask(e AddTask) {
 		return
 	}
 	s.task = e.ID
+	if s.l.TaskByID(e.ID) != nil {
+		s.withTask(e.AppID, e.ID, func(n *entry, t *Task) { s.observe(n, t, e) })
+		return
+	}
 	s.withApp(e.AppID, func(n *entry) {
-		if t := n.tasks[e.ID]; t != nil {
-			s.observe(n, t, e)
-			return
-		}
 		t := s.begin(&Task{
 			AppID: e.AppID, ID: e.ID, Namespace: e.Namespace, Name: e.Name, State: TaskStateNew,
 			Placeholder: e.Placeholder, TaskGroup: e.TaskGroup, Resources: cloneMap(e.Resources),
@@ -50,8 +51,16 @@ func (s *step) beginAnew(failed *Task, retries uint32) *Task {
 	})
 }
 
-// observe takes over what the pod of a known task says.
+// ReasonApplicationChanged is the reason of Events on pods whose labels name
+// another application than before.
+const ReasonApplicationChanged = "ApplicationChanged"
+
+// observe takes over what the pod of a known task says, but for its application.
 func (s *step) observe(n *entry, t *Task, e AddTask) {
+	if e.AppID != t.AppID && !e.Terminated && !t.State.Terminal() {
+		s.effect(ReportTask{Task: t, Warning: true, Reason: ReasonApplicationChanged, Message: fmt.Sprintf(
+			"the pod now names application %s: it stays with %s, for which it was submitted", e.AppID, t.AppID)})
+	}
 	s.observePod(n, t, e)
 	if t = n.tasks[e.ID]; len(e.Resources) > 0 {
 		s.resize(n, t, e.Resources)
@@ -151,8 +160,8 @@ func (s *step) ask(n *entry, t *Task) {
 
 // allocated notes the engine's choice and has it carried out.
 func (s *step) allocated(e Allocated) {
-	n := s.l.apps[e.AppID]
-	if n == nil || n.app == nil || n.tasks[e.TaskID] == nil {
+	n := s.l.ownerOf(e.TaskID)
+	if n == nil || n.app == nil {
 		s.refuse("task %s of application %s is not known", e.TaskID, e.AppID)
 		s.effect(Release{Task: &Task{AppID: e.AppID, ID: e.TaskID, Node: e.Node}, Termination: StoppedByRM})
 		return
@@ -408,9 +417,9 @@ func (s *step) end(n *entry, t *Task) {
 
 // removeOrphan forgets a task whose application is not known. It reports whether
 // there is one.
-func (s *step) removeOrphan(appID, taskID string) bool {
-	n := s.l.apps[appID]
-	if n == nil || n.app != nil || n.tasks[taskID] == nil {
+func (s *step) removeOrphan(taskID string) bool {
+	n := s.l.ownerOf(taskID)
+	if n == nil || n.app != nil {
 		return false
 	}
 	s.dropTask(n.tasks[taskID])
