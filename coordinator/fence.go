@@ -106,22 +106,3 @@ func (f *fence) look(ctx context.Context) serve.Fence {
 	}
 	return now
 }
-
-// tenure is what the term's work carries for the API server to judge.
-func (l *lead) tenure() kube.Tenure {
-	return kube.Tenure{Epoch: l.term.Epoch(), Holder: l.incarnation, Lease: l.term.Lease(), OnRefusal: l.refused}
-}
-
-// refusalPeriod is how often it is told that the API server refuses the term.
-const refusalPeriod = 10 * time.Second
-
-// refused is told that the API server takes the term for over. Whether it is
-// says the Lease alone: the elector reads it, and ends the term if it is held no
-// more. Otherwise the API server has yet to hear of the Lease.
-func (l *lead) refused(err error) {
-	l.elector.Look()
-	now, last := l.now().UnixNano(), l.refusedAt.Load()
-	if now-last >= int64(refusalPeriod) && l.refusedAt.CompareAndSwap(last, now) {
-		l.log.Warn("the API server takes this term for over, asking the lease", "err", err)
-	}
-}

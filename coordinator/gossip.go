@@ -2,10 +2,13 @@ package coordinator
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/telemetry"
 	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/record"
 	"github.com/understudy-ha/understudy/replica/roster"
 )
 
@@ -53,12 +56,11 @@ func (r *replica) gossip(ctx context.Context) error {
 
 // standing is what this replica says about itself.
 func (r *replica) standing() roster.Standing {
-	s := roster.Standing{Role: string(*r.role.Load()), Ready: len(r.missing()) == 0, HTTP: r.cfg.HTTP.Address}
+	ready := len(r.missing()) == 0 && !r.steppedBack.Load()
+	s := roster.Standing{Role: string(*r.role.Load()), Ready: ready, HTTP: r.cfg.HTTP.Address}
 	if l := r.lead.Load(); l != nil {
-		s.Epoch, s.Ready = l.term.Epoch(), false
-		if m := l.mirror.Load(); m != nil {
-			s.Revision = m.Status().Revision
-		}
+		mirrored, _ := l.MirrorStatus()
+		s.Epoch, s.Ready, s.Revision = l.Epoch(), false, mirrored.Revision
 		return s
 	}
 	view := r.view.Status()
@@ -82,4 +84,22 @@ func memberStatus(m roster.Member) serve.Member {
 		Replica: m.Replica, Incarnation: m.Name, Address: m.Address, Gone: m.Gone, Since: m.Since,
 		Role: serve.Role(m.Role), Ready: m.Ready, Epoch: m.Epoch, Revision: m.Revision, Lag: m.Lag, HTTP: m.HTTP,
 	}
+}
+
+// followWithin is how old a claim may be for a replica that learns of it to have
+// a part in that failover: later ones have only been started.
+const followWithin = time.Minute
+
+// followed adds to the trace of another replica's failover how long it took this
+// one to follow the new lead.
+func (r *replica) followed(leader record.Leader, revision int64) {
+	now, claimed := r.now(), leader.Since.Time()
+	// A replica that led in an incarnation before this one does not follow itself.
+	self := strings.HasPrefix(leader.Incarnation, r.cfg.Identity+"_")
+	if leader.Trace == "" || self || now.Sub(claimed) > followWithin {
+		return
+	}
+	r.opts.Standing.SetRevision(revision)
+	r.opts.Tracing.SpanAt(telemetry.Continue(context.Background(), leader.Trace), "failover.follow", claimed, now,
+		telemetry.EpochKey.Int64(int64(leader.Epoch)))
 }

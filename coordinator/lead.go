@@ -4,170 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-
 	"github.com/understudy-ha/understudy/coordinator/kube"
-	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/term"
 	"github.com/understudy-ha/understudy/election"
-	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// mailboxLimit is how many events may wait before app managers have to.
-const mailboxLimit = 8192
-
-// windUp bounds what a replica that hands over still waits for: requests under
-// way, and the last changes to become durable.
-const windUp = 2 * time.Second
-
-// lead is a replica in its term: everything that exists only while it leads. It
-// is made in one place, serveTerm, and taken down there.
-type lead struct {
-	*replica
-	log  *slog.Logger
-	term *election.Term
-	// ctx ends with the term, or when the replica is asked to stop.
-	ctx context.Context
-
-	box      *mailbox
-	loop     *loop
-	counts   atomic.Pointer[ledger.Counts] // for readers on other goroutines
-	mirror   atomic.Pointer[mirror.Mirror] // nil until the epoch is claimed
-	binder   *kube.Binder
-	pods     *kube.Pods
-	recorder *kube.Recorder
-	// refusedAt is when it was last told that the API server refuses the term.
-	refusedAt atomic.Int64
-
-	// barrier tells when this replica has caught up with the cluster, or why not:
-	// see raiseBarrier.
-	barrier  chan error
-	catching sync.WaitGroup
-
-	// unassigned are pods to schedule that nobody has reported yet; replay is
-	// done when they have been.
-	unassigned []*v1.Pod
-	replay     sync.WaitGroup
-
-	failover *failover
+// termDeps is what a term of this replica works with.
+func (r *replica) termDeps() term.Deps {
+	return term.Deps{
+		Incarnation: r.incarnation,
+		Keys:        record.Keys{Prefix: r.cfg.Etcd.Prefix},
+		Budgets:     term.DefaultBudgets(),
+		Standby:     r.standby,
+		View:        r.view,
+		Claim:       r.claim,
+		Barrier: func(ctx context.Context, epoch uint64) error {
+			return r.cluster.Barrier(ctx, r.kube.Writes, epoch)
+		},
+		Executors: r.newExecutors,
+		Resume:    r.resume,
+		Successor: r.successor,
+		Look:      r.elector.Look,
+		Role:      r.setRole,
+		Leads:     r.fence.again,
+		Events:    r.events,
+		Refusals:  r.refusals,
+		Tracing:   r.opts.Tracing,
+		Standing:  r.opts.Standing,
+		Log:       r.log,
+		Now:       r.now,
+	}
 }
 
-// serveTerm leads until the term ends or ctx does. It returns only when all
-// work of the term has stopped: nil if the Lease was handed over, else why the
-// term ended.
-func (r *replica) serveTerm(ctx context.Context, term *election.Term) error {
-	limit := term.Context()
-	if failpoint.Off(failpoint.TermGuard) {
-		limit = context.WithoutCancel(limit)
+// claim makes an epoch the one that etcd accepts writes of.
+func (r *replica) claim(ctx context.Context, leader record.Leader) (term.Mirror, int64, error) {
+	claimed, err := mirror.Claim(ctx, r.etcd, r.cfg.Etcd.Prefix, leader)
+	if err != nil {
+		return nil, 0, err
 	}
-	work, stop := context.WithCancelCause(limit)
-	defer stop(nil)
-	defer context.AfterFunc(ctx, func() { stop(errHandOver) })()
-	go func() {
-		select {
-		case <-term.Asked():
-			r.log.Info("asked to step down", "successor", term.Successor())
-			stop(errHandOver)
-		case <-work.Done():
-		}
-	}()
-
-	l := &lead{replica: r, term: term, ctx: work, box: newMailbox(mailboxLimit), log: r.log}
-	l.failover = startFailover(work, r, term)
-	defer l.failover.end()
-	r.lead.Store(l)
-	r.setRole(serve.Recovering, term.Epoch())
-	r.log.Info("holding the lease, recovering", "detected", term.DetectedAt(), "acquired", term.AcquiredAt())
-
-	var writers sync.WaitGroup // the mirror: it outlives the work, to write what the work left
-	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWriting()
-	l.raiseBarrier(work)
-	// The engine holds no asks yet.
-	err := l.standby.engine.Open()
-	if err == nil {
-		err = l.claim(work)
+	m, err := mirror.New(r.etcd, claimed, r.mirrorConfig(), r.log, r.metrics)
+	if err != nil {
+		return nil, 0, err
 	}
-	if err == nil {
-		writers.Go(func() {
-			if err := l.mirror.Load().Run(writing); err != nil {
-				stop(fmt.Errorf("mirror: %w", err))
-			}
-		})
-		err = l.work(work)
-	}
-	l.box.close()
-
-	cause := context.Cause(work)
-	if errors.Is(cause, errHandOver) {
-		cause = nil
-	} else if cause == nil {
-		cause = err
-	}
-	stop(nil) // if nobody has yet
-	l.catching.Wait()
-	r.setRole(serve.Exiting, term.Epoch())
-	if m := l.mirror.Load(); m != nil && term.Valid() {
-		l.failover.finish(m, cause)
-		flush, cancel := context.WithTimeout(writing, windUp)
-		if err := m.Flush(flush); err != nil {
-			r.log.Warn("handing over with changes that are not durable", "err", err)
-		}
-		cancel()
-	}
-	stopWriting()
-	writers.Wait()
-	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
-	defer cancel()
-	if err := l.failover.release(releasing, term, r.successor(term.Successor())); err != nil {
-		r.log.Warn("the lease could not be released and has to expire", "err", err)
-	}
-	if cause != nil {
-		return fmt.Errorf("term %d ended: %w", term.Epoch(), cause)
-	}
-	r.log.Info("handed over")
-	return nil
-}
-
-// claim makes this epoch the one that etcd accepts writes of.
-func (l *lead) claim(ctx context.Context) error {
-	wait := 50 * time.Millisecond
-	for {
-		attempt, cancel := context.WithTimeout(ctx, l.cfg.Etcd.RequestTimeout)
-		claimed, err := mirror.Claim(l.failover.within(attempt), l.etcd, l.cfg.Etcd.Prefix, record.Leader{
-			Epoch:       l.term.Epoch(),
-			Incarnation: l.incarnation,
-			Since:       ledger.At(l.now()),
-			Trace:       l.failover.traceparent(),
-		})
-		cancel()
-		if err == nil {
-			l.failover.claimed(claimed.Revision)
-			m, err := mirror.New(l.etcd, claimed, l.mirrorConfig(), l.log, l.metrics)
-			if err != nil {
-				return err
-			}
-			l.mirror.Store(m)
-			return nil
-		}
-		if errors.Is(err, mirror.ErrFenced) || ctx.Err() != nil {
-			return fmt.Errorf("claiming the epoch: %w", err)
-		}
-		l.log.Warn("epoch not claimed yet", "err", err)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait):
-			wait = min(2*wait, time.Second)
-		}
-	}
+	return m, claimed.Revision, nil
 }
 
 func (r *replica) mirrorConfig() mirror.Config {
@@ -180,34 +64,78 @@ func (r *replica) mirrorConfig() mirror.Config {
 	return cfg
 }
 
-// work recovers and then leads until ctx ends.
-func (l *lead) work(ctx context.Context) error {
-	defer l.takeDown()
-	if err := l.recover(ctx); err != nil {
-		return fmt.Errorf("recovery: %w", err)
+var errFollowed = errors.New("another replica holds the lease")
+
+// resume campaigns for the Lease for as long as nobody else has it.
+func (r *replica) resume(ctx context.Context) (*election.Term, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // until cancel
+		for {
+			changed := r.elector.Changed()
+			if held := r.elector.Observed(); held.Synced && held.Holder != "" && held.Holder != r.incarnation {
+				cancel(fmt.Errorf("%w: %s", errFollowed, held.Holder))
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	won, err := r.elector.Campaign(ctx)
+	if err != nil && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
 	}
-	l.attach()
-	l.setRole(serve.Lead, l.term.Epoch())
-	l.fence.again()
-	l.log.Info("leading", "timings", l.failover.summary())
-	l.loop.run(ctx)
-	l.log.Info("term over", "cause", context.Cause(ctx))
-	return nil
+	return won, err
 }
 
-// takeDown stops everything that recover and attach started; when it returns
-// nothing of the term is at work but the mirror.
-func (l *lead) takeDown() {
-	l.box.close()
-	l.standby.stop()
-	l.replay.Wait()
-	if l.binder != nil {
-		l.binder.Stop()
+// executors carry out effects on the cluster in one term.
+type executors struct {
+	binder   *kube.Binder
+	pods     *kube.Pods
+	recorder *kube.Recorder
+}
+
+func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executors {
+	e := &executors{
+		binder: kube.NewBinder(r.kube.Writes, r.cfg.Binder.Workers, tenure, sink, r.log),
+		pods: kube.NewPods(r.kube.Writes, kube.PodsConfig{
+			Tenure: tenure, Image: r.cfg.Placeholder.Image, SchedulerName: r.cfg.SchedulerName,
+		}, sink, r.log),
+		recorder: kube.NewRecorder(r.kube.Writes, r.incarnation, r.log),
 	}
-	if l.pods != nil {
-		l.pods.Stop()
+	e.binder.Before(r.standby.Prepare, r.standby.HasVolumes)
+	r.standby.SetVoice(e.recorder)
+	return e
+}
+
+// Do hands an effect to its executor.
+func (e *executors) Do(effect ledger.Effect) {
+	switch x := effect.(type) {
+	case ledger.Bind:
+		e.binder.Do(x)
+	case ledger.CreatePlaceholder, ledger.DeletePod, ledger.FailPod:
+		e.pods.Do(x)
+	case ledger.ReportTask:
+		e.recorder.Task(x)
 	}
-	if l.recorder != nil {
-		l.recorder.Stop()
+}
+
+func (e *executors) Forget(taskID string) { e.recorder.Forget(taskID) }
+
+func (e *executors) Stop() {
+	e.binder.Stop()
+	e.pods.Stop()
+	e.recorder.Stop()
+}
+
+// What one attempt of an executor may take is bounded by the timeout of its requests.
+const executorPatience = 15 * time.Second
+
+func (e *executors) Probes() []term.Probe {
+	return []term.Probe{
+		{Name: "the binder", Patience: executorPatience, Look: e.binder.Progress},
+		{Name: "what creates and deletes pods", Patience: executorPatience, Look: e.pods.Progress},
 	}
 }

@@ -15,15 +15,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	coordinationv1 "k8s.io/api/coordination/v1"
-	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/standby"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
+	"github.com/understudy-ha/understudy/coordinator/term"
 	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/election/supervise"
 	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/roster"
 	"github.com/understudy-ha/understudy/replica/view"
@@ -46,8 +49,12 @@ type Options struct {
 // exitOutlived is the exit code of a process that the watchdog ended.
 const exitOutlived = 70
 
-// errHandOver is why the term of a replica that was asked to stop ends.
-var errHandOver = errors.New("asked to stop")
+const (
+	// exitHung is that of a process of which a part hangs.
+	exitHung = 71
+	// exitWithin is how long a replica that has played its roles may take to end.
+	exitWithin = 5 * time.Second
+)
 
 // replica is what a process holds in every role.
 type replica struct {
@@ -64,12 +71,15 @@ type replica struct {
 	cluster *kube.Cluster
 	view    *view.View
 	elector *election.Elector
-	standby *standby
+	standby *standby.Standby
 	roster  *roster.Roster // nil without gossip
 	fence   *fence
 
+	// steppedBack says that this replica leaves the Lease to others for a while.
+	steppedBack atomic.Bool
+
 	role atomic.Pointer[serve.Role]
-	lead atomic.Pointer[lead] // from winning the Lease to the end of the process
+	lead atomic.Pointer[term.Lead] // while it holds the Lease, and after it has led
 
 	events, refusals *prometheus.CounterVec
 }
@@ -111,7 +121,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("http", server.Serve)
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
-	start("standby", r.standby.run)
+	start("standby", r.standby.Run)
 	if r.roster != nil {
 		start("gossip", r.gossip)
 	}
@@ -129,6 +139,11 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	})
 	err = r.play(work)
 	r.setRole(serve.Exiting, 0)
+	// What hangs cannot be waited for.
+	defer time.AfterFunc(exitWithin, func() {
+		r.log.Error("this process does not end and is ended")
+		r.opts.Exit(exitHung)
+	}).Stop()
 	if cause := context.Cause(work); cause != nil && ctx.Err() == nil {
 		return cause
 	}
@@ -143,14 +158,40 @@ func (r *replica) play(ctx context.Context) error {
 		return nil
 	}
 	r.log.Info("ready to lead", "revision", r.view.Status().Revision, "pods", r.cluster.PodCount())
-	term, err := r.elector.Campaign(ctx)
-	switch {
-	case ctx.Err() != nil && term == nil:
-		return nil // Asked to stop before there was a term.
-	case err != nil:
-		return fmt.Errorf("campaign: %w", err)
+	pause := stepBackPause()
+	for {
+		won, err := r.elector.Campaign(ctx)
+		switch {
+		case ctx.Err() != nil && won == nil:
+			return nil // Asked to stop before there was a term.
+		case err != nil:
+			return fmt.Errorf("campaign: %w", err)
+		}
+		lead := term.New(r.termDeps())
+		r.lead.Store(lead)
+		err = lead.Serve(ctx, won)
+		if !errors.Is(err, term.ErrStepBack) {
+			return err
+		}
+		// Nothing has been taken over: what is warm stays so, for a better moment.
+		r.lead.Store(nil)
+		r.setRole(serve.Understudy, 0)
+		r.steppedBack.Store(true)
+		wait := pause.Step()
+		r.log.Error("stepping back, for another to lead", "for", wait, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		r.steppedBack.Store(false)
 	}
-	return r.serveTerm(ctx, term)
+}
+
+// stepBackPause says for how long a replica that could not get a promotion begun leaves
+// the Lease to others: growing, for what is in its way may be in everybody's.
+func stepBackPause() wait.Backoff {
+	return wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 30 * time.Second}
 }
 
 // readyPeriod is how often readiness is looked at until it is reached.
@@ -221,12 +262,12 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		PodName:       os.Getenv("POD_NAME"),
 		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap},
 	}, r.log)
-	r.standby = newStandby(r)
 	r.fence = newFence(func(ctx context.Context) (bool, error) {
 		return kube.ProbeFence(ctx, r.kube.DryRuns, cfg.Namespace)
 	}, r.metrics, r.log)
 	following := view.Default()
-	following.OnChange = r.standby.apply
+	// The standby is there before the view runs.
+	following.OnChange = func(l *ledger.Ledger, c ledger.Change) { r.standby.Apply(l, c) }
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
 	if opts.Tracing.Enabled() {
 		following.OnLeader = r.followed
@@ -234,6 +275,10 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	if r.view, err = view.New(r.etcd, following, r.log, r.metrics); err != nil {
 		return nil, err
 	}
+	r.standby = standby.New(standby.Config{
+		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view,
+		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, Version: opts.Version, Log: r.log,
+	})
 	if r.elector, err = r.newElector(); err != nil {
 		return nil, err
 	}
@@ -304,20 +349,13 @@ func (r *replica) dialEtcd() (*clientv3.Client, error) {
 
 // guard is what the transport for writes asks before every request.
 func (r *replica) guard() (ctx context.Context, deadline time.Time, ok bool) {
-	l := r.lead.Load()
-	if l != nil && failpoint.Off(failpoint.TermGuard) {
-		return context.Background(), time.Now().Add(time.Hour), true
+	if l := r.lead.Load(); l != nil {
+		return l.Guard()
 	}
-	if l == nil || !l.term.Valid() {
-		return nil, time.Time{}, false
-	}
-	return l.term.Context(), l.term.Deadline(), true
+	return nil, time.Time{}, false
 }
 
 func (r *replica) setRole(role serve.Role, epoch uint64) {
 	r.role.Store(&role)
 	r.opts.Standing.Set(string(role), epoch)
 }
-
-// foreign reports whether a pod occupies a node without being ours to schedule.
-func (r *replica) foreign(pod *v1.Pod) bool { return pod.Spec.SchedulerName != r.cfg.SchedulerName }

@@ -39,12 +39,11 @@ func (r *replica) Status() serve.Status {
 	}
 	terms := followed.Terms
 	if l := r.lead.Load(); l != nil {
-		status.Epoch = l.term.Epoch()
-		if counts := l.counts.Load(); counts != nil {
+		status.Epoch = l.Epoch()
+		if counts := l.Counts(); counts != nil {
 			status.Counts = countsOf(*counts)
 		}
-		if m := l.mirror.Load(); m != nil {
-			s := m.Status()
+		if s, ok := l.MirrorStatus(); ok {
 			status.Mirror.Revision, status.Mirror.Pending = s.Revision, s.Pending
 			status.Mirror.Suspended, status.Mirror.Since, status.Mirror.LastError = s.Suspended, s.Since, s.LastError
 			if s.Suspended {
@@ -52,7 +51,7 @@ func (r *replica) Status() serve.Status {
 					"nothing acknowledged is lost: etcd is away and effects run ahead of durability")
 			}
 		}
-		terms = replaceTerm(terms, l.failover.snapshot())
+		terms = replaceTerm(terms, l.Term())
 	} else {
 		status.Counts = countsOf(r.view.Counts())
 	}
@@ -102,7 +101,7 @@ func countsOf(c ledger.Counts) serve.Counts {
 // Checks are the conditions of readiness: an understudy is ready when its view
 // and its informers are synced and its engine is fed.
 func (r *replica) Checks() []serve.Check {
-	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}, {Name: "engine", Err: r.standby.ready()}}
+	checks := []serve.Check{{Name: "view", Err: r.viewSynced()}, {Name: "engine", Err: r.standby.Ready()}}
 	unsynced := errors.New("not synced with the API server")
 	if err := r.cluster.Unreachable(); err != nil {
 		unsynced = fmt.Errorf("%w at %w", unsynced, err)
@@ -114,7 +113,7 @@ func (r *replica) Checks() []serve.Check {
 		}
 		checks = append(checks, check)
 	}
-	slices.SortFunc(checks, func(a, b serve.Check) int { return compare(a.Name, b.Name) })
+	slices.SortFunc(checks, func(a, b serve.Check) int { return strings.Compare(a.Name, b.Name) })
 	return checks
 }
 

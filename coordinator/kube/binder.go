@@ -90,6 +90,10 @@ func (b *Binder) Stop() {
 	}
 }
 
+// Progress reports whether bindings wait or are in flight, and how many attempts have
+// ended, well or not. Those that wait for volumes do not count: they may for minutes.
+func (b *Binder) Progress() (waits bool, done uint64) { return b.pool.progress() }
+
 // bind makes one attempt and returns the event that tells its outcome, or that
 // the API server takes the term for over.
 func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Event, refused bool) {

@@ -81,6 +81,10 @@ func (p *Pods) Do(effect ledger.Effect) {
 // Stop cancels what is in flight and returns when nothing is.
 func (p *Pods) Stop() { p.pool.stop() }
 
+// Progress reports whether requests wait or are in flight, and how many attempts have
+// ended, well or not.
+func (p *Pods) Progress() (waits bool, done uint64) { return p.pool.progress() }
+
 // settle says when to try again after err, zero if not at all.
 func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err error) time.Duration {
 	if err == nil || over(ctx, err) {

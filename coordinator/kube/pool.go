@@ -29,8 +29,10 @@ type pool struct {
 	lines   map[string]*line
 	ready   []*line // whose first job can be done now, longest waiting first
 	workers int
-	running sync.WaitGroup
-	closed  bool
+	// attempts counts those that have ended.
+	attempts uint64
+	running  sync.WaitGroup
+	closed   bool
 }
 
 // line holds the jobs of one key. The first may be under way.
@@ -96,6 +98,7 @@ func (p *pool) work() {
 		p.mu.Unlock()
 		outcome, again := first(p.ctx)
 		p.mu.Lock()
+		p.attempts++
 		if outcome != nil {
 			// Whoever hears it may want the same done anew, before it is off the line.
 			l.jobs[0].over = true
@@ -164,4 +167,11 @@ func (b *backoff) next() time.Duration {
 	}
 	b.tries++
 	return wait/2 + rand.N(wait/2)
+}
+
+// progress reports whether jobs wait or are under way, and how many attempts have ended.
+func (p *pool) progress() (waits bool, done uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.workers > 0 || len(p.ready) > 0, p.attempts
 }

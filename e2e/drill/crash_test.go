@@ -24,7 +24,7 @@ func TestLeadsThatDieAtTheWorstMoments(t *testing.T) {
 	for _, points := range [][]string{
 		{"mirror/before-commit:30", "mirror/after-commit:30", "bind/before:40"},
 		{"bind/after:40", "promote/claimed", "promote/reconciled"},
-		{"promote/released", "mirror/after-commit:1", "bind/after:1"},
+		{"promote/engine-released", "mirror/after-commit:1", "bind/after:1"},
 	} {
 		t.Run(strings.ReplaceAll(strings.Join(points, ","), "/", "-"), func(t *testing.T) {
 			if testing.Short() {

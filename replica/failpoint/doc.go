@@ -22,7 +22,7 @@
 //	mirror/before-commit   a batch is about to be sent to etcd
 //	mirror/after-commit    etcd has committed it, and nobody here knows yet
 //	bind/before, bind/after     around a request that binds a pod
-//	promote/claimed, promote/reconciled, promote/released
+//	promote/claimed, promote/reconciled, promote/engine-released
 //	                            steps of a recovery, each just done
 //	informer/pod           a change of a pod is about to be heeded
 //	view/change            changes of the mirror are about to be applied to a view

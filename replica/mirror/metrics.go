@@ -15,6 +15,9 @@ type metrics struct {
 	suspensions prometheus.Counter
 	fenced      prometheus.Counter
 	refused     prometheus.Counter
+
+	// unregister makes room for the metrics of the next mirror.
+	unregister func()
 }
 
 // newMetrics registers the metrics with reg, unless it is nil.
@@ -48,16 +51,23 @@ func newMetrics(reg prometheus.Registerer, pending func() float64) (*metrics, er
 			Name: name("refused_total"), Help: "Records that etcd does not take because of their size.",
 		}),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	var errs []error
-	for _, c := range []prometheus.Collector{
+	all := []prometheus.Collector{
 		m.duration, m.operations, m.failures, m.revision, m.suspended, m.suspensions, m.fenced, m.refused,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: name("pending_keys"), Help: "Records that etcd does not have yet in their newest version.",
 		}, pending),
-	} {
+	}
+	m.unregister = func() {}
+	if reg == nil {
+		return m, nil
+	}
+	m.unregister = func() {
+		for _, c := range all {
+			reg.Unregister(c)
+		}
+	}
+	var errs []error
+	for _, c := range all {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

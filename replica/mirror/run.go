@@ -16,6 +16,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	defer close(m.ended)
+	defer m.metrics.unregister()
 	defer work.Wait()
 	defer cancel()
 	patience := time.NewTimer(m.cfg.Patience)

@@ -170,7 +170,7 @@ func (v *View) tell(changes []ledger.Change, epoch uint64, revision int64) {
 	v.metrics.changes.Add(float64(len(changes)))
 	if v.cfg.OnChange != nil {
 		for _, ch := range changes {
-			v.cfg.OnChange(ch)
+			v.cfg.OnChange(v.ledger, ch)
 		}
 	}
 	if v.cfg.OnLeader != nil && v.leader.Epoch != epoch {

@@ -25,9 +25,10 @@ type Config struct {
 	// StallTimeout is how long a watch may deliver nothing, while there is something
 	// to deliver, before it is started again.
 	StallTimeout time.Duration
-	// OnChange, which may be nil, is called for every change after it has been
-	// applied, in order, from one goroutine. It must not call Take.
-	OnChange func(ledger.Change)
+	// OnChange, which may be nil, is called for every change after it and what came
+	// with it has been applied, in order, from one goroutine, with the state, which
+	// nobody changes meanwhile. It must not call Take or Read.
+	OnChange func(*ledger.Ledger, ledger.Change)
 	// OnLeader, which may be nil, is called from the same goroutine when the claim
 	// of an epoch other than the last one has been applied, with the revision up
 	// to which everything has.

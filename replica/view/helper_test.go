@@ -185,3 +185,11 @@ func digestOf(l *ledger.Ledger) (d record.Digest) {
 	}
 	return d
 }
+
+// stateOf is a copy of what a view holds, nil if its ledger has been taken.
+func stateOf(v interface {
+	Read(read func(*ledger.Ledger)) bool
+}) (state *ledger.Ledger) {
+	v.Read(func(l *ledger.Ledger) { state = l.Clone() })
+	return state
+}

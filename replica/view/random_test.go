@@ -34,7 +34,7 @@ func TestWhateverHappensTheViewEndsUpEqual(t *testing.T) {
 	cfg := config()
 	cfg.PageSize = 7
 	standby := ledger.New() // what OnChange makes of it; Take orders the access
-	cfg.OnChange = standby.Apply
+	cfg.OnChange = func(_ *ledger.Ledger, c ledger.Change) { standby.Apply(c) }
 	f := follow(t, etcdtest.Client(t, toView.Addr), cfg)
 
 	events := []struct {
@@ -72,12 +72,12 @@ func TestWhateverHappensTheViewEndsUpEqual(t *testing.T) {
 	toView.Restore()
 	rev := l.flush(t)
 	f.wait(t, rev)
-	if !f.Ledger().Equal(l.ledger) {
+	if !stateOf(f).Equal(l.ledger) {
 		t.Errorf("the view differs: %+v", f.Status())
 	}
 	cold := follow(t, direct, config())
 	cold.wait(t, rev)
-	if !cold.Ledger().Equal(l.ledger) {
+	if !stateOf(cold).Equal(l.ledger) {
 		t.Error("etcd differs from the writer's ledger")
 	}
 	taken, held := f.Take()

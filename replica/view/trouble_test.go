@@ -23,7 +23,7 @@ func TestKeepsWhatItHasWhileEtcdIsAway(t *testing.T) {
 	server.Kill()
 	eventually(t, "the view notices", func() bool { return !f.Status().Connected })
 	s := f.Status()
-	if !s.Synced || s.LastError == "" || s.Since.IsZero() || !f.Ledger().Equal(l.ledger) {
+	if !s.Synced || s.LastError == "" || s.Since.IsZero() || !stateOf(f).Equal(l.ledger) {
 		t.Errorf("with etcd away: %+v", s)
 	}
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -34,7 +34,7 @@ func TestKeepsWhatItHasWhileEtcdIsAway(t *testing.T) {
 	server.Restart()
 	l.change(task(1, 2))
 	f.wait(t, l.flush(t))
-	if !f.Ledger().Equal(l.ledger) {
+	if !stateOf(f).Equal(l.ledger) {
 		t.Errorf("with etcd back: %+v", f.Status())
 	}
 	eventually(t, "the view is connected again", func() bool { s := f.Status(); return s.Connected && s.LastError == "" })
@@ -59,7 +59,7 @@ type recorder struct {
 	changes []ledger.Change
 }
 
-func (r *recorder) note(ch ledger.Change) {
+func (r *recorder) note(_ *ledger.Ledger, ch ledger.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changes = append(r.changes, ch)
@@ -109,7 +109,7 @@ func TestCompactionUnderASlowWatcherLeavesNoGap(t *testing.T) {
 	}
 	proxy.Restore()
 	f.wait(t, rev)
-	if !f.Ledger().Equal(l.ledger) {
+	if !stateOf(f).Equal(l.ledger) {
 		t.Error("the view differs from the lead's ledger")
 	}
 	readable := l.ledger.Clone()
@@ -183,11 +183,11 @@ func TestAnotherEtcdAtTheSameAddress(t *testing.T) {
 			if err := <-waiting; err != nil {
 				t.Fatal(err)
 			}
-			if !f.Ledger().Equal(l.ledger) {
+			if !stateOf(f).Equal(l.ledger) {
 				t.Error("the barrier let through a state of another history")
 			}
 			f.wait(t, rev)
-			if !f.Ledger().Equal(l.ledger) || f.Status().Leader.Epoch != 2 {
+			if !stateOf(f).Equal(l.ledger) || f.Status().Leader.Epoch != 2 {
 				t.Errorf("the view differs: %+v", f.Status())
 			}
 			if keys := told.drain(); !slices.Contains(keys, task(9, 0).Key) || !slices.Contains(keys, app(9, 0).Key) {
@@ -208,7 +208,7 @@ func TestAWipedEtcdIsNoticed(t *testing.T) {
 	f := follow(t, cli, config())
 	f.wait(t, l.flush(t))
 	server.Wipe()
-	eventually(t, "the view is empty", func() bool { return f.Synced() && f.Ledger().Equal(ledger.New()) })
+	eventually(t, "the view is empty", func() bool { return f.Synced() && stateOf(f).Equal(ledger.New()) })
 }
 
 func TestTroubleOnTheNetwork(t *testing.T) {
@@ -231,7 +231,7 @@ func TestTroubleOnTheNetwork(t *testing.T) {
 		rev := l.flush(t)
 		proxy.Restore()
 		f.wait(t, rev)
-		if !f.Ledger().Equal(l.ledger) {
+		if !stateOf(f).Equal(l.ledger) {
 			t.Errorf("%s: the view differs", name)
 		}
 	}

@@ -31,7 +31,8 @@ type View struct {
 	poke    chan struct{} // asks the prober for a progress notification
 
 	// applying is held while changes are applied and OnChange is told of them, so
-	// that Take finds nothing half done. It is taken before mu.
+	// that Take and Read find nothing half done. It is taken before mu; the ledger is
+	// changed with both held, and read with either.
 	applying sync.Mutex
 
 	mu       sync.Mutex
@@ -102,14 +103,19 @@ func (v *View) Synced() bool {
 	return v.synced
 }
 
-// Ledger returns a clone of the state now, nil after Take.
-func (v *View) Ledger() *ledger.Ledger {
+// Read calls read with the state, which nobody changes meanwhile and which is not
+// read's to change or keep. While it reads no change is applied, so it must be quick.
+// Read reports false after Take. It must not be called from OnChange.
+func (v *View) Read(read func(*ledger.Ledger)) bool {
+	v.applying.Lock()
+	defer v.applying.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.taken {
-		return nil
+	state, taken := v.ledger, v.taken
+	v.mu.Unlock()
+	if !taken {
+		read(state)
 	}
-	return v.ledger.Clone()
+	return !taken
 }
 
 // Take hands over the ledger itself and ends the view: nothing is applied any

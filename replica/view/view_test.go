@@ -30,12 +30,12 @@ func TestLoadsInPagesAndFollows(t *testing.T) {
 	cfg.PageSize = 3
 	f := follow(t, cli, cfg)
 	eventually(t, "the view is synced", f.Synced)
-	if !f.Ledger().Equal(l.ledger) {
+	if !stateOf(f).Equal(l.ledger) {
 		t.Error("what was loaded differs from the lead's ledger")
 	}
 	l.change(app(1, 100), task(3, 100), gone(task(4, 0)), task(60, 1))
 	f.wait(t, l.flush(t))
-	if !f.Ledger().Equal(l.ledger) {
+	if !stateOf(f).Equal(l.ledger) {
 		t.Error("what was followed differs from the lead's ledger")
 	}
 	s := f.Status()
@@ -58,7 +58,7 @@ func TestTheBarrierHoldsUntilEverythingOlderIsApplied(t *testing.T) {
 	cfg := config()
 	gate := make(chan struct{})
 	var seen atomic.Int64
-	cfg.OnChange = func(ledger.Change) {
+	cfg.OnChange = func(*ledger.Ledger, ledger.Change) {
 		<-gate
 		seen.Add(1)
 	}
@@ -86,7 +86,7 @@ func TestTheBarrierHoldsUntilEverythingOlderIsApplied(t *testing.T) {
 	if n := seen.Load(); n != tasks {
 		t.Errorf("OnChange has seen %d of %d changes", n, tasks)
 	}
-	if !f.Ledger().Equal(l.ledger) || f.Status().Leader.Epoch != 2 {
+	if !stateOf(f).Equal(l.ledger) || f.Status().Leader.Epoch != 2 {
 		t.Errorf("behind the barrier: %+v", f.Status())
 	}
 }
@@ -172,7 +172,7 @@ func TestRecordsThatCannotBeReadAreSkippedByName(t *testing.T) {
 				t.Errorf("refused %+v", r)
 			}
 		}
-		if !f.Ledger().Equal(l.ledger) {
+		if !stateOf(f).Equal(l.ledger) {
 			t.Error("the ledger is not what can be read")
 		}
 	}
@@ -199,7 +199,7 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 	l := leading(t, cli, 1)
 	cfg := config()
 	changes := 0
-	cfg.OnChange = func(ledger.Change) { changes++ } // Take orders this with what follows
+	cfg.OnChange = func(*ledger.Ledger, ledger.Change) { changes++ } // Take orders this with what follows
 	f := follow(t, cli, cfg)
 	for i := range 20 {
 		l.change(task(i, 1))
@@ -217,7 +217,7 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 	if err := f.WaitRevision(within(t), rev); !errors.Is(err, view.ErrTaken) {
 		t.Errorf("got %v", err)
 	}
-	if again, _ := f.Take(); again != nil || f.Ledger() != nil || changes != 20 {
+	if again, _ := f.Take(); again != nil || stateOf(f) != nil || changes != 20 {
 		t.Error("the view went on after it was taken")
 	}
 	if got := taken.Task(task(1, 0).Key.AppID, task(1, 0).Key.TaskID); got.Message != "1" {

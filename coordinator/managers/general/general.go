@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
@@ -59,7 +60,10 @@ type Manager struct {
 	// is replayed; nil after it.
 	live    map[string]bool
 	stopped bool
-	handle  cache.ResourceEventHandlerRegistration
+	// handling and handled are for Progress, which does not take mu.
+	handling atomic.Bool
+	handled  atomic.Uint64
+	handle   cache.ResourceEventHandlerRegistration
 }
 
 // New makes a manager that reports the pods of cluster to amp, and what
@@ -137,6 +141,9 @@ func (g *Manager) Stop() {
 	}
 	g.handle = nil
 }
+
+// AppID returns the application that a pod names.
+func (g *Manager) AppID(pod *v1.Pod) string { return workload.AppID(pod) }
 
 // Task returns what task a pod is, and false if it is not for this manager.
 func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {

@@ -42,9 +42,20 @@ func (h handlers) OnDelete(obj any) {
 func (g *Manager) locked(handle func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.stopped {
-		handle()
+	if g.stopped {
+		return
 	}
+	g.handling.Store(true)
+	handle()
+	g.handling.Store(false)
+	g.handled.Add(1)
+}
+
+// Progress reports whether a change of a pod is being handled, and how many have been.
+// It does not wait.
+func (g *Manager) Progress() (busy bool, done uint64) {
+	done = g.handled.Load()
+	return g.handling.Load(), done
 }
 
 // added handles a pod that is seen for the first time. initial says that it

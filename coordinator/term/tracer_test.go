@@ -1,4 +1,4 @@
-package coordinator
+package term
 
 import (
 	"os"
@@ -46,6 +46,16 @@ func traced(t *testing.T, l *ledger.Ledger, events ...ledger.Event) map[string]t
 	return spans
 }
 
+func stamp(at int64) ledger.Stamp { return ledger.Stamp{At: ledger.Time(at)} }
+
+// scheduled brings a pod of application a to where the engine chooses a node.
+var scheduled = []ledger.Event{
+	ledger.AddApp{Stamp: stamp(1), ID: "a"},
+	ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "t", Namespace: "ns", Name: "pod"},
+	ledger.AppAccepted{Stamp: stamp(3), AppID: "a"},
+	ledger.Allocated{Stamp: stamp(4), AppID: "a", TaskID: "t", Node: "n"},
+}
+
 // bindings are the ways in which a lead learns that a pod is bound: the answer to
 // its request, or the informer, whichever is quicker.
 var bindings = map[string]ledger.Event{
@@ -64,11 +74,7 @@ func TestStepsAreLinkedToTheirPredecessors(t *testing.T) {
 	for how, binding := range bindings {
 		for why, ending := range endings {
 			t.Run(how+"/"+why, func(t *testing.T) {
-				events := []ledger.Event{}
-				for _, it := range scheduled {
-					events = append(events, it.event)
-				}
-				spans := traced(t, ledger.New(), append(events, binding, ending,
+				spans := traced(t, ledger.New(), append(slices.Clone(scheduled), binding, ending,
 					ledger.AppEnded{Stamp: stamp(7), AppID: "a", State: ledger.AppStateCompleted})...)
 				for step, predecessor := range map[string]string{
 					"app.submit": "", "app.admit": "app.submit", "task.submit": "app.submit", "task.ask": "task.submit",
@@ -132,19 +138,19 @@ func TestStepsWithoutTracesAllocateNothingMore(t *testing.T) {
 	if err != nil || tracing.Enabled() {
 		t.Fatalf("enabled without a setting, %v", err)
 	}
-	lead := &lead{replica: &replica{opts: Options{Tracing: tracing}}}
-	f := &failover{replica: lead.replica}
-	for _, it := range scheduled {
+	lead := &Lead{Deps: Deps{Tracing: tracing}}
+	f := &timings{tracing: tracing}
+	for _, event := range scheduled {
 		cost := func(step func(*ledger.Ledger, ledger.Event) ledger.Delta) float64 {
 			l := ledger.New()
 			for _, before := range scheduled {
-				l.Step(before.event)
+				l.Step(before)
 			}
-			return testing.AllocsPerRun(100, func() { step(l, it.event) })
+			return testing.AllocsPerRun(100, func() { step(l, event) })
 		}
 		bare, led := cost((*ledger.Ledger).Step), cost(lead.step)
 		if led != bare {
-			t.Errorf("%s: %v allocations, %v in the ledger", eventName(it.event), led, bare)
+			t.Errorf("%s: %v allocations, %v in the ledger", eventName(event), led, bare)
 		}
 	}
 	if got := testing.AllocsPerRun(100, func() { f.within(t.Context()) }); got != 0 {

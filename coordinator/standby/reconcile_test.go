@@ -1,4 +1,4 @@
-package coordinator
+package standby
 
 import (
 	"fmt"
@@ -238,9 +238,8 @@ func TestApplicationLostPodsTell(t *testing.T) {
 		l.Apply(ledger.Change{Key: ledger.Key{AppID: "a", TaskID: task.ID}, Task: &task})
 	}
 	pods := []*v1.Pod{testPod("bound", "n1", v1.PodRunning), testPod("decided", "", v1.PodPending), testPod("ended", "n4", v1.PodSucceeded)}
-	s := testStandby(nil)
-	s.ledger = l.Clone()
-	s.feedFrom(s.ledger)
+	s := testStandby(l, nil)
+	s.feedFrom(l)
 	if len(s.suspects) != 4 {
 		t.Errorf("tasks without an application are not looked at: %v", s.suspects)
 	}

@@ -1,12 +1,14 @@
-package coordinator
+package standby
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -48,13 +50,10 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		if app := l.App(meta.ApplicationID); app != nil && !app.State.Terminal() {
 			continue
 		}
-		added = append(added, appEvent(stamp, manager.Name(), &meta, true))
+		added = append(added, managers.AppEvent(stamp, manager.Name(), &meta, true))
 	}
 	slices.SortFunc(added, func(a, b ledger.AddApp) int {
-		if a.Submitted != b.Submitted {
-			return int(min(1, max(-1, a.Submitted-b.Submitted)))
-		}
-		return compare(a.ID, b.ID)
+		return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID))
 	})
 	for _, event := range added {
 		events = append(events, event)
@@ -74,7 +73,7 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		case workload.Terminated(f.pod):
 			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
 		default:
-			events = append(events, taskEvent(stamp, &meta))
+			events = append(events, managers.TaskEvent(stamp, &meta))
 		}
 	}
 	return events, unassigned
@@ -117,12 +116,9 @@ func idle(l *ledger.Ledger, manager string, now time.Time) (events []ledger.Even
 	return events
 }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+// inOrder sorts findings, so that every replica steps them in the same order.
+func inOrder(findings []finding) {
+	slices.SortFunc(findings, func(a, b finding) int {
+		return cmp.Or(cmp.Compare(a.key.AppID, b.key.AppID), cmp.Compare(a.key.TaskID, b.key.TaskID))
+	})
 }

@@ -1,4 +1,4 @@
-package coordinator
+package standby
 
 import (
 	v1 "k8s.io/api/core/v1"
@@ -11,7 +11,7 @@ import (
 
 // rehearsal is the protocol that the app manager speaks while this replica does
 // not lead: it takes notes of what to look at.
-type rehearsal struct{ s *standby }
+type rehearsal struct{ s *Standby }
 
 var _ protocol.ApplicationManagementProtocol = rehearsal{}
 
@@ -34,7 +34,7 @@ func (h rehearsal) RemoveTask(app, task string)         { h.s.noteTask(app, task
 func (h rehearsal) NotifyTaskComplete(app, task string) { h.s.noteTask(app, task) }
 
 // follower keeps engine and predicates in step with the informers.
-type follower struct{ s *standby }
+type follower struct{ s *Standby }
 
 func (f follower) SetNode(node *v1.Node) {
 	f.s.preds.SetNode(node)
@@ -60,7 +60,7 @@ func (f follower) SetPod(pod *v1.Pod) {
 		return
 	}
 	f.s.preds.SetPod(pod)
-	if pod.Spec.NodeName != "" && f.s.r.foreign(pod) {
+	if pod.Spec.NodeName != "" && f.s.foreign(pod) {
 		if err := f.s.engine.SetForeign(pod); err != nil {
 			f.s.log.Error("engine did not count a pod", "pod", cache.MetaObjectToName(pod).String(), "err", err)
 		}
@@ -74,7 +74,7 @@ func (f follower) RemovePod(pod *v1.Pod) {
 
 func (f follower) drop(pod *v1.Pod) {
 	f.s.preds.RemovePod(string(pod.UID))
-	if f.s.r.foreign(pod) {
+	if f.s.foreign(pod) {
 		if err := f.s.engine.RemoveForeign(string(pod.UID)); err != nil {
 			f.s.log.Error("engine did not let a pod go", "pod", cache.MetaObjectToName(pod).String(), "err", err)
 		}
@@ -89,3 +89,6 @@ func (f follower) Configure(configuration map[string]string, err error) {
 		f.s.log.Error("queue configuration refused, the old one stays in force", "err", err)
 	}
 }
+
+// foreign reports whether a pod occupies a node without being ours to schedule.
+func (s *Standby) foreign(pod *v1.Pod) bool { return pod.Spec.SchedulerName != s.cfg.SchedulerName }

@@ -1,8 +1,10 @@
-package coordinator
+package term
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,19 +16,20 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
 	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/replica/ledger"
-	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// failover keeps the time of every step by which a term came to lead, for the
+// timings keeps the time of every step by which a term came to lead, for the
 // term's record and as one trace across processes. A lead that hands over, or the
 // supervisor of one that died, begins the trace and leaves it on the Lease; else
 // the successor begins it. The leader record carries it to the other replicas, which
 // add when they followed.
-type failover struct {
-	replica *replica
-	ctx     context.Context // holds the span of the whole failover
-	root    trace.Span
+type timings struct {
+	tracing  *telemetry.Tracing
+	standing *telemetry.Standing
+	now      func() time.Time
+	ctx      context.Context // holds the span of the whole failover
+	root     trace.Span
 
 	mu       sync.Mutex
 	term     record.Term
@@ -81,26 +84,24 @@ func spanName(step string) string {
 // the failover: where nothing waits to be bound, it is over when the lead is ready.
 const firstBindWithin = 10 * time.Second
 
-// startFailover begins with what the election has done. work ends with the work
-// of the term.
-func startFailover(work context.Context, r *replica, term *election.Term) *failover {
-	f := &failover{
-		replica: r,
+// startTimings begins with what the election has done. work ends with the work
+// of the term; predecessor is the traceparent of the failover that made the last lead.
+func startTimings(work context.Context, d Deps, term *election.Term, predecessor string) *timings {
+	f := &timings{
+		tracing: d.Tracing, standing: d.Standing, now: d.Now,
 		term: record.Term{
 			Epoch:       term.Epoch(),
-			Incarnation: r.incarnation,
+			Incarnation: d.Incarnation,
 			Reason:      string(term.Why()),
 			Started:     ledger.At(term.AcquiredAt()),
 		},
 	}
-	following := r.view.Status()
-	r.opts.Standing.SetRevision(following.Revision)
 	// The time that the Lease was left alone is part of the failover.
 	f.last = term.ChangedAt()
-	f.ctx, f.root = r.opts.Tracing.StartContinued(context.Background(), "failover", term.Trace(), following.Leader.Trace, f.last,
+	f.ctx, f.root = f.tracing.StartContinued(context.Background(), "failover", term.Trace(), predecessor, f.last,
 		f.epoch(), telemetry.ReasonKey.String(f.term.Reason), telemetry.FromKey.String(term.From()))
 	f.term.Trace = f.traceparent()
-	if r.opts.Tracing.Enabled() {
+	if f.tracing.Enabled() {
 		context.AfterFunc(work, f.ends)
 	}
 	// By the clock of another machine: it is told where it makes sense here, and
@@ -113,45 +114,43 @@ func startFailover(work context.Context, r *replica, term *election.Term) *failo
 	return f
 }
 
-func (f *failover) traceparent() string { return telemetry.Traceparent(f.ctx) }
+func (f *timings) traceparent() string { return telemetry.Traceparent(f.ctx) }
 
-func (f *failover) epoch() attribute.KeyValue {
+func (f *timings) epoch() attribute.KeyValue {
 	return telemetry.EpochKey.Int64(int64(f.term.Epoch))
 }
 
 // within makes requests under ctx part of the trace.
-func (f *failover) within(ctx context.Context) context.Context {
-	if !f.replica.opts.Tracing.Enabled() {
+func (f *timings) within(ctx context.Context) context.Context {
+	if !f.tracing.Enabled() {
 		return ctx
 	}
 	return trace.ContextWithSpan(ctx, f.root)
 }
 
-func (f *failover) step(name string) { f.stepAt(name, f.replica.now()) }
+func (f *timings) step(name string) { f.stepAt(name, f.now()) }
 
-// claimed notes that the epoch was claimed at a revision.
-func (f *failover) claimed(revision int64) {
+// claimed notes at which revision the epoch was claimed.
+func (f *timings) claimed(revision int64) {
 	f.revision = revision
-	f.replica.opts.Standing.SetRevision(revision)
-	f.step(stepClaimed)
+	f.standing.SetRevision(revision)
 }
 
 // caughtUp notes what is held of what had been written up to the claim: whoever
 // has etcd's history can tell whether that was all of it.
-func (f *failover) caughtUp(held record.Digest) {
+func (f *timings) caughtUp(held record.Digest) {
 	f.mu.Lock()
 	f.term.Claim, f.term.Held = f.revision, held
 	f.mu.Unlock()
-	f.step(stepCaughtUp)
 }
 
 // stepAt notes that a step was complete at the given time. The attributes are for
 // its span.
-func (f *failover) stepAt(name string, at time.Time, attrs ...attribute.KeyValue) {
+func (f *timings) stepAt(name string, at time.Time, attrs ...attribute.KeyValue) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.term.Timings = append(f.term.Timings, record.Timing{Step: name, At: ledger.At(at)})
-	if tracing := f.replica.opts.Tracing; tracing.Enabled() && (name != stepFirstBind || at.Sub(f.last) <= firstBindWithin) {
+	if tracing := f.tracing; tracing.Enabled() && (name != stepFirstBind || at.Sub(f.last) <= firstBindWithin) {
 		tracing.SpanAt(f.ctx, spanName(name), f.last, at, append(attrs, f.epoch())...)
 	}
 	f.last = at
@@ -160,13 +159,13 @@ func (f *failover) stepAt(name string, at time.Time, attrs ...attribute.KeyValue
 // leading notes that the lead is ready. Its span ends here, and the first bind is
 // a late child: a span that has not ended is lost with a lead that dies, and all
 // that is below it hangs in the air.
-func (f *failover) leading() {
+func (f *timings) leading() {
 	f.step(stepLeading)
 	f.end()
 }
 
 // firstBind notes the first pod bound in this term.
-func (f *failover) firstBind(m *mirror.Mirror, e ledger.BindDone) {
+func (f *timings) firstBind(m Mirror, e ledger.BindDone) {
 	f.mu.Lock()
 	seen := f.bound
 	f.bound = true
@@ -179,7 +178,7 @@ func (f *failover) firstBind(m *mirror.Mirror, e ledger.BindDone) {
 }
 
 // end ends the span of the whole with the last step taken, if it has not ended.
-func (f *failover) end() {
+func (f *timings) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.over {
@@ -189,16 +188,16 @@ func (f *failover) end() {
 }
 
 // ends notes that the work of the term was told to stop.
-func (f *failover) ends() {
+func (f *timings) ends() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ending = f.replica.now()
+	f.ending = f.now()
 }
 
 // release gives the Lease up, in a span that begins the trace of the failover
 // that follows. A term that is lost already has nothing to give.
-func (f *failover) release(ctx context.Context, term *election.Term, successor string) error {
-	tracing := f.replica.opts.Tracing
+func (f *timings) release(ctx context.Context, term *election.Term, successor string) error {
+	tracing := f.tracing
 	if !tracing.Enabled() || !term.Valid() {
 		return term.Release(ctx, successor)
 	}
@@ -214,31 +213,13 @@ func (f *failover) release(ctx context.Context, term *election.Term, successor s
 	return err
 }
 
-// followWithin is how old a claim may be for a replica that learns of it to have
-// a part in that failover: later ones have only been started.
-const followWithin = time.Minute
-
-// followed adds to the trace of another replica's failover how long it took this
-// one to follow the new lead.
-func (r *replica) followed(leader record.Leader, revision int64) {
-	now, claimed := r.now(), leader.Since.Time()
-	// A replica that led in an incarnation before this one does not follow itself.
-	self := strings.HasPrefix(leader.Incarnation, r.cfg.Identity+"_")
-	if leader.Trace == "" || self || now.Sub(claimed) > followWithin {
-		return
-	}
-	r.opts.Standing.SetRevision(revision)
-	r.opts.Tracing.SpanAt(telemetry.Continue(context.Background(), leader.Trace), "failover.follow", claimed, now,
-		telemetry.EpochKey.Int64(int64(leader.Epoch)))
-}
-
 // put writes the term's record.
-func (f *failover) put(m *mirror.Mirror) {
+func (f *timings) put(m Mirror) {
 	m.PutTerm(f.snapshot())
 }
 
 // snapshot is the term's record as it is now.
-func (f *failover) snapshot() record.Term {
+func (f *timings) snapshot() record.Term {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	term := f.term
@@ -246,12 +227,43 @@ func (f *failover) snapshot() record.Term {
 	return term
 }
 
-// finish writes why the term ended.
-func (f *failover) finish(m *mirror.Mirror, cause error) {
+// Why a term ended, where its record says so in the same words each time.
+const (
+	handedOver  = "handed over"
+	steppedBack = "stepped back: " // and why
+)
+
+// setAside notes applications that are rebuilt from their pods.
+func (f *timings) setAside(apps []string) {
 	f.mu.Lock()
-	f.term.Ended = ledger.At(f.replica.now())
-	f.term.EndReason = "handed over"
-	if cause != nil {
+	defer f.mu.Unlock()
+	for _, app := range apps[:min(len(apps), maxSetAside)] {
+		if !slices.Contains(f.term.SetAside, app) {
+			f.term.SetAside = append(f.term.SetAside, app)
+		}
+	}
+}
+
+// maxSetAside bounds what the record of a term names.
+const maxSetAside = 100
+
+// fromCluster notes that the mirror is not believed.
+func (f *timings) fromCluster() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.term.FromCluster = true
+}
+
+// finish writes why the term ended.
+func (f *timings) finish(m Mirror, cause error) {
+	f.mu.Lock()
+	f.term.Ended = ledger.At(f.now())
+	switch {
+	case cause == nil:
+		f.term.EndReason = handedOver
+	case errors.Is(cause, ErrStepBack):
+		f.term.EndReason = steppedBack + cause.Error()
+	default:
 		f.term.EndReason = cause.Error()
 	}
 	f.bound = true
@@ -261,7 +273,7 @@ func (f *failover) finish(m *mirror.Mirror, cause error) {
 
 // summary is the recovery in one line, each step with the milliseconds since
 // the start of the first.
-func (f *failover) summary() string {
+func (f *timings) summary() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var steps []string

@@ -1,4 +1,4 @@
-package coordinator
+package managers
 
 import (
 	"context"
@@ -9,58 +9,49 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/loop"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// podCache remembers the pods that the engine will be asked to place.
-type podCache interface {
+// PodCache remembers the pods that the engine will be asked to place.
+type PodCache interface {
 	SetPod(pod *v1.Pod)
 	Pod(uid string) *v1.Pod
 }
 
-// contract is the application management protocol that one app manager speaks.
-// Each call becomes an event in the lead's mailbox; a call that reads is
+// Contract is the application management protocol as one app manager speaks it to a
+// lead. Each call becomes an event in the lead's mailbox; a call that reads is
 // answered by the goroutine that owns the ledger, after every event the same
 // caller sent before.
-type contract struct {
+type Contract struct {
 	ctx     context.Context // of the term: after it, calls change nothing
 	manager string
-	box     *mailbox
-	pods    podCache
+	box     *loop.Mailbox
+	pods    PodCache
 	now     func() time.Time
 	log     *slog.Logger
 }
 
-var _ protocol.ApplicationManagementProtocol = (*contract)(nil)
+var _ protocol.ApplicationManagementProtocol = (*Contract)(nil)
 
-func (c *contract) send(event ledger.Event) { c.box.put(c.ctx, item{event: event}) }
-
-func (c *contract) stamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(c.now())} }
-
-// ask runs query on the ledger's goroutine and waits for it. It reports false
-// when the term ended first.
-func (c *contract) ask(query func(*ledger.Ledger)) bool {
-	done := make(chan struct{})
-	ok := c.box.put(c.ctx, item{query: func(l *ledger.Ledger) {
-		query(l)
-		close(done)
-	}})
-	if !ok {
-		return false
-	}
-	select {
-	case <-done:
-		return true
-	case <-c.ctx.Done():
-		return false
-	}
+// NewContract returns the contract of the manager of that name with the lead to whose
+// mailbox it speaks. When ctx or the mailbox ends, every call returns and changes
+// nothing.
+func NewContract(
+	ctx context.Context, manager string, box *loop.Mailbox, pods PodCache, now func() time.Time, log *slog.Logger,
+) *Contract {
+	return &Contract{ctx: ctx, manager: manager, box: box, pods: pods, now: now, log: log}
 }
 
+func (c *Contract) send(event ledger.Event) { c.box.Put(c.ctx, event) }
+
+func (c *Contract) stamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(c.now())} }
+
 // GetApplication returns nil for an application that is not known.
-func (c *contract) GetApplication(appID string) protocol.ManagedApp {
+func (c *Contract) GetApplication(appID string) protocol.ManagedApp {
 	app := managedApp{c, appID}
 	if app.record() == nil {
 		return nil
@@ -69,16 +60,16 @@ func (c *contract) GetApplication(appID string) protocol.ManagedApp {
 }
 
 // AddApplication submits the application of request and returns a handle to it.
-func (c *contract) AddApplication(request *protocol.AddApplicationRequest) protocol.ManagedApp {
+func (c *Contract) AddApplication(request *protocol.AddApplicationRequest) protocol.ManagedApp {
 	c.addApplication(request, false)
 	return managedApp{c, request.Metadata.ApplicationID}
 }
 
-func (c *contract) addApplication(request *protocol.AddApplicationRequest, recovery bool) {
-	c.send(appEvent(c.stamp(), c.manager, &request.Metadata, recovery))
+func (c *Contract) addApplication(request *protocol.AddApplicationRequest, recovery bool) {
+	c.send(AppEvent(c.stamp(), c.manager, &request.Metadata, recovery))
 }
 
-func (c *contract) RemoveApplication(appID string) error {
+func (c *Contract) RemoveApplication(appID string) error {
 	if c.GetApplication(appID) == nil {
 		return fmt.Errorf("application %s is not known", appID)
 	}
@@ -87,7 +78,7 @@ func (c *contract) RemoveApplication(appID string) error {
 }
 
 // AddTask adds the pod of request, or takes over what a pod that is known says.
-func (c *contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTask {
+func (c *Contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTask {
 	meta := &request.Metadata
 	if meta.Pod == nil {
 		c.log.Error("task without a pod refused", "app", meta.ApplicationID, "task", meta.TaskID, "manager", c.manager)
@@ -96,28 +87,28 @@ func (c *contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTas
 	if meta.Pod.Spec.NodeName == "" || !failpoint.Off(failpoint.RecoveryGuard) {
 		c.pods.SetPod(meta.Pod)
 	}
-	c.send(taskEvent(c.stamp(), meta))
+	c.send(TaskEvent(c.stamp(), meta))
 	return managedTask{c, ledger.Key{AppID: meta.ApplicationID, TaskID: meta.TaskID}}
 }
 
-func (c *contract) RemoveTask(appID, taskID string) {
+func (c *Contract) RemoveTask(appID, taskID string) {
 	c.send(ledger.RemoveTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
 }
 
-func (c *contract) NotifyApplicationComplete(appID string) {
+func (c *Contract) NotifyApplicationComplete(appID string) {
 	c.send(ledger.CompleteApp{Stamp: c.stamp(), AppID: appID})
 }
 
-func (c *contract) NotifyApplicationFail(appID string) {
+func (c *Contract) NotifyApplicationFail(appID string) {
 	c.send(ledger.FailApp{Stamp: c.stamp(), AppID: appID, Message: "reported failed by " + c.manager})
 }
 
-func (c *contract) NotifyTaskComplete(appID, taskID string) {
+func (c *Contract) NotifyTaskComplete(appID, taskID string) {
 	c.send(ledger.CompleteTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
 }
 
-// appEvent translates the metadata that an app manager gives.
-func appEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMetadata, recovery bool) ledger.AddApp {
+// AppEvent translates the metadata that an app manager gives.
+func AppEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMetadata, recovery bool) ledger.AddApp {
 	event := ledger.AddApp{
 		Stamp:           stamp,
 		ID:              meta.ApplicationID,
@@ -141,8 +132,8 @@ func appEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMeta
 	return event
 }
 
-// taskEvent translates a pod.
-func taskEvent(stamp ledger.Stamp, meta *protocol.TaskMetadata) ledger.AddTask {
+// TaskEvent translates a pod.
+func TaskEvent(stamp ledger.Stamp, meta *protocol.TaskMetadata) ledger.AddTask {
 	pod := meta.Pod
 	return ledger.AddTask{
 		Stamp:       stamp,
@@ -171,12 +162,12 @@ func submitted(stamp ledger.Stamp, pod *v1.Pod) ledger.Time {
 
 // managedApp is a handle: it reads the ledger when asked.
 type managedApp struct {
-	c  *contract
+	c  *Contract
 	id string
 }
 
 func (a managedApp) record() (app *ledger.App) {
-	a.c.ask(func(l *ledger.Ledger) { app = l.App(a.id) })
+	app, _ = loop.Ask(a.c.ctx, a.c.box, func(l *ledger.Ledger) *ledger.App { return l.App(a.id) })
 	return app
 }
 
@@ -245,12 +236,12 @@ func (a managedApp) TriggerAppRecovery() error {
 
 // managedTask is a handle like managedApp.
 type managedTask struct {
-	c   *contract
+	c   *Contract
 	key ledger.Key
 }
 
 func (t managedTask) record() (task *ledger.Task) {
-	t.c.ask(func(l *ledger.Ledger) { task = l.Task(t.key.AppID, t.key.TaskID) })
+	task, _ = loop.Ask(t.c.ctx, t.c.box, func(l *ledger.Ledger) *ledger.Task { return l.Task(t.key.AppID, t.key.TaskID) })
 	return task
 }
 

@@ -1,8 +1,7 @@
-package coordinator
+package loop
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,7 +35,7 @@ func (j *heldJournal) commit() {
 }
 
 type recordedLoop struct {
-	*loop
+	*Loop
 	journal *heldJournal
 	inside  []ledger.Effect
 	outside []ledger.Effect
@@ -44,11 +43,11 @@ type recordedLoop struct {
 
 func newRecordedLoop() *recordedLoop {
 	r := &recordedLoop{journal: &heldJournal{}}
-	r.loop = &loop{
-		ledger: ledger.New(), box: newMailbox(8), journal: r.journal, now: time.Now, log: slog.New(slog.DiscardHandler),
-		inside:  func(e ledger.Effect) { r.inside = append(r.inside, e) },
-		outside: func(e ledger.Effect) { r.outside = append(r.outside, e) },
-	}
+	r.Loop = New(Config{
+		Ledger: ledger.New(), Mailbox: NewMailbox(8), Journal: r.journal, Now: time.Now,
+		Inside:  func(e ledger.Effect) { r.inside = append(r.inside, e) },
+		Outside: func(e ledger.Effect) { r.outside = append(r.outside, e) },
+	})
 	return r
 }
 
@@ -140,8 +139,8 @@ func TestDeadlineStepsWithoutEvents(t *testing.T) {
 		l.outside = nil
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); l.run(ctx) }()
-		l.box.push(item{event: ledger.BindFailed{Stamp: ledger.Stamp{At: ledger.At(time.Now())}, AppID: "a", TaskID: "t", Message: "away"}})
+		go func() { defer close(ended); l.Run(ctx) }()
+		l.Mailbox.Push(ledger.BindFailed{Stamp: ledger.Stamp{At: ledger.At(time.Now())}, AppID: "a", TaskID: "t", Message: "away"})
 		synctest.Wait()
 		l.journal.commit()
 		for _, e := range l.outside {
@@ -170,22 +169,22 @@ func TestDeadlineStepsWithoutEvents(t *testing.T) {
 // must not does not, and nothing is lost or reordered.
 func TestFullMailboxHoldsProducersBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		box := newMailbox(2)
-		event := func(at int64) item { return item{event: ledger.Tick{Stamp: stamp(at)}} }
-		box.put(t.Context(), event(1))
-		box.push(event(2))
+		box := NewMailbox(2)
+		event := func(at int64) ledger.Event { return ledger.Tick{Stamp: stamp(at)} }
+		box.Put(t.Context(), event(1))
+		box.Push(event(2))
 		done := make(chan bool)
-		go func() { done <- box.put(t.Context(), event(4)) }()
+		go func() { done <- box.Put(t.Context(), event(4)) }()
 		synctest.Wait()
 		select {
 		case <-done:
-			t.Fatal("put did not wait for room")
+			t.Fatal("Put did not wait for room")
 		default:
 		}
-		box.push(event(3)) // an engine's callback must not wait
+		box.Push(event(3)) // an engine's callback must not wait
 		first := box.take(nil)
 		if !<-done {
-			t.Fatal("put gave up")
+			t.Fatal("Put gave up")
 		}
 		var order []ledger.Time
 		for _, it := range append(first, box.take(nil)...) {
@@ -196,9 +195,88 @@ func TestFullMailboxHoldsProducersBack(t *testing.T) {
 				t.Fatalf("order %v", order)
 			}
 		}
-		box.close()
-		if box.push(event(5)) || box.put(t.Context(), event(6)) {
+		box.Close()
+		if box.Push(event(5)) || box.Put(t.Context(), event(6)) {
 			t.Fatal("a closed mailbox took an event")
 		}
+	})
+}
+
+// TestNobodyWaitsForALoopThatHasEnded: a question that nobody answers any more is
+// refused when the mailbox closes, whether it waits for room, waits to be taken, or was
+// taken by a loop that hangs.
+func TestNobodyWaitsForALoopThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := NewMailbox(1)
+		ask := func() <-chan bool {
+			told := make(chan bool, 1)
+			go func() {
+				_, ok := Ask(t.Context(), box, func(l *ledger.Ledger) *ledger.App { return l.App("a") })
+				told <- ok
+			}()
+			synctest.Wait()
+			return told
+		}
+		taken := ask()
+		late := box.take(nil)
+		questions := []<-chan bool{taken, ask(), ask()}
+		box.Close()
+		for i, told := range questions {
+			if <-told {
+				t.Errorf("question %d was answered by nobody", i)
+			}
+		}
+		for _, it := range late {
+			it.ask(ledger.New()) // who hung and goes on finds nobody who waits, and does not wait itself
+		}
+		if _, ok := Ask(t.Context(), box, func(*ledger.Ledger) int { return 1 }); ok {
+			t.Error("a closed mailbox took a question")
+		}
+	})
+}
+
+// TestQuestionsAreAnsweredInOrder: whoever asks finds what it has put before.
+func TestQuestionsAreAnsweredInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecordedLoop()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); l.Run(ctx) }()
+		l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(1), ID: "a"})
+		app, ok := Ask(ctx, l.Mailbox, func(l *ledger.Ledger) *ledger.App { return l.App("a") })
+		if !ok || app == nil || app.ID != "a" {
+			t.Errorf("application %v, answered: %v", app, ok)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// TestProgressTellsWorkFromRest: a loop that hangs in a step has work that waits and
+// gets none done; one that has nothing to do waits for nobody.
+func TestProgressTellsWorkFromRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecordedLoop()
+		hang := make(chan struct{})
+		l.Observe = func(ledger.Event, ledger.Delta) { <-hang }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); l.Run(ctx) }()
+		synctest.Wait()
+		if waits, _ := l.Progress(); waits {
+			t.Error("a loop at rest has work")
+		}
+		l.Mailbox.Push(ledger.AddApp{Stamp: stamp(1), ID: "a"})
+		synctest.Wait()
+		if waits, done := l.Progress(); !waits || done != 0 {
+			t.Errorf("a loop that hangs: waits %v, done %d", waits, done)
+		}
+		close(hang)
+		synctest.Wait()
+		if waits, done := l.Progress(); waits || done != 1 {
+			t.Errorf("a loop that goes on: waits %v, done %d", waits, done)
+		}
+		cancel()
+		<-ended
 	})
 }

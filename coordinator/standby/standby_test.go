@@ -1,4 +1,4 @@
-package coordinator
+package standby
 
 import (
 	"errors"
@@ -54,8 +54,20 @@ func (e *heldEngine) do(effect ledger.Effect) error {
 	return nil
 }
 
-func testStandby(tell func(ledger.Effect) error) *standby {
-	s := newStandby(&replica{log: slog.New(slog.DiscardHandler)})
+// fixedView is a view of a state that only the test changes.
+type fixedView struct{ state *ledger.Ledger }
+
+func (v fixedView) Synced() bool { return true }
+
+func (v fixedView) Read(read func(*ledger.Ledger)) bool {
+	read(v.state)
+	return true
+}
+
+func stamp(at int64) ledger.Stamp { return ledger.Stamp{At: ledger.Time(at)} }
+
+func testStandby(state *ledger.Ledger, tell func(ledger.Effect) error) *Standby {
+	s := New(Config{Log: slog.New(slog.DiscardHandler), View: fixedView{state}})
 	s.tell = tell
 	return s
 }
@@ -92,8 +104,9 @@ func TestStandbyFollowsTheLedger(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		lead, e := ledger.New(), newHeldEngine(t)
-		s := testStandby(e.do)
-		s.feedFrom(ledger.New())
+		followed := ledger.New()
+		s := testStandby(followed, e.do)
+		s.feedFrom(followed)
 		apps := []string{"a", "b", "gang"}
 		for i := range 150 {
 			event := randomEvent(r, apps[r.IntN(len(apps))], fmt.Sprint("t", r.IntN(6)), int64(i+1))
@@ -101,7 +114,8 @@ func TestStandbyFollowsTheLedger(t *testing.T) {
 			// Of one step, etcd delivers the keys in any order.
 			r.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
 			for _, c := range changes {
-				s.apply(c)
+				followed.Apply(c)
+				s.Apply(followed, c)
 			}
 			e.check(lead)
 			if t.Failed() {
@@ -110,7 +124,7 @@ func TestStandbyFollowsTheLedger(t *testing.T) {
 		}
 		// One that starts late, from a copy, knows the same.
 		late := newHeldEngine(t)
-		testStandby(late.do).feedFrom(lead.Clone())
+		testStandby(lead, late.do).feedFrom(lead)
 		late.check(lead)
 	}
 }
@@ -160,51 +174,49 @@ func randomEvent(r *rand.Rand, app, task string, at int64) ledger.Event {
 // TestOnlyOneWhoDoesNotLeadTakesNotes: after the promotion nothing is noted any
 // more, and what had been noted is handed over once.
 func TestOnlyOneWhoDoesNotLeadTakesNotes(t *testing.T) {
-	s := testStandby(newHeldEngine(t).do)
 	state := ledger.New()
+	s := testStandby(state, newHeldEngine(t).do)
 	state.Step(ledger.AddApp{Stamp: stamp(1), ID: "a"})
 	state.Step(ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "x"}) // without a pod name there is no pod
-	s.feedFrom(state.Clone())
+	s.feedFrom(state)
 	s.noteTask("a", "gone") // neither has it: settled
-	findings := s.promote(state)
+	findings := s.finish(state)
 	want := []finding{{key: ledger.Key{AppID: "a", TaskID: "x"}}}
 	if !slices.Equal(findings, want) {
 		t.Fatalf("findings %v, want %v", findings, want)
 	}
 	events, _ := reconciliation(state, oneApp{}, findings, stamp(3).At.Time())
 	for _, event := range events {
-		for _, c := range state.Step(event).Changes {
-			s.apply(c)
-		}
+		state.Step(event)
 	}
 	s.noteTask("a", "later")
-	if again := s.promote(state); len(again) != 0 || state.Task("a", "x") != nil {
+	if again := s.finish(state); len(again) != 0 || state.Task("a", "x") != nil {
 		t.Fatalf("findings %v after the promotion", again)
 	}
 }
 
 // A replica that says it can lead has looked at all that it was fed.
 func TestReadyOnceSettled(t *testing.T) {
-	s := testStandby(newHeldEngine(t).do)
 	state := ledger.New()
+	s := testStandby(state, newHeldEngine(t).do)
 	state.Step(ledger.AddApp{Stamp: stamp(1), ID: "a"})
 	state.Step(ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "x"}) // has no pod: stays a suspect
 	s.noteTask("a", "gone")
-	err := s.begin(state.Clone, func() error {
-		if s.ready() == nil {
+	err := s.begin(func() error {
+		if s.Ready() == nil {
 			t.Error("ready before the engine has taken what it was told")
 		}
 		return nil
 	})
-	if err != nil || s.ready() != nil {
-		t.Fatalf("not ready: %v, %v", err, s.ready())
+	if err != nil || s.Ready() != nil {
+		t.Fatalf("not ready: %v, %v", err, s.Ready())
 	}
 	if _, left := s.suspects["gone"]; left || len(s.suspects) != 1 {
 		t.Errorf("ready with suspects %v", s.suspects)
 	}
 	broken := errors.New("stopped")
-	s = testStandby(newHeldEngine(t).do)
-	if err := s.begin(state.Clone, func() error { return broken }); !errors.Is(err, broken) || s.ready() == nil {
+	s = testStandby(state, newHeldEngine(t).do)
+	if err := s.begin(func() error { return broken }); !errors.Is(err, broken) || s.Ready() == nil {
 		t.Errorf("ready with an engine that has not been fed: %v", err)
 	}
 }

@@ -1,0 +1,283 @@
+package standby
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/workload"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// Config says what a standby follows. All of it is required.
+type Config struct {
+	Cluster *kube.Cluster
+	// Writes is the fenced client, with which volumes are bound.
+	Writes kubernetes.Interface
+	// View is the state that is followed: see View.Synced and View.Read of package view.
+	View View
+
+	SchedulerName string
+	UserLabel     string
+	Version       string
+	Log           *slog.Logger
+}
+
+// View is where a standby reads the state that it follows.
+type View interface {
+	Synced() bool
+	Read(read func(*ledger.Ledger)) bool
+}
+
+// Voice tells users about their pods. Its methods return at once.
+type Voice interface {
+	Pod(pod *v1.Pod, warning bool, reason, message string)
+	Problems(pod *v1.Pod, found []workload.Problem)
+}
+
+// Standby is what a replica keeps ready. Run follows, Apply is told of each change of
+// the view; the other methods are for the lead that takes it over.
+type Standby struct {
+	cfg Config
+	log *slog.Logger
+
+	// These are made by prepare and not changed after it.
+	preds   *predicates.Cache
+	engine  *engine.Engine
+	general *general.Manager
+	// voice is nil until this replica leads, sink too.
+	voice atomic.Pointer[Voice]
+	sink  atomic.Pointer[func(ledger.Event)]
+	pulse pulse
+
+	mu sync.Mutex
+	// why is what is missing before this replica can lead, empty for nothing.
+	why string
+	// following says that changes are told to the engine: since begin.
+	following bool
+	// tell carries out effects on the engine.
+	tell func(ledger.Effect) error
+	// fed are the applications that the engine has been told of.
+	fed map[string]bool
+	// suspects are tasks that have changed in the ledger or in the cluster, by
+	// UID, until both are seen to agree.
+	suspects  map[string]suspect
+	led       bool
+	promotion Promotion // since led
+	// unassigned are pods to schedule that nobody has reported yet: see Replay.
+	unassigned []*v1.Pod
+}
+
+// New makes a standby; Run prepares it.
+func New(cfg Config) *Standby {
+	return &Standby{
+		cfg: cfg, log: cfg.Log, why: "the engine has not been started yet",
+		fed: make(map[string]bool), suspects: make(map[string]suspect),
+	}
+}
+
+// settlePeriod is how often suspects are looked at. A pod becomes one by each step
+// from its creation to its start, most of which are less than that apart; a promotion
+// looks at those that have not been settled yet.
+const settlePeriod = 200 * time.Millisecond
+
+// Run prepares the standby and keeps it current until ctx ends; then the engine
+// is stopped.
+func (s *Standby) Run(ctx context.Context) error {
+	defer s.Stop()
+	if err := s.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	tick := time.NewTicker(settlePeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.settle()
+		}
+	}
+}
+
+// Stop stops managers and engine. It may be called more than once.
+func (s *Standby) Stop() {
+	s.pulse.stop()
+	if s.general != nil {
+		s.general.Stop()
+	}
+	if s.engine != nil {
+		s.cfg.Cluster.Unfollow()
+		s.engine.Stop()
+	}
+}
+
+// prepare starts the engine, held, and feeds it all that exists.
+func (s *Standby) prepare(ctx context.Context) error {
+	cluster := s.cfg.Cluster
+	if err := cluster.WaitForSync(ctx); err != nil {
+		return err
+	}
+	configuration, err := s.configuration(ctx)
+	if err != nil {
+		return err
+	}
+	s.missing("the engine is being fed")
+	factory := cluster.Factory()
+	if s.preds, err = predicates.New(s.log, predicates.WithNamespaces(factory), predicates.WithVolumes(factory, s.cfg.Writes)); err != nil {
+		return fmt.Errorf("predicates: %w", err)
+	}
+	running := engine.Default()
+	running.Version = s.cfg.Version
+	running.ConfigYAML = configuration
+	running.OnUnschedulable = s.unschedulable
+	running.PriorityClass = cluster.PriorityClass
+	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	s.tell = s.engine.Do
+	if err := cluster.Follow(ctx, follower{s}); err != nil {
+		return err
+	}
+	s.general = general.New(rehearsal{s}, cluster, general.Config{
+		SchedulerName: s.cfg.SchedulerName,
+		UserLabel:     s.cfg.UserLabel,
+		Resources:     engine.ResourcesOf,
+	}, s.problems, s.log)
+	if err := errors.Join(s.general.ServiceInit(), s.general.Start()); err != nil {
+		return err
+	}
+	if err := s.awaitView(ctx); err != nil {
+		return err
+	}
+	return s.begin(func() error { return s.engine.Sync(ctx) })
+}
+
+// configurationPeriod is how often a queue configuration that is not valid is
+// looked at again.
+const configurationPeriod = time.Second
+
+// configuration returns the queue configuration once it is valid. Without one
+// there are no quotas to schedule by, so the replica waits, and says why. One
+// that becomes invalid later changes nothing: the last valid one stays in force.
+func (s *Standby) configuration(ctx context.Context) (map[string]string, error) {
+	told := ""
+	for {
+		data, err := s.cfg.Cluster.Configuration()
+		if err == nil {
+			err = engine.Validate(data)
+		}
+		if err == nil {
+			return data, nil
+		}
+		if err.Error() != told {
+			told = err.Error()
+			s.missing("the queue configuration is not valid: " + told)
+			s.log.Error("queue configuration is not valid: this replica cannot lead until it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(configurationPeriod):
+		}
+	}
+}
+
+// viewPeriod is how often the view is looked at until it is synced.
+const viewPeriod = 20 * time.Millisecond
+
+func (s *Standby) awaitView(ctx context.Context) error {
+	tick := time.NewTicker(viewPeriod)
+	defer tick.Stop()
+	for !s.cfg.View.Synced() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func (s *Standby) missing(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = why
+}
+
+// Ready returns what is missing before this replica can lead.
+func (s *Standby) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why != "" {
+		return errors.New(s.why)
+	}
+	return nil
+}
+
+// begin follows the view from here: the engine is told of all that it holds, and sync
+// waits until it has taken that. Then this replica can lead, but not before every task
+// has been looked at: each is a suspect until then, and a promotion would look at all.
+func (s *Standby) begin(sync func() error) error {
+	// No change comes between what is fed and what follows: the view waits meanwhile.
+	s.cfg.View.Read(s.feedFrom)
+	if err := sync(); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	s.settle()
+	s.missing("")
+	return nil
+}
+
+// heard takes the events of the engine, which come only from one that leads.
+func (s *Standby) heard(event ledger.Event) {
+	if sink := s.sink.Load(); sink != nil {
+		(*sink)(event)
+	}
+}
+
+// SetVoice says by whom users are told about their pods from now on.
+func (s *Standby) SetVoice(voice Voice) { s.voice.Store(&voice) }
+
+// unschedulable tells the user of a pod why it fits nowhere.
+func (s *Standby) unschedulable(_, taskID, reason string) {
+	if voice, pod := s.voice.Load(), s.preds.Pod(taskID); voice != nil && pod != nil {
+		(*voice).Pod(pod, true, "FailedScheduling", reason)
+	}
+}
+
+func (s *Standby) problems(pod *v1.Pod, found []workload.Problem) {
+	if voice := s.voice.Load(); voice != nil {
+		(*voice).Problems(pod, found)
+	}
+}
+
+// Prepare binds the volumes of a pod ahead of the pod itself.
+func (s *Standby) Prepare(ctx context.Context, taskID, node string) error {
+	err := s.preds.BindVolumes(ctx, taskID, node)
+	var refusal *predicates.Refusal
+	switch {
+	case errors.Is(err, predicates.ErrUnknownNode):
+		return fmt.Errorf("%w: %w", kube.ErrNodeGone, err)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w: %w", kube.ErrUnfit, err)
+	}
+	return err
+}
+
+// HasVolumes reports whether Prepare has something to do for a task.
+func (s *Standby) HasVolumes(taskID string) bool { return s.preds.HasClaims(taskID) }
