@@ -66,8 +66,9 @@ type Standby struct {
 	why string
 	// following says that changes are told to the engine: since begin.
 	following bool
-	// tell carries out effects on the engine.
-	tell func(ledger.Effect) error
+	// tell carries out effects on the engine, remembered returns the pod of a UID.
+	tell       func(ledger.Effect) error
+	remembered func(uid string) *v1.Pod
 	// fed are the applications that the engine has been told of.
 	fed map[string]bool
 	// suspects are tasks that have changed in the ledger or in the cluster, by
@@ -149,7 +150,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	s.tell = s.engine.Do
+	s.tell, s.remembered = s.engine.Do, s.preds.Pod
 	if err := cluster.Follow(ctx, follower{s}); err != nil {
 		return err
 	}

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -68,7 +71,7 @@ func stamp(at int64) ledger.Stamp { return ledger.Stamp{At: ledger.Time(at)} }
 
 func testStandby(state *ledger.Ledger, tell func(ledger.Effect) error) *Standby {
 	s := New(Config{Log: slog.New(slog.DiscardHandler), View: fixedView{state}})
-	s.tell = tell
+	s.tell, s.remembered = tell, func(string) *v1.Pod { return nil }
 	return s
 }
 
@@ -218,5 +221,27 @@ func TestReadyOnceSettled(t *testing.T) {
 	s = testStandby(state, newHeldEngine(t).do)
 	if err := s.begin(func() error { return broken }); !errors.Is(err, broken) || s.Ready() == nil {
 		t.Errorf("ready with an engine that has not been fed: %v", err)
+	}
+}
+
+// TestAMirrorThatWasWipedLeavesItsPodsSuspect: with the record the name of the pod is gone,
+// and what pods there are has to be found all the same.
+func TestAMirrorThatWasWipedLeavesItsPodsSuspect(t *testing.T) {
+	state := ledger.New()
+	state.Step(ledger.AddApp{Stamp: stamp(1), ID: "a"})
+	state.Step(ledger.AddTask{Stamp: stamp(2), AppID: "a", ID: "x", Namespace: "ns", Name: "pod-x", Node: "n"})
+	s := testStandby(state, newHeldEngine(t).do)
+	s.cfg.SchedulerName = workload.DefaultSchedulerName
+	pod := testPod("x", "n", v1.PodRunning)
+	pod.Spec.SchedulerName = s.cfg.SchedulerName
+	s.remembered = func(uid string) *v1.Pod { return map[string]*v1.Pod{"x": pod}[uid] }
+	s.following = true
+	for _, key := range []ledger.Key{{AppID: "a"}, {AppID: "a", TaskID: "x"}} {
+		state.Apply(ledger.Change{Key: key})
+		s.Apply(state, ledger.Change{Key: key})
+	}
+	s.settle()
+	if findings := s.finish(state); len(findings) != 1 || findings[0].pod != pod {
+		t.Errorf("findings %v", findings)
 	}
 }

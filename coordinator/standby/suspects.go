@@ -78,15 +78,23 @@ func (s *Standby) look(l *ledger.Ledger, uid string, at suspect) (finding, bool)
 	if at.name == "" && task != nil {
 		at.namespace, at.name = task.Namespace, task.Name
 	}
-	f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}}
-	if at.name != "" {
-		if pod := s.cfg.Cluster.Pod(at.namespace, at.name); pod != nil && string(pod.UID) == uid {
-			f.pod = pod
-		}
-	}
+	f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}, pod: s.pod(uid, at)}
 	// Without its application a task means nothing, whatever its record says.
 	orphan := task != nil && l.App(at.app) == nil
 	return f, !orphan && agree(task, f.pod, s.cfg.SchedulerName)
+}
+
+// pod returns the pod of a suspect, nil if it is gone. Where nothing tells its name any
+// more, as when the mirror has lost its record, whoever remembers pods by UID is asked: all
+// but those that have terminated, which need no record.
+func (s *Standby) pod(uid string, at suspect) *v1.Pod {
+	if at.name == "" {
+		return s.remembered(uid)
+	}
+	if pod := s.cfg.Cluster.Pod(at.namespace, at.name); pod != nil && string(pod.UID) == uid {
+		return pod
+	}
+	return nil
 }
 
 // agree reports whether a task is as its pod says; either may be nil.
