@@ -9,8 +9,11 @@ import (
 )
 
 func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
-	e.preds.Forget(rec.ID)
 	t := e.tasks[rec.ID]
+	if t != nil && t.rec.AppID != rec.AppID {
+		return nil // said of a double of the task
+	}
+	e.preds.Forget(rec.ID)
 	if t == nil {
 		return nil
 	}

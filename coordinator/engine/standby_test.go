@@ -157,3 +157,25 @@ func TestHeldEngineCompletesNothing(t *testing.T) {
 		t.Errorf("an application with a pod was ended: %s", show(f.events))
 	}
 }
+
+// TestATaskOfTwoApplications: records of older versions may say first that a task is
+// one application's and then that it is another's. It counts for the latter alone,
+// and what is said of its double changes nothing.
+func TestATaskOfTwoApplications(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	a, b := newApp("a", "root.a"), newApp("b", "root.small")
+	f.do(ledger.SubmitApp{App: a, Recovery: true}, ledger.SubmitApp{App: b, Recovery: true})
+	pod := f.pod("p", "1")
+	double, task := newTask(b, pod), newTask(a, pod)
+	double.Node, task.Node = "n1", "n1"
+	f.do(ledger.Restore{App: b, Task: double})
+	f.ok(f.engine.Compare(t.Context(), usage(double)))
+	f.do(ledger.Restore{App: a, Task: task})
+	f.ok(f.engine.Compare(t.Context(), usage(task)))
+	f.do(ledger.Release{Task: double, Termination: ledger.StoppedByRM}, ledger.ForgetApp{AppID: "b"})
+	f.ok(f.engine.Compare(t.Context(), usage(task)))
+}

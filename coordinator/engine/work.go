@@ -249,6 +249,16 @@ func (e *Engine) forgetApp(id string) error {
 	return nil
 }
 
+// disown releases a task that the core has under another application. Only records
+// that older versions wrote make a task another application's.
+func (e *Engine) disown(rec *ledger.Task) error {
+	t := e.tasks[rec.ID]
+	if t == nil || t.rec.AppID == rec.AppID {
+		return nil
+	}
+	return e.release(t.rec, ledger.StoppedByRM)
+}
+
 // track returns the entry of a task, creating it if need be.
 func (e *Engine) track(a *app, rec *ledger.Task) *task {
 	t := e.tasks[rec.ID]
@@ -290,6 +300,9 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 	if err != nil {
 		return err
 	}
+	if err := e.disown(rec); err != nil {
+		return err
+	}
 	t := e.track(a, rec)
 	t.ending = ledger.NotTerminated
 	if t.node != "" {
@@ -313,6 +326,9 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
 	a, err := e.ensureApp(appRec)
 	if err != nil {
+		return err
+	}
+	if err := e.disown(rec); err != nil {
 		return err
 	}
 	t := e.track(a, rec)

@@ -107,6 +107,17 @@ func (c *Contract) NotifyTaskComplete(appID, taskID string) {
 	c.send(ledger.CompleteTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
 }
 
+// Owner returns the application that a task belongs to, empty if it is not known.
+func (c *Contract) Owner(taskID string) string {
+	app, _ := loop.Ask(c.ctx, c.box, func(l *ledger.Ledger) string {
+		if task := l.TaskByID(taskID); task != nil {
+			return task.AppID
+		}
+		return ""
+	})
+	return app
+}
+
 // AppEvent translates the metadata that an app manager gives.
 func AppEvent(stamp ledger.Stamp, manager string, meta *protocol.ApplicationMetadata, recovery bool) ledger.AddApp {
 	event := ledger.AddApp{
@@ -196,7 +207,7 @@ func (a managedApp) GetUser() string {
 
 func (a managedApp) GetTask(taskID string) (protocol.ManagedTask, error) {
 	task := managedTask{a.c, ledger.Key{AppID: a.id, TaskID: taskID}}
-	if task.record() == nil {
+	if record := task.record(); record == nil || record.AppID != a.id {
 		return nil, fmt.Errorf("task %s is not known in application %s", taskID, a.id)
 	}
 	return task, nil
@@ -241,7 +252,7 @@ type managedTask struct {
 }
 
 func (t managedTask) record() (task *ledger.Task) {
-	task, _ = loop.Ask(t.c.ctx, t.c.box, func(l *ledger.Ledger) *ledger.Task { return l.Task(t.key.AppID, t.key.TaskID) })
+	task, _ = loop.Ask(t.c.ctx, t.c.box, func(l *ledger.Ledger) *ledger.Task { return l.TaskByID(t.key.TaskID) })
 	return task
 }
 

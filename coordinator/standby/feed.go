@@ -47,11 +47,15 @@ func (s *Standby) feedFrom(l *ledger.Ledger) {
 
 // feed tells the engine what has become of a record. s.mu is held.
 func (s *Standby) feed(l *ledger.Ledger, key ledger.Key) {
-	if key.TaskID == "" {
-		s.feedApp(l, key.AppID)
+	if key.TaskID != "" {
+		s.feedTask(l, key)
 		return
 	}
-	s.feedTask(l, key)
+	s.feedApp(l, key.AppID)
+	// Its age may decide whose the tasks are of which several have a record.
+	for double := range l.Doubles() {
+		s.feedTask(l, ledger.Key{AppID: double.AppID, TaskID: double.ID})
+	}
 }
 
 // wants reports whether the engine has to know an application: see
@@ -95,10 +99,14 @@ func (s *Standby) feedApp(l *ledger.Ledger, id string) {
 func (s *Standby) feedTask(l *ledger.Ledger, key ledger.Key) {
 	fed := s.fed[key.AppID]
 	s.feedApp(l, key.AppID)
+	task := l.TaskByID(key.TaskID)
+	if task != nil && task.AppID != key.AppID { // The record is, or was, a double of it.
+		s.feedTask(l, ledger.Key{AppID: task.AppID, TaskID: task.ID})
+		return
+	}
 	if !fed || !s.fed[key.AppID] {
 		return // told with the application, or forgotten with it
 	}
-	task := l.Task(key.AppID, key.TaskID)
 	if task != nil && task.Placed() {
 		s.do(ledger.Restore{App: l.App(key.AppID), Task: task})
 		return

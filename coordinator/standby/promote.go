@@ -169,11 +169,11 @@ func (s *Standby) Verify(ctx context.Context, state *ledger.Ledger) (Mismatches,
 // pods that are theirs: those that the ledger knew as theirs, and those that name them
 // and are nobody else's.
 func (s *Standby) SetAside(ctx context.Context, state *ledger.Ledger, apps []string) (Reconciled, error) {
-	aside, known := make(map[string]bool, len(apps)), make(map[string]bool)
+	aside, known := make(map[string]bool, len(apps)), make(map[string]string)
 	for _, id := range apps {
 		aside[id] = true
 		for task := range state.Tasks(id) {
-			known[task.ID] = true
+			known[task.ID] = id
 		}
 		if err := s.engine.Drop(ctx, id); err != nil {
 			return Reconciled{}, fmt.Errorf("application %s: %w", id, err)
@@ -188,13 +188,14 @@ func (s *Standby) SetAside(ctx context.Context, state *ledger.Ledger, apps []str
 	}
 	var findings []finding
 	for _, pod := range s.cfg.Cluster.Pods() {
-		uid, app := string(pod.UID), ""
+		uid := string(pod.UID)
+		app, was := known[uid]
 		if task := state.TaskByID(uid); task != nil {
 			app = task.AppID
-		} else {
+		} else if !was {
 			app = s.general.AppID(pod)
 		}
-		if known[uid] || aside[app] {
+		if was || aside[app] {
 			findings = append(findings, finding{key: ledger.Key{AppID: app, TaskID: uid}, pod: pod})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -18,6 +19,8 @@ import (
 
 // finding is a task over which the ledger and the cluster do not agree yet.
 type finding struct {
+	// key names the application that the task belongs to; if the ledger knows neither,
+	// the one that the pod names.
 	key ledger.Key
 	// pod is nil if it is gone.
 	pod *v1.Pod
@@ -27,7 +30,9 @@ type finding struct {
 type inventory interface {
 	Name() string
 	Task(pod *v1.Pod) (protocol.TaskMetadata, bool)
-	Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata
+	// Applications describes those that have an assigned pod among pods, by what
+	// the pod says; owner names that of a pod which has one already.
+	Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[string]protocol.ApplicationMetadata
 }
 
 // reconciliation turns findings into the events that bring a ledger in
@@ -39,14 +44,23 @@ type inventory interface {
 // Pods that are not assigned are returned, for the manager's handlers.
 func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now time.Time) (events []ledger.Event, unassigned []*v1.Pod) {
 	stamp := ledger.Stamp{At: ledger.At(now)}
-	pods := make([]*v1.Pod, 0, len(findings))
+	ours := func(pod *v1.Pod) bool {
+		_, is := manager.Task(pod)
+		return is || l.TaskByID(string(pod.UID)) != nil // whatever it says of itself by now
+	}
+	pods, owner := make([]*v1.Pod, 0, len(findings)), make(map[types.UID]string, len(findings))
 	for _, f := range findings {
-		if f.pod != nil {
+		if f.pod != nil && ours(f.pod) {
 			pods = append(pods, f.pod)
+			owner[f.pod.UID] = f.key.AppID
 		}
 	}
+	for range l.Doubles() {
+		events = append(events, ledger.RemoveDoubles{Stamp: stamp})
+		break // one event removes all
+	}
 	var added []ledger.AddApp
-	for _, meta := range manager.Applications(pods) {
+	for _, meta := range manager.Applications(pods, func(pod *v1.Pod) string { return owner[pod.UID] }) {
 		if app := l.App(meta.ApplicationID); app != nil && !app.State.Terminal() {
 			continue
 		}
@@ -63,9 +77,10 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
 			continue
 		}
-		meta, ours := manager.Task(f.pod)
+		meta, _ := manager.Task(f.pod)
+		meta.ApplicationID, meta.TaskID, meta.Pod = f.key.AppID, f.key.TaskID, f.pod
 		switch {
-		case !ours:
+		case !ours(f.pod):
 		case f.pod.Spec.NodeName == "" && !workload.Terminated(f.pod):
 			unassigned = append(unassigned, f.pod)
 		case workload.Terminated(f.pod) && l.App(f.key.AppID) == nil:

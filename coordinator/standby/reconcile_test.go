@@ -22,7 +22,7 @@ type oneApp struct{}
 
 func (oneApp) Name() string { return "general" }
 
-func (oneApp) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+func (oneApp) Applications(pods []*v1.Pod, _ func(*v1.Pod) string) map[string]protocol.ApplicationMetadata {
 	for _, pod := range pods {
 		if pod.Spec.NodeName != "" && !workload.Terminated(pod) {
 			return map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}

@@ -49,6 +49,9 @@ func (e *heldEngine) do(effect ledger.Effect) error {
 		}
 		e.placed[x.Task.ID], e.owner[x.Task.ID] = x.Task.Node, x.App.ID
 	case ledger.Release:
+		if owner := e.owner[x.Task.ID]; owner != "" && owner != x.Task.AppID {
+			return nil // said of a double
+		}
 		delete(e.placed, x.Task.ID)
 		delete(e.owner, x.Task.ID)
 	default:
@@ -78,7 +81,7 @@ func testStandby(state *ledger.Ledger, tell func(ledger.Effect) error) *Standby 
 // check compares what the engine knows with what a new one would be fed.
 func (e *heldEngine) check(l *ledger.Ledger) {
 	e.t.Helper()
-	apps, placed := map[string]bool{}, map[string]string{}
+	apps, placed, owner := map[string]bool{}, map[string]string{}, map[string]string{}
 	for _, effect := range l.Feed() {
 		switch x := effect.(type) {
 		case ledger.SubmitApp:
@@ -87,11 +90,11 @@ func (e *heldEngine) check(l *ledger.Ledger) {
 				apps[x.App.ID] = true
 			}
 		case ledger.Restore:
-			placed[x.Task.ID] = x.Task.Node
+			placed[x.Task.ID], owner[x.Task.ID] = x.Task.Node, x.App.ID
 		}
 	}
-	if !maps.Equal(e.placed, placed) {
-		e.t.Fatalf("the engine has placed %v, a new one would be told %v", e.placed, placed)
+	if !maps.Equal(e.placed, placed) || !maps.Equal(e.owner, owner) {
+		e.t.Fatalf("the engine has placed %v of %v, a new one would be told %v of %v", e.placed, e.owner, placed, owner)
 	}
 	for id := range apps {
 		if !e.apps[id] {

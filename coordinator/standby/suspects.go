@@ -13,7 +13,7 @@ import (
 
 // suspect says where to look for a task.
 type suspect struct {
-	app             string
+	app             string // that the pod named last, for a task that the ledger does not know
 	namespace, name string // of its pod; empty if only the ledger knows
 }
 
@@ -31,7 +31,7 @@ func (s *Standby) suspect(uid string, at suspect) {
 
 // notePod notes a change of a pod that may be a task.
 func (s *Standby) notePod(pod *v1.Pod) {
-	if !workload.Ours(pod, s.cfg.SchedulerName) {
+	if pod.Spec.SchedulerName != s.cfg.SchedulerName {
 		return
 	}
 	s.mu.Lock()
@@ -74,7 +74,10 @@ func (s *Standby) settle() {
 
 // look compares a task of the ledger with its pod.
 func (s *Standby) look(l *ledger.Ledger, uid string, at suspect) (finding, bool) {
-	task := l.Task(at.app, uid)
+	task := l.TaskByID(uid)
+	if task != nil {
+		at.app = task.AppID // whatever the labels of its pod say by now
+	}
 	if at.name == "" && task != nil {
 		at.namespace, at.name = task.Namespace, task.Name
 	}
@@ -102,8 +105,8 @@ func agree(task *ledger.Task, pod *v1.Pod, schedulerName string) bool {
 	switch {
 	case pod == nil:
 		return task == nil
-	case !workload.Ours(pod, schedulerName):
-		return true // not a task of ours; one that was goes with its pod
+	case task == nil && !workload.Ours(pod, schedulerName):
+		return true // not a task of ours; one that is stays one, whatever its pod says later
 	case workload.Terminated(pod):
 		return task == nil || task.State.Terminal()
 	case pod.Spec.NodeName == "":

@@ -45,18 +45,18 @@ func (t stepTracer) trace(l *ledger.Ledger, event ledger.Event) ledger.Event {
 		e.Trace = t.addTask(l, e)
 		return e
 	case ledger.Allocated:
-		if task := l.Task(e.AppID, e.TaskID); task != nil && task.State == ledger.TaskStateScheduling {
+		if task := l.TaskByID(e.TaskID); task != nil && task.State == ledger.TaskStateScheduling {
 			e.Trace = t.task("task.ask", task, task.Submitted.Time(), e.At.Time())
 		}
 		return e
 	case ledger.BindDone:
-		e.Trace = t.bound(l.Task(e.AppID, e.TaskID), e.At)
+		e.Trace = t.bound(l.TaskByID(e.TaskID), e.At)
 		return e
 	case ledger.CompleteTask:
-		e.Trace = t.complete(l.Task(e.AppID, e.TaskID), e.At)
+		e.Trace = t.complete(l.TaskByID(e.TaskID), e.At)
 		return e
 	case ledger.RemoveTask:
-		e.Trace = t.complete(l.Task(e.AppID, e.TaskID), e.At)
+		e.Trace = t.complete(l.TaskByID(e.TaskID), e.At)
 		return e
 	}
 	return event
@@ -65,7 +65,7 @@ func (t stepTracer) trace(l *ledger.Ledger, event ledger.Event) ledger.Event {
 // addTask describes what a pod says: that it is there, or is bound, or has
 // terminated. The informer may be quicker with that than the answer to a binding.
 func (t stepTracer) addTask(l *ledger.Ledger, e ledger.AddTask) string {
-	app, task := l.App(e.AppID), l.Task(e.AppID, e.ID)
+	app, task := l.App(e.AppID), l.TaskByID(e.ID)
 	switch {
 	case app == nil:
 	case task == nil && !e.Terminated:

@@ -9,11 +9,15 @@ func (l *Ledger) SetAside(appID string) []Change {
 		return nil
 	}
 	var changes []Change
-	for _, t := range e.sorted() {
+	tasks := e.sorted()
+	for _, double := range e.doubles {
+		tasks = append(tasks, double)
+	}
+	for _, t := range inOrder(tasks) {
 		key := Key{AppID: appID, TaskID: t.ID}
-		l.putTask(key, nil)
+		l.applyTask(key, nil)
 		changes = append(changes, Change{Key: key})
 	}
-	l.putApp(appID, nil)
+	l.applyApp(appID, nil)
 	return append(changes, Change{Key: Key{AppID: appID}})
 }

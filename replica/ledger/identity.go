@@ -48,53 +48,28 @@ func (l *Ledger) Doubles() iter.Seq[*Task] {
 	}
 }
 
-// Move says that a task is another application's than before; one of both may be
-// nil.
-type Move struct{ Was, Is *Task }
-
 // applyTask applies a change of the record of a task.
-func (l *Ledger) applyTask(key Key, task *Task) []Move {
-	owner, known := l.owners[key.TaskID]
-	switch {
-	case known && owner != key.AppID:
+func (l *Ledger) applyTask(key Key, task *Task) {
+	if owner, known := l.owners[key.TaskID]; known && owner != key.AppID {
 		l.putDouble(key, task)
-	case len(l.doubled[key.TaskID]) == 0:
+	} else {
 		l.putTask(key, task)
-		return nil
-	default:
-		was := l.TaskByID(key.TaskID)
-		l.putTask(key, task)
-		if is := l.elect(key.TaskID); is.AppID != was.AppID {
-			return []Move{{was, is}}
-		}
-		return nil
 	}
-	return l.moved(key.TaskID)
+	if len(l.doubled) > 0 {
+		l.elect(key.TaskID)
+	}
 }
 
 // applyApp applies a change of an application, whose age may decide about tasks.
-func (l *Ledger) applyApp(id string, app *App) (moves []Move) {
+func (l *Ledger) applyApp(id string, app *App) {
 	l.putApp(id, app)
-	if len(l.doubled) == 0 {
-		return nil
+	for _, task := range slices.Collect(maps.Keys(l.doubled)) {
+		l.elect(task)
 	}
-	for _, task := range slices.Sorted(maps.Keys(l.doubled)) {
-		moves = append(moves, l.moved(task)...)
-	}
-	return moves
 }
 
-// moved has a task find its application again.
-func (l *Ledger) moved(id string) []Move {
-	was := l.TaskByID(id)
-	if is := l.elect(id); was.AppID != is.AppID {
-		return []Move{{was, is}}
-	}
-	return nil
-}
-
-// elect makes the record that comes first the task's, and returns it.
-func (l *Ledger) elect(id string) *Task {
+// elect makes the record that comes first the task's.
+func (l *Ledger) elect(id string) {
 	best := l.TaskByID(id)
 	owned := best
 	for _, app := range l.doubled[id] {
@@ -103,7 +78,7 @@ func (l *Ledger) elect(id string) *Task {
 		}
 	}
 	if best == owned {
-		return best
+		return
 	}
 	l.putDouble(Key{best.AppID, id}, nil)
 	if owned != nil {
@@ -113,7 +88,6 @@ func (l *Ledger) elect(id string) *Task {
 	if owned != nil {
 		l.putDouble(Key{owned.AppID, id}, owned)
 	}
-	return best
 }
 
 // compare orders the records of one task: one that lives comes before one that has

@@ -63,13 +63,13 @@ func New() *Ledger {
 
 // Apply takes over a change that another ledger's step has made. Changes may
 // arrive in any order as long as those of one key keep theirs: a task may come
-// before its application. It returns the tasks that are another application's now,
-// as only records written by older versions can make them: see identity.go.
-func (l *Ledger) Apply(c Change) []Move {
+// before its application.
+func (l *Ledger) Apply(c Change) {
 	if c.Key.TaskID == "" {
-		return l.applyApp(c.Key.AppID, c.App)
+		l.applyApp(c.Key.AppID, c.App)
+		return
 	}
-	return l.applyTask(c.Key, c.Task)
+	l.applyTask(c.Key, c.Task)
 }
 
 func (l *Ledger) putApp(id string, app *App) {

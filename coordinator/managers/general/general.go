@@ -145,6 +145,24 @@ func (g *Manager) Stop() {
 // AppID returns the application that a pod names.
 func (g *Manager) AppID(pod *v1.Pod) string { return workload.AppID(pod) }
 
+// identities is what a protocol may have besides: it knows the application of a task
+// that has been reported before, if only by a predecessor, whatever the labels of its
+// pod say by now.
+type identities interface {
+	// Owner returns the ID of the application, empty if the task is not known.
+	Owner(taskID string) string
+}
+
+// owner returns the application of a task that is known, else nothing.
+func (g *Manager) owner(uid types.UID) string {
+	if known, ok := g.amp.(identities); ok {
+		if app := known.Owner(string(uid)); app != "" {
+			return app
+		}
+	}
+	return g.reported[uid]
+}
+
 // Task returns what task a pod is, and false if it is not for this manager.
 func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
 	if !workload.Ours(pod, g.cfg.SchedulerName) {
@@ -167,18 +185,29 @@ func (g *Manager) ListApplications() (map[string]protocol.ApplicationMetadata, e
 			pods = append(pods, pod)
 		}
 	}
-	return g.Applications(pods), nil
+	return g.Applications(pods, nil), nil
 }
 
 // Applications returns the applications that have an assigned pod among pods
-// which has not terminated, described as ListApplications does.
-func (g *Manager) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+// which has not terminated, described as ListApplications does. owner, which may be
+// nil, returns the application that a pod has been reported for, whatever it says
+// now, or nothing.
+func (g *Manager) Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[string]protocol.ApplicationMetadata {
 	oldest := make(map[string]*v1.Pod)
 	for _, pod := range pods {
-		if !workload.Ours(pod, g.cfg.SchedulerName) || pod.Spec.NodeName == "" || workload.Terminated(pod) {
+		if pod.Spec.NodeName == "" || workload.Terminated(pod) {
 			continue
 		}
-		id := workload.AppID(pod)
+		id := ""
+		if owner != nil {
+			id = owner(pod)
+		}
+		if id == "" {
+			if !workload.Ours(pod, g.cfg.SchedulerName) {
+				continue
+			}
+			id = workload.AppID(pod)
+		}
 		if known := oldest[id]; known == nil || older(pod, known) {
 			oldest[id] = pod
 		}
@@ -186,7 +215,9 @@ func (g *Manager) Applications(pods []*v1.Pod) map[string]protocol.ApplicationMe
 	apps := make(map[string]protocol.ApplicationMetadata, len(oldest))
 	for id, pod := range oldest {
 		// Problems are reported when the handlers see the pod.
-		apps[id], _ = workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+		app, _ := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+		app.ApplicationID = id
+		apps[id] = app
 	}
 	return apps
 }

@@ -29,7 +29,8 @@ type contract struct {
 	calls  []string
 	states map[string]string // of applications
 	tasks  map[string]bool
-	made   chan struct{} // receives one value for each call, if not nil
+	owners map[string]string // of tasks that a predecessor has reported
+	made   chan struct{}     // receives one value for each call, if not nil
 }
 
 func (c *contract) call(format string, args ...any) {
@@ -65,6 +66,7 @@ func (c *contract) AddTask(r *protocol.AddTaskRequest) protocol.ManagedTask {
 	c.call("task %s/%s on %q", r.Metadata.ApplicationID, r.Metadata.TaskID, r.Metadata.Pod.Spec.NodeName)
 	return nil
 }
+func (c *contract) Owner(id string) string              { return c.owners[id] }
 func (c *contract) RemoveApplication(string) error      { return nil }
 func (c *contract) RemoveTask(app, task string)         { c.call("remove %s/%s", app, task) }
 func (c *contract) NotifyApplicationComplete(string)    {}
@@ -136,6 +138,7 @@ func TestHandlers(t *testing.T) {
 	gated := func(p *v1.Pod) { p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "g"}} }
 	leaving := func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{} }
 	foreign := func(p *v1.Pod) { p.Spec.SchedulerName = "other" }
+	ignored := func(p *v1.Pod) { p.Annotations = map[string]string{workload.AnnotationIgnore: "true"} }
 	tests := []struct {
 		name string
 		do   func(handlers)
@@ -147,6 +150,19 @@ func TestHandlers(t *testing.T) {
 		{"add foreign", func(h handlers) { h.OnAdd(pod("u", foreign), false); h.OnDelete(pod("u", foreign)) }, nil},
 		{"add deleting", func(h handlers) { h.OnAdd(pod("u", leaving), false) }, nil},
 		{"gate opens", func(h handlers) { h.OnAdd(pod("u", gated), false); h.OnUpdate(pod("u", gated), pod("u")) }, []string{"app app", `task app/u on ""`}},
+		{"label edited", func(h handlers) {
+			h.OnAdd(pod("u", on("n")), false)
+			h.OnUpdate(pod("u", on("n")), pod("u", on("n"), inApp("other")))
+			h.OnUpdate(pod("u", on("n"), inApp("other")), pod("u", on("n"), inApp("other"), in(v1.PodRunning)))
+			h.OnUpdate(pod("u", on("n"), inApp("other")), pod("u", on("n")))
+			h.OnDelete(pod("u", on("n"), inApp("other")))
+		}, []string{"app app", `task app/u on "n"`, `task other/u on "n"`, "complete app/u", "remove app/u"}},
+		{"to be ignored later", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnUpdate(pod("u"), pod("u", ignored))
+			h.OnUpdate(pod("u", ignored), pod("u", ignored, on("n")))
+			h.OnUpdate(pod("u", ignored, on("n")), pod("u", ignored, on("n"), in(v1.PodFailed)))
+		}, []string{"app app", `task app/u on ""`, `task app/u on "n"`, "complete app/u"}},
 		{"nothing of interest", func(h handlers) {
 			h.OnAdd(pod("u"), false)
 			h.OnUpdate(pod("u"), pod("u", in(v1.PodPending)))
@@ -309,6 +325,28 @@ func TestStartReportsAndStopEndsIt(t *testing.T) {
 		t.Errorf("calls after Stop: %q", got)
 	}
 	g.Stop()
+}
+
+// TestReplayOfRelabelledPods: pods that a predecessor reported are reported again
+// under the application that it reported them for.
+func TestReplayOfRelabelledPods(t *testing.T) {
+	ignored := func(p *v1.Pod) { p.Annotations = map[string]string{workload.AnnotationIgnore: "true"} }
+	c := &contract{owners: map[string]string{"u": "app", "v": "app"}, states: map[string]string{"app": "Running"}}
+	h := general(c)
+	h.OnAdd(pod("u", inApp("other")), true)
+	h.OnAdd(pod("v", ignored), true)
+	h.OnAdd(pod("w", ignored), true) // never reported
+	want := []string{`task app/u on ""`, `task app/v on ""`}
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("calls = %q, want %q", got, want)
+	}
+	// One whose application's record is lost brings it back under its name.
+	c.states = nil
+	h.g.Replay([]*v1.Pod{pod("u", inApp("other"))})
+	want = []string{"app app", `task app/u on ""`}
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("calls = %q, want %q", got, want)
+	}
 }
 
 func TestListApplications(t *testing.T) {

@@ -64,7 +64,16 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if !initial {
 		g.live = nil
 	}
-	if !workload.Ours(pod, g.cfg.SchedulerName) {
+	if pod.Spec.SchedulerName != g.cfg.SchedulerName {
+		return
+	}
+	// Labels may have been edited since a predecessor reported the pod. One that is
+	// new has been reported by nobody, and most are: do not ask.
+	owner := ""
+	if initial {
+		owner = g.owner(pod.UID)
+	}
+	if owner == "" && !workload.Ours(pod, g.cfg.SchedulerName) {
 		return
 	}
 	if workload.Terminated(pod) {
@@ -75,11 +84,15 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 		return // the API server would refuse to bind it
 	}
 	task, found := workload.ParseTask(pod)
+	if owner != "" {
+		task.ApplicationID = owner
+	}
 	// A late placeholder must not begin an application anew that has ended.
 	if !task.Placeholder || g.amp.GetApplication(task.ApplicationID) == nil {
 		begins, waits := !initial || !g.known(task), pod.Spec.NodeName == ""
 		if begins || waits {
 			app, more := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+			app.ApplicationID = task.ApplicationID
 			if found = append(found, more...); len(found) > 0 && waits && (begins || !g.has(task)) {
 				g.problems(pod, found)
 			}
@@ -154,7 +167,7 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 		if !known {
 			app = workload.AppID(pod)
 		}
-		if !workload.Terminated(old) && (known || workload.Ours(pod, g.cfg.SchedulerName)) {
+		if !workload.Terminated(old) && pod.Spec.SchedulerName == g.cfg.SchedulerName {
 			g.amp.NotifyTaskComplete(app, string(pod.UID))
 		}
 	case !known:
@@ -163,13 +176,17 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 		task, _ := workload.ParseTask(pod)
 		task.ApplicationID = app
 		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+	case workload.AppID(old) != workload.AppID(pod) && workload.AppID(pod) != app:
+		// It stays what it is: who takes the report tells the user so.
+		task, _ := workload.ParseTask(pod)
+		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	}
 }
 
 func (g *Manager) deleted(pod *v1.Pod) {
 	app, known := g.reported[pod.UID]
 	if !known {
-		if !workload.Ours(pod, g.cfg.SchedulerName) {
+		if pod.Spec.SchedulerName != g.cfg.SchedulerName {
 			return
 		}
 		app = workload.AppID(pod)
