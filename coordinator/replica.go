@@ -41,6 +41,9 @@ type Options struct {
 	// Renewed is given the Lease whenever this replica has written it as its holder;
 	// it may be nil. See election.Config.
 	Renewed func(*coordinationv1.Lease)
+	// Tie is told whether this replica leads, and that it is alive while it does; it
+	// may be nil.
+	Tie Tie
 	// Exit ends the process at once; it is called when work has outlived its
 	// term. Nil means os.Exit.
 	Exit func(code int)
@@ -169,7 +172,9 @@ func (r *replica) play(ctx context.Context) error {
 		}
 		lead := term.New(r.termDeps())
 		r.lead.Store(lead)
+		rest := r.showLife()
 		err = lead.Serve(ctx, won)
+		rest()
 		if !errors.Is(err, term.ErrStepBack) {
 			return err
 		}

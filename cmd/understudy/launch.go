@@ -9,6 +9,7 @@ import (
 // launch runs the coordinator.
 func launch(ctx context.Context, r replica) error {
 	return coordinator.Run(ctx, r.config, coordinator.Options{
-		Log: r.log, Standing: r.standing, Tracing: r.tracing, Version: r.version, Renewed: r.tie.Leave,
+		Log: r.log, Standing: r.standing, Tracing: r.tracing, Version: r.version,
+		Renewed: r.tie.Leave, Tie: r.tie,
 	})
 }

@@ -40,6 +40,8 @@ type knot struct {
 		offset  int // from an entry to its futex
 		pending uintptr
 	}
+	// owed says that the child leads and has to change beat now and then.
+	owed, beat uint32
 	// latest says which of the slots holds what the child left last.
 	latest uint32
 	slots  [2]slot
@@ -125,6 +127,23 @@ func (t *tether) leave(data []byte) {
 func (t *tether) will() []byte {
 	s := &t.knot().slots[atomic.LoadUint32(&t.knot().latest)&1]
 	return s.data[:min(int(s.size), len(s.data))]
+}
+
+// lead says whether a beat is owed.
+func (t *tether) lead(owed bool) {
+	var word uint32
+	if owed {
+		word = 1
+	}
+	atomic.StoreUint32(&t.knot().owed, word)
+}
+
+func (t *tether) beat() { atomic.AddUint32(&t.knot().beat, 1) }
+
+// pulse is how often the child has beaten, and whether it owes more.
+func (t *tether) pulse() (beats uint32, owed bool) {
+	k := t.knot()
+	return atomic.LoadUint32(&k.beat), atomic.LoadUint32(&k.owed) != 0
 }
 
 func (t *tether) futex(op, value uint32) {

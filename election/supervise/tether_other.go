@@ -17,5 +17,8 @@ func (*tether) cut()                            {}
 func (*tether) close()                          {}
 func (*tether) will() []byte                    { return nil }
 func (*tether) leave([]byte)                    {}
+func (*tether) lead(bool)                       {}
+func (*tether) beat()                           {}
+func (*tether) pulse() (uint32, bool)           { return 0, false }
 
 func hold() (*tether, error) { return nil, nil }

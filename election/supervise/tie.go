@@ -31,6 +31,21 @@ func (t *Tie) Leave(lease *coordinationv1.Lease) {
 	t.tether.leave(data)
 }
 
+// Lead says whether this process leads. From Lead(true) to Lead(false) it owes a Beat
+// several times a second: a supervisor that has seen none for a second kills it.
+func (t *Tie) Lead(leads bool) {
+	if t != nil {
+		t.tether.lead(leads)
+	}
+}
+
+// Beat shows the supervisor that this process is alive. It costs next to nothing.
+func (t *Tie) Beat() {
+	if t != nil {
+		t.tether.beat()
+	}
+}
+
 // inherited returns the Lease that a child has left, nil if it has not left any.
 func inherited(t *tether) *coordinationv1.Lease {
 	if t == nil {
