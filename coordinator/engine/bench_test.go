@@ -67,7 +67,7 @@ func newBench() (*bench, error) {
 			return nil, err
 		}
 	}
-	if err := b.engine.Release(context.Background()); err != nil {
+	if err := b.engine.Engage(context.Background()); err != nil {
 		return nil, err
 	}
 	for i := range benchApps {

@@ -34,7 +34,7 @@ func TestChurn(t *testing.T) {
 	// loop may be looking the user up. That is not ours to prevent: one
 	// application of the user stays.
 	f.node("anchor", func(n *v1.Node) { n.Spec.Taints = []v1.Taint{{Key: "anchor", Effect: v1.TaintEffectNoSchedule}} })
-	f.release()
+	f.engage()
 	anchor := newApp("anchor", "root.anchor")
 	f.submit(anchor)
 	f.do(ledger.Ask{App: anchor, Task: newTask(anchor, f.pod("anchor-pod", "1", func(p *v1.Pod) {

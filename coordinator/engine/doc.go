@@ -6,7 +6,7 @@
 //
 //   - An engine starts held: it can be fed nodes, applications, allocations and
 //     asks, but it places nothing, and nothing it says leaves this package
-//     until Release. What it said meanwhile and is still true is said then.
+//     until Engage. What it said meanwhile and is still true is said then.
 //   - After Stop has returned, no event leaves this package.
 //   - A callback of the core never blocks and never panics: it updates a table
 //     and a queue, and one goroutine of this package feeds the Sink from there,
@@ -24,10 +24,10 @@
 //
 // A node is registered draining and without capacity, and nothing else: with
 // capacity, asks that require the node and placeholder swaps would still go
-// through. Release first waits until the core has digested everything it was
+// through. Engage first waits until the core has digested everything it was
 // fed, then gives nodes their capacity and makes them schedulable. Without any ask
 // in the core that may be done before, by Open, while the engine is still held: the
-// predicates refuse everything until Release.
+// predicates refuse everything until Engage.
 //
 // # One per process
 //

@@ -42,7 +42,7 @@ type Engine struct {
 
 	// opened says that nodes get their capacity: see Open.
 	opened atomic.Bool
-	// live says that events leave. It is set once, by Release, and cleared
+	// live says that events leave. It is set once, by Engage, and cleared
 	// once, by Stop.
 	live atomic.Bool
 	// grants are what the scheduling loop is about to do.

@@ -22,7 +22,7 @@ func TestAskIsAllocated(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	if got := waitFor(f, func(e ledger.AppAccepted) bool { return true }).PlacedQueue; got != "root.a" {
@@ -70,7 +70,7 @@ func TestDefaultQueueIsTheNamespaces(t *testing.T) {
 	}
 	f := start(t, nil)
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "")
 	app.Tags["namespace"] = "team-x"
 	f.submit(app)
@@ -86,7 +86,7 @@ func TestQuotaIsRespectedAndExplained(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.small")
 	f.submit(app)
 	for _, id := range []string{"p1", "p2", "p3"} {
@@ -109,7 +109,7 @@ func TestUnknownQueueIsRejected(t *testing.T) {
 		return
 	}
 	f := start(t, withQueues(quotaQueues))
-	f.release()
+	f.engage()
 	f.do(ledger.SubmitApp{App: newApp("app", "root.nowhere")})
 	e := waitFor(f, func(e ledger.AppRejected) bool { return e.AppID == "app" })
 	if !strings.Contains(e.Message, "app") {
@@ -143,7 +143,7 @@ func TestHeldEngineAllocatesNothing(t *testing.T) {
 	if got := f.vcore("root.a"); got != 0 {
 		t.Errorf("a held engine allocated %d", got)
 	}
-	f.release()
+	f.engage()
 	f.allocated("p1")
 	f.allocated("daemon")
 	// What was accepted while held is told when it is asked about.
@@ -163,7 +163,7 @@ func daemonOf(node string) func(*v1.Pod) {
 	}
 }
 
-func TestRestoreCountsBeforeRelease(t *testing.T) {
+func TestRestoreCountsBeforeEngage(t *testing.T) {
 	if isolated(t) {
 		return
 	}
@@ -178,7 +178,7 @@ func TestRestoreCountsBeforeRelease(t *testing.T) {
 	f.node("n1")
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("p3", "1"))})
 	f.until("the restored pods count", func() bool { return f.engineUsage("root.small") == 2000 })
-	f.release()
+	f.engage()
 	f.until("the quota holds the third back", func() bool {
 		return len(f.reasons) > 0 && strings.HasPrefix(f.reasons[0], "p3:")
 	})
@@ -203,7 +203,7 @@ func TestForeignPodsOccupy(t *testing.T) {
 		f.ok(f.engine.SetForeign(other))
 	}
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	// The predicates are not told of the foreign pod: the core must know.
@@ -234,7 +234,7 @@ func TestCordonAndNodeLoss(t *testing.T) {
 	f := start(t, withQueues(quotaQueues))
 	cordon := func(n *v1.Node) { n.Spec.Unschedulable = true }
 	f.node("n1", cordon)
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	task := newTask(app, f.pod("p1", "1"))
@@ -270,7 +270,7 @@ func TestBoundPodsCountAgainWhenTheirNodeReturns(t *testing.T) {
 	app := newApp("app", "root.a")
 	app.State = ledger.AppStateRunning
 	f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: newTask(app, f.pod("p1", "1", on("n1")))})
-	f.release()
+	f.engage()
 	if got := f.vcore("root.a"); got != 1000 {
 		t.Fatalf("usage %d", got)
 	}
@@ -288,7 +288,7 @@ func TestConfigurationIsReloaded(t *testing.T) {
 		return
 	}
 	f := start(t, withQueues(quotaQueues))
-	f.release()
+	f.engage()
 	f.do(ledger.SubmitApp{App: newApp("early", "root.new")})
 	waitFor(f, func(e ledger.AppRejected) bool { return e.AppID == "early" })
 	err := f.engine.Configure(map[string]string{"queues.yaml": "partitions: [{name: default, queues: [{name: root, colour: red}]}]"})
@@ -312,7 +312,7 @@ func TestUnschedulableReasonIsToldOnce(t *testing.T) {
 	f.node("n3", func(n *v1.Node) {
 		n.Spec.Taints = []v1.Taint{{Key: "gpu", Effect: v1.TaintEffectNoSchedule}}
 	})
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("big", "16"))})
@@ -352,7 +352,7 @@ partitions:
               guaranteed: {vcore: 2}
 `))
 	f.node("n1")
-	f.release()
+	f.engage()
 	low, high := newApp("low", "root.low"), newApp("high", "root.high")
 	f.submit(low)
 	f.submit(high)
@@ -380,7 +380,7 @@ func TestCompletedApplicationIsSubmittedAgain(t *testing.T) {
 		c.CompleteAfter = 50 * time.Millisecond
 	})
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	task := newTask(app, f.pod("p0", "100m"))
@@ -414,7 +414,7 @@ func TestNothingLeavesAfterStop(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	for _, id := range []string{"p1", "p2", "p3"} {
@@ -455,7 +455,7 @@ func TestReleaseOfALargeClusterIsQuick(t *testing.T) {
 		f.node(fmt.Sprint("n", i))
 	}
 	begin := time.Now()
-	f.release()
+	f.engage()
 	took := time.Since(begin)
 	t.Logf("released %d pods on %d nodes in %v", pods, nodes, took)
 	if got := f.vcore("root.a"); got != pods*10 {
@@ -479,7 +479,7 @@ func TestDecisionsCountAtOnce(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	for i := range 20 {

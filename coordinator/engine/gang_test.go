@@ -30,7 +30,7 @@ func TestPlaceholderIsReplaced(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("gang", "root.a")
 	app.TaskGroups = gang(2)
 	f.submit(app)
@@ -65,7 +65,7 @@ func TestGangTimesOut(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("gang", "root.a")
 	app.TaskGroups = gang(6) // two more than fit
 	app.PlaceholderTimeout = 1
@@ -114,7 +114,7 @@ func TestRunningGangIsRestoredAsRunning(t *testing.T) {
 	app.PlaceholderDeadline = ledger.At(time.Now().Add(700 * time.Millisecond))
 	f.do(ledger.SubmitApp{App: app, Recovery: true},
 		ledger.Restore{App: app, Task: gangTask(app, f.pod("ph0", "1", on("n1")), true)})
-	f.release()
+	f.engage()
 	big := newTask(app, f.pod("big", "16")) // stays pending, in no group
 	f.do(ledger.Ask{App: app, Task: big})
 	waitFor(f, func(e ledger.Released) bool { return e.TaskID == "ph0" && e.Termination == ledger.Timeout })
@@ -140,7 +140,7 @@ func TestSwapOfAnOlderCore(t *testing.T) {
 	app.State = ledger.AppStateRunning
 	holder := gangTask(app, f.pod("ph0", "1", on("n1")), true)
 	f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: holder})
-	f.release()
+	f.engage()
 	f.preds.RemovePod("ph0")
 	f.do(ledger.Release{Task: holder, Termination: ledger.PlaceholderReplaced},
 		ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
@@ -154,36 +152,6 @@ func (e *Engine) left(id string, a *app) {
 	default:
 		e.emit(ledger.AppEnded{Stamp: e.stamp(), AppID: id, State: a.state, Message: a.message})
 	}
-}
-
-// resubmit gives the core an application that it does not have, with all that
-// the ledger wants of it. e.mu is held.
-func (e *Engine) resubmit(a *app) error {
-	recovery := !a.again || a.recover
-	if err := e.sendApp(a, recovery); err != nil {
-		return err
-	}
-	for _, t := range a.tasks {
-		a.setSent(t, false)
-		if !t.restore && t.node != "" {
-			t.restore, t.at = true, t.node
-		}
-		t.node = ""
-	}
-	return e.flush(a)
-}
-
-// flush sends the tasks of an application that had to wait. e.mu is held.
-func (e *Engine) flush(a *app) error {
-	for _, t := range slices.SortedFunc(maps.Values(a.tasks), bySubmission) {
-		if t.sent || t.ending != ledger.NotTerminated {
-			continue
-		}
-		if err := e.sendTask(a, t); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // check makes sure that the core can take a task for an application of which

@@ -241,11 +241,11 @@ func (f *fixture) sync() {
 	f.ok(f.engine.Sync(ctx))
 }
 
-func (f *fixture) release() {
+func (f *fixture) engage() {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	f.ok(f.engine.Release(ctx))
+	f.ok(f.engine.Engage(ctx))
 }
 
 // node shows a node to engine and predicates.

@@ -43,7 +43,7 @@ func TestOpenNodesOfAHeldEngine(t *testing.T) {
 	if n := f.total(); n != 0 {
 		t.Errorf("%d events of a held engine", n)
 	}
-	f.release()
+	f.engage()
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("new", "1"))})
 	f.allocated("new")
 }
@@ -114,7 +114,7 @@ func TestGangCompletedWhileHeld(t *testing.T) {
 	running := *waiting
 	running.State = ledger.AppStateRunning
 	f.do(ledger.SubmitApp{App: &running, Recovery: true})
-	f.release()
+	f.engage()
 	big := newTask(&running, f.pod("big", "16")) // stays pending, in no group
 	f.do(ledger.Ask{App: &running, Task: big})
 	waitFor(f, func(e ledger.Released) bool { return e.TaskID == "ph0" && e.Termination == ledger.Timeout })
@@ -149,7 +149,7 @@ func TestHeldEngineCompletesNothing(t *testing.T) {
 	}
 	f.sync()
 	<-time.After(4 * time.Second) // longer than it takes to complete
-	f.release()
+	f.engage()
 	f.do(ledger.Ask{App: busy, Task: newTask(busy, f.pod("second", "1"))})
 	f.allocated("second")
 	waitFor(f, func(e ledger.AppEnded) bool { return e.AppID == "idle" && e.State == ledger.AppStateCompleted })

@@ -209,7 +209,7 @@ func (s *Standby) Begin(ctx context.Context) error {
 	s.mu.Lock()
 	s.fed = nil
 	s.mu.Unlock()
-	if err := s.engine.Release(ctx); err != nil {
+	if err := s.engine.Engage(ctx); err != nil {
 		return err
 	}
 	s.pulse.start(s.engine.Ping)

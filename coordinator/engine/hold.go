@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// Open gives the nodes of a held engine their capacity, so that Engage need not
+// wait for that. The engine goes on being held; it must have been fed no asks, some
+// of which the core would place without asking. Open does not wait.
+func (e *Engine) Open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	if e.opened.Swap(true) {
+		return nil
+	}
+	// In one request: the core looks for something to schedule after each.
+	infos := make([]*si.NodeInfo, 0, 2*len(e.nodes))
+	for _, x := range e.nodes {
+		infos = e.opening(infos, x)
+	}
+	return e.sendNodes(infos)
+}
+
+// Engage lets a held engine schedule. It returns when the core has taken over
+// everything it was fed before, and every node of this moment is open to it.
+// Events flow from then on; those that were due while it was held come first.
+func (e *Engine) Engage(ctx context.Context) error {
+	if err := e.Sync(ctx); err != nil {
+		return err
+	}
+	if err := e.goLive(); err != nil {
+		return err
+	}
+	if err := e.Open(); err != nil {
+		return err
+	}
+	if err := poll(ctx, e.nodesOpen); err != nil {
+		return fmt.Errorf("nodes are not open yet: %w", err)
+	}
+	coreLog.held.Store(false)
+	return nil
+}
+
+func (e *Engine) goLive() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	if e.live.Swap(true) {
+		return nil
+	}
+	e.catchUp()
+	return nil
+}
+
+// catchUp emits what the core said while it was held and is still true.
+func (e *Engine) catchUp() {
+	for id, a := range e.apps {
+		if a.state != "" {
+			e.emit(ledger.AppEnded{Stamp: e.stamp(), AppID: id, State: a.state, Message: a.message})
+		}
+		if a.quiet {
+			e.idle(id, a)
+		}
+	}
+	var ending []*task // few, of many
+	for _, t := range e.tasks {
+		if t.ending != ledger.NotTerminated {
+			ending = append(ending, t)
+		}
+	}
+	slices.SortFunc(ending, bySubmission)
+	for _, t := range ending {
+		e.emitEnding(t)
+	}
+}
+
+// nodesKnown reports whether the core has all nodes it was told of.
+func (e *Engine) nodesKnown() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.nodes {
+		if !x.accepted && !x.refused && !e.stopped {
+			return false
+		}
+	}
+	return true
+}
+
+// nodesOpen reports whether the core's nodes are as they were told to be.
+func (e *Engine) nodesOpen() bool {
+	p := e.corePartition()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || p == nil {
+		return true // nothing will change any more
+	}
+	for name, x := range e.nodes {
+		if x.refused {
+			continue
+		}
+		n := p.GetNode(name)
+		if n == nil || n.IsSchedulable() == x.cordoned {
+			return false
+		}
+	}
+	return true
+}
