@@ -275,6 +275,7 @@ var errLeaving = errors.New("node or pod is being removed")
 
 // Predicates implements api.ResourceManagerCallback.
 func (c callback) Predicates(args *si.PredicatesArgs) error {
+	defer c.e.answers.Add(1)
 	if !c.e.live.Load() {
 		return errHeld
 	}
@@ -295,6 +296,7 @@ func (c callback) PreemptionPredicates(args *si.PreemptionPredicatesArgs) *si.Pr
 	if !c.e.live.Load() {
 		return &si.PreemptionPredicatesResponse{Index: -1}
 	}
+	defer c.e.answers.Add(1)
 	i, err := c.e.preds.PreemptionFits(args.AllocationKey, args.NodeID, args.PreemptAllocationKeys, int(args.StartIndex))
 	return &si.PreemptionPredicatesResponse{Success: err == nil, Index: int32(i)}
 }

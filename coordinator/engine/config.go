@@ -44,6 +44,12 @@ type Config struct {
 	// ExplainInterval is how often the reasons of tasks that still fit nowhere
 	// are looked for again.
 	ExplainInterval time.Duration
+	// Patience is how long the core may keep a chore waiting before that is
+	// reported. The chore goes on waiting.
+	Patience time.Duration
+	// OnStuck, if set, is told that it has, and again for as long as it does. It
+	// must return at once.
+	OnStuck func(error)
 	// CompleteAfter is for how long an application must have had no pods to
 	// have completed.
 	CompleteAfter time.Duration
@@ -51,7 +57,7 @@ type Config struct {
 
 // Default returns the configuration of a stock installation.
 func Default() Config {
-	return Config{RMID: "mycluster", PolicyGroup: "queues", ExplainInterval: 15 * time.Second, CompleteAfter: 30 * time.Second}
+	return Config{RMID: "mycluster", PolicyGroup: "queues", ExplainInterval: 15 * time.Second, Patience: 30 * time.Second, CompleteAfter: 30 * time.Second}
 }
 
 // Validate checks the configuration, that of the core included.
@@ -65,6 +71,9 @@ func (c Config) Validate() error {
 	}
 	if c.ExplainInterval <= 0 {
 		errs = append(errs, fmt.Errorf("explainInterval %v: must be positive", c.ExplainInterval))
+	}
+	if c.Patience <= 0 {
+		errs = append(errs, fmt.Errorf("patience %v: must be positive", c.Patience))
 	}
 	if c.CompleteAfter <= 0 {
 		errs = append(errs, fmt.Errorf("completeAfter %v: must be positive", c.CompleteAfter))

@@ -47,8 +47,15 @@ type Engine struct {
 	live atomic.Bool
 	// grants are what the scheduling loop is about to do.
 	grants grants
+	// cycles and answers tell whether the scheduling loop goes on: see Ping.
+	cycles  cycles
+	answers atomic.Uint64
+	pings   pings
 	// barriers are waiting for the core to come across them.
 	barriers barriers
+	// life ends with Stop: nothing waits for the core any longer.
+	life context.Context
+	end  context.CancelFunc
 	// configuring admits one change of configuration at a time.
 	configuring sync.Mutex
 
@@ -83,6 +90,10 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	coreLog.direct(log.Handler())
 	coreLog.held.Store(true)
 	objects.SetCompletingTimeout(never) // see lifecycle.go
+	rounds, err := newCycles()
+	if err != nil {
+		return nil, err
+	}
 	queues, extra := split(cfg.ConfigYAML)
 	corelog.UpdateLoggingConfig(extra)
 
@@ -96,13 +107,15 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		waiting:   make(map[string]*absentees),
 		removing:  make(map[string]int),
 		deferred:  make(map[string]int),
+		cycles:    rounds,
 	}
 	// Neither a manual scheduler nor the web service, whose port is fixed.
 	e.core = entrypoint.StartAllServicesWithParams(false, false)
 	e.proxy = e.core.RMProxy
+	e.life, e.end = context.WithCancel(context.Background())
 	e.out, e.chores = newOutbox(), newOutbox()
 	e.explain = newExplainer(e)
-	_, err := e.proxy.RegisterResourceManager(&si.RegisterResourceManagerRequest{
+	_, err = e.proxy.RegisterResourceManager(&si.RegisterResourceManagerRequest{
 		RmID:        cfg.RMID,
 		Version:     cfg.Version,
 		PolicyGroup: cfg.PolicyGroup,
@@ -131,6 +144,7 @@ func (e *Engine) Stop() {
 		a.stopIdle()
 	}
 	e.mu.Unlock()
+	e.end()
 	e.barriers.fail()
 	e.explain.stop()
 	e.out.close()
@@ -254,8 +268,15 @@ func (e *Engine) await(ctx context.Context, send func(id string) error) error {
 // pollEvery is how often the core is looked at where it has no callback.
 const pollEvery = time.Millisecond
 
-func poll(ctx context.Context, done func() bool) error {
-	tick := time.NewTicker(pollEvery)
+// pollFast is for what the core does at once, on a goroutine of its own.
+func pollFast(ctx context.Context, done func() bool) error {
+	return pollAt(ctx, pollEvery/10, done)
+}
+
+func poll(ctx context.Context, done func() bool) error { return pollAt(ctx, pollEvery, done) }
+
+func pollAt(ctx context.Context, every time.Duration, done func() bool) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !done() {
 		select {

@@ -25,9 +25,6 @@ import (
 // never is the completing timeout that the core is given.
 const never = 100 * 365 * 24 * time.Hour
 
-// choreLimit bounds how long a chore waits for the core.
-const choreLimit = time.Minute
-
 // idle is called when the core has nothing more to do for an application. If
 // that is still so after a while, it has completed. A held core knows nothing of
 // asks, so that it has no say in this until it is released.
@@ -62,28 +59,27 @@ func (e *Engine) retire(id string, a *app) {
 	a.stopIdle()
 	a.stage = leaving
 	e.chores.put(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
-		defer cancel()
-		if err := e.barrier(ctx); err != nil {
-			e.logErr("application is not removed", err, attrApp(id))
-			return
-		}
-		if !e.failInCore(id) {
-			e.pollGone(id) // it was ended by the core before
+		what := "application " + id + " is removed"
+		if e.passed(what) && e.takeOut(what, id) {
 			e.left(id, a)
-			return
 		}
+	})
+}
+
+// takeOut has the core forget an application that nothing is on its way to, and
+// reports false if the engine has been stopped.
+func (e *Engine) takeOut(what, id string) bool {
+	if !e.failInCore(id) {
+		return e.pollGone(id) // it was ended by the core before
+	}
+	return e.insist(what, func(ctx context.Context) error {
 		err := e.send(&si.ApplicationRequest{
 			RmID: e.cfg.RMID, Remove: []*si.RemoveApplicationRequest{{ApplicationID: id}},
 		})
-		if err == nil {
-			err = e.barrier(ctx)
-		}
 		if err != nil {
-			e.logErr("application is not removed", err, attrApp(id))
-			return
+			return err
 		}
-		e.left(id, a)
+		return e.barrier(ctx)
 	})
 }
 
@@ -120,19 +116,10 @@ func (e *Engine) awaitGone(id string, a *app) {
 	a.stopIdle()
 	a.stage = leaving
 	e.chores.put(func() {
-		e.pollGone(id)
-		e.left(id, a)
-	})
-}
-
-const pollGoneEvery = 100 * time.Microsecond
-
-func (e *Engine) pollGone(id string) {
-	for deadline := time.Now().Add(choreLimit); time.Now().Before(deadline); time.Sleep(pollGoneEvery) {
-		if p := e.corePartition(); p == nil || p.GetApplication(id) == nil || e.chores.isClosed() {
-			return
+		if e.pollGone(id) {
+			e.left(id, a)
 		}
-	}
+	})
 }
 
 // left is called when the core has let go of an application: the ledger is
@@ -161,15 +148,12 @@ func (e *Engine) check(id string, a *app) {
 	a.stopIdle()
 	a.stage = checking
 	e.chores.put(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
-		defer cancel()
-		if err := e.barrier(ctx); err != nil {
-			e.logErr("application is not checked", err, attrApp(id))
+		if !e.passed("application " + id + " is checked") {
 			return
 		}
 		alive := e.reviveInCore(id)
-		if !alive {
-			e.pollGone(id)
+		if !alive && !e.pollGone(id) {
+			return
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -56,6 +56,7 @@ func (e *Engine) SetNode(n *v1.Node) error {
 		e.nodes[n.Name] = x
 		if e.removing[n.Name] == 0 { // else sent by decommission
 			if err := e.sendNode(x, si.NodeInfo_CREATE_DRAIN, nil); err != nil {
+				delete(e.nodes, n.Name) // so that the next version of it is tried
 				return err
 			}
 		}
@@ -118,20 +119,19 @@ func (e *Engine) RemoveNode(name string) error {
 	}
 	// First, as the core would place tasks where other schedulers' pods were.
 	e.grants.refuseNode(name)
+	var errs []error
 	for uid, f := range e.foreign {
 		// The core would keep their names, and not count them when they are
 		// reported for a new node of this name.
 		if f.node == name && f.sent {
 			f.sent = false
 			e.absent(name).foreign = append(e.absent(name).foreign, uid)
-			if err := e.sendForeignRelease(uid); err != nil {
-				return err
-			}
+			errs = append(errs, e.sendForeignRelease(uid))
 		}
 	}
 	e.removing[name]++
 	e.chores.put(func() { e.decommission(x) })
-	return nil
+	return errors.Join(errs...)
 }
 
 // decommission takes a node out of the core, and waits until it is out. A node
@@ -142,29 +142,37 @@ func (e *Engine) RemoveNode(name string) error {
 // queue's account for ever. So nothing is in flight on the node by then: the
 // predicates refuse it, releases wait, and so do swaps.
 func (e *Engine) decommission(x *node) {
-	ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
-	defer cancel()
-	err := e.barrier(ctx)
-	e.grants.settle(func(g grant) bool { return g.node == x.name })
-	e.mu.Lock()
-	stopped := e.stopped
-	e.mu.Unlock()
-	if stopped {
+	what := "node " + x.name + " is removed"
+	if !e.passed(what) {
 		return
 	}
-	err = errors.Join(err, e.sendNode(x, si.NodeInfo_DECOMISSION, nil), e.nodeBarrier(ctx))
+	e.grants.settle(func(g grant) bool { return g.node == x.name })
+	e.insist(what, func(ctx context.Context) error {
+		if err := e.sendNode(x, si.NodeInfo_DECOMISSION, nil); err != nil {
+			return err
+		}
+		return e.nodeBarrier(ctx)
+	})
+	e.insist(what, func(context.Context) error { return e.decommissioned(x) })
+}
+
+// decommissioned takes note that the core has forgotten a node.
+func (e *Engine) decommissioned(x *node) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	if back := e.nodes[x.name]; back != nil && e.removing[x.name] == 1 {
+		if err := e.sendNode(back, si.NodeInfo_CREATE_DRAIN, nil); err != nil {
+			return err
+		}
+	}
 	if e.removing[x.name]--; e.removing[x.name] == 0 {
 		delete(e.removing, x.name)
 		e.grants.allowNode(x.name)
-		if back := e.nodes[x.name]; back != nil && !e.stopped {
-			err = errors.Join(err, e.sendNode(back, si.NodeInfo_CREATE_DRAIN, nil))
-		}
 	}
-	if !e.stopped {
-		e.logErr("node is not removed", err, attrNode(x.name))
-	}
+	return nil
 }
 
 func (e *Engine) sendNode(x *node, action si.NodeInfo_ActionFromRM, capacity *si.Resource) error {
@@ -222,15 +230,18 @@ func (e *Engine) nodeAccepted(name string) error {
 func (e *Engine) openLater(x *node) {
 	x.filling = true
 	e.chores.put(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
-		defer cancel()
-		err := e.barrier(ctx)
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		x.filling = false
-		if e.stopped || e.nodes[x.name] != x {
+		what := "node " + x.name + " is opened"
+		if !e.passed(what) {
 			return
 		}
-		e.logErr("cannot open the node", errors.Join(err, e.openNode(x)), attrNode(x.name))
+		e.insist(what, func(context.Context) error {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			x.filling = false
+			if e.stopped || e.nodes[x.name] != x {
+				return nil
+			}
+			return e.openNode(x)
+		})
 	})
 }

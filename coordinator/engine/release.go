@@ -61,13 +61,8 @@ func (e *Engine) releaseSafely(t *task, why ledger.Termination) error {
 
 // allowTasks lifts the refusal of tasks once the core has released them.
 func (e *Engine) allowTasks() {
-	ctx, cancel := context.WithTimeout(context.Background(), choreLimit)
-	defer cancel()
 	refused := e.grants.refusedTasks()
-	if err := e.barrier(ctx); err != nil {
-		return
-	}
-	if e.grants.allowTasks(refused) {
+	if e.passed("released tasks are allowed") && e.grants.allowTasks(refused) {
 		e.chores.put(e.allowTasks)
 	}
 }
@@ -78,14 +73,20 @@ func (e *Engine) releaseLater(t *task, why func() ledger.Termination) {
 	e.deferred[t.rec.ID]++
 	e.chores.put(func() {
 		w := why()
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.deferred[t.rec.ID]--; e.deferred[t.rec.ID] == 0 {
-			delete(e.deferred, t.rec.ID)
-		}
-		if !e.stopped {
-			e.logErr("cannot release", e.sendRelease(t, w), attrTask(t.rec.ID))
-		}
+		e.insist("task "+t.rec.ID+" is released", func(context.Context) error {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.stopped {
+				return ErrStopped
+			}
+			if err := e.sendRelease(t, w); err != nil {
+				return err
+			}
+			if e.deferred[t.rec.ID]--; e.deferred[t.rec.ID] == 0 {
+				delete(e.deferred, t.rec.ID)
+			}
+			return nil
+		})
 	})
 }
 

@@ -39,18 +39,6 @@ func (e *Engine) Compare(ctx context.Context, usage map[string]map[string]int64)
 	return nil
 }
 
-// chored waits until everything that had to wait for the core has been done.
-func (e *Engine) chored(ctx context.Context) error {
-	done := make(chan struct{})
-	e.chores.put(func() { close(done) })
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // compare returns the first difference, empty if there is none.
 func (e *Engine) compare(usage map[string]map[string]int64) string {
 	p := e.corePartition()

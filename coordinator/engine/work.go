@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"maps"
 
@@ -175,7 +176,9 @@ func (e *Engine) sendTask(a *app, t *task) error {
 	}
 	if e.deferred[t.rec.ID] > 0 {
 		a.setSent(t, false)
-		e.chores.put(func() { e.sendLater(t) })
+		e.chores.put(func() {
+			e.insist("task "+t.rec.ID+" is submitted", func(context.Context) error { return e.sendLater(t) })
+		})
 		return nil
 	}
 	pod := e.preds.Pod(t.rec.ID)
@@ -200,13 +203,13 @@ func (e *Engine) sendTask(a *app, t *task) error {
 
 // sendLater sends a task that had to wait for its own release, if it is still
 // wanted.
-func (e *Engine) sendLater(t *task) {
+func (e *Engine) sendLater(t *task) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped || e.tasks[t.rec.ID] != t || t.sent {
-		return
+		return nil
 	}
-	e.logErr("cannot submit task", e.sendTask(e.apps[t.rec.AppID], t), attrTask(t.rec.ID))
+	return e.sendTask(e.apps[t.rec.AppID], t)
 }
 
 func (e *Engine) send(req *si.ApplicationRequest) error {

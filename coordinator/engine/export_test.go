@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/api"
+	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+)
+
+// BetweenCore puts wrap between the engine and its core.
+func (e *Engine) BetweenCore(wrap func(api.SchedulerAPI) api.SchedulerAPI) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.proxy = wrap(e.proxy)
+}
+
+// IsBarrier and IsNodeBarrier say whether a request is a barrier.
+func IsBarrier(r *si.ApplicationRequest) bool {
+	return len(r.New) == 1 && r.New[0].PartitionName == barrierPartition
+}
+
+func IsNodeBarrier(r *si.NodeRequest) bool {
+	return len(r.Nodes) == 1 && r.Nodes[0].Attributes[sicommon.NodePartition] == barrierPartition
+}
+
+// HangPredicates keeps the core's scheduling loop in the predicates until it is
+// let go.
+func (e *Engine) HangPredicates() (letGo func()) {
+	e.grants.mu.Lock()
+	return e.grants.mu.Unlock
+}
+
+// HangQueue, HangApp and HangNode hold a lock of the core until it is let go.
+func (e *Engine) HangQueue(name string) (letGo func()) {
+	q := e.corePartition().GetQueue(name)
+	q.Lock()
+	return q.Unlock
+}
+
+func (e *Engine) HangApp(id string) (letGo func()) {
+	x := e.corePartition().GetApplication(id)
+	x.Lock()
+	return x.Unlock
+}
+
+func (e *Engine) HangNode(name string) (letGo func()) {
+	n := e.corePartition().GetNode(name)
+	n.Lock()
+	return n.Unlock
+}
