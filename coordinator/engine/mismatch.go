@@ -21,6 +21,3 @@ var errNotYet = errors.New("the engine cannot do that yet")
 
 // Drop takes an application with all its allocations out of a held core.
 func (e *Engine) Drop(context.Context, string) error { return errNotYet }
-
-// Ping returns once the core has come across a barrier.
-func (e *Engine) Ping(ctx context.Context) error { return e.barrier(ctx) }

@@ -26,6 +26,8 @@ type Promotion struct {
 	State   *ledger.Ledger
 	Refused []view.Refused
 	Keys    record.Keys
+	// Stuck is told that the engine's core does not get on. It returns at once.
+	Stuck func(error)
 	// Step steps an event.
 	Step func(*ledger.Ledger, ledger.Event) ledger.Delta
 	Now  func() time.Time
@@ -59,6 +61,7 @@ func (s *Standby) Open() error { return s.engine.Open() }
 func (s *Standby) Promote(p Promotion) Reconciled {
 	sink := func(event ledger.Event) { p.Mailbox.Push(event) }
 	s.sink.Store(&sink)
+	s.stuck.Store(&p.Stuck)
 	s.general.Address(managers.NewContract(p.Context, s.general.Name(), p.Mailbox, s.preds, p.Now, s.log))
 	s.mu.Lock()
 	defer s.mu.Unlock()

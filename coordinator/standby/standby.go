@@ -59,7 +59,11 @@ type Standby struct {
 	// voice is nil until this replica leads, sink too.
 	voice atomic.Pointer[Voice]
 	sink  atomic.Pointer[func(ledger.Event)]
+	// stuck is where it is told that the engine does not get on.
+	stuck atomic.Pointer[func(error)]
 	pulse pulse
+	// broken holds why an understudy has to begin anew.
+	broken chan error
 
 	mu sync.Mutex
 	// why is what is missing before this replica can lead, empty for nothing.
@@ -85,6 +89,7 @@ func New(cfg Config) *Standby {
 	return &Standby{
 		cfg: cfg, log: cfg.Log, why: "the engine has not been started yet",
 		fed: make(map[string]bool), suspects: make(map[string]suspect),
+		broken: make(chan error, 1),
 	}
 }
 
@@ -109,9 +114,24 @@ func (s *Standby) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-s.broken:
+			return err
 		case <-tick.C:
 			s.settle()
 		}
+	}
+}
+
+// engineStuck is told that the engine's core does not get on. Who leads is told; an
+// understudy has no use for such an engine, and ends to begin anew.
+func (s *Standby) engineStuck(err error) {
+	if told := s.stuck.Load(); told != nil {
+		(*told)(err)
+		return
+	}
+	select {
+	case s.broken <- err:
+	default: // told already
 	}
 }
 
@@ -146,6 +166,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	running.Version = s.cfg.Version
 	running.ConfigYAML = configuration
 	running.OnUnschedulable = s.unschedulable
+	running.OnStuck = s.engineStuck
 	running.PriorityClass = cluster.PriorityClass
 	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
 		return fmt.Errorf("engine: %w", err)

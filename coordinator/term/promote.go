@@ -200,7 +200,7 @@ func (p *promotion) reconcile(ctx context.Context) error {
 	refused := p.reconciled.Refused
 	p.reconciled = p.lead.Standby.Promote(standby.Promotion{
 		Context: p.writing, State: p.state, Refused: refused, Keys: p.lead.Keys,
-		Mailbox: p.lead.box, Step: p.lead.step, Now: p.lead.Now,
+		Mailbox: p.lead.box, Stuck: p.lead.stuck, Step: p.lead.step, Now: p.lead.Now,
 	})
 	if len(p.setAside) > 0 {
 		return p.rebuild(ctx, p.setAside)

@@ -40,14 +40,18 @@ func (l *Lead) watch(ctx context.Context) {
 				seen[p.Name] = new(progress)
 			}
 			if still := seen[p.Name].look(p, passed); still > p.Patience {
-				err := fmt.Errorf("%w: %s, for %v", ErrStuck, p.Name, still.Round(watchPeriod))
-				l.log.Error("this lead does not get on with its work and gives the lease up", "err", err)
-				l.hung.Store(true)
-				l.die(err)
+				l.stuck(fmt.Errorf("%s, for %v", p.Name, still.Round(watchPeriod)))
 				return
 			}
 		}
 	}
+}
+
+// stuck ends a lead of which a part makes no progress. It returns at once.
+func (l *Lead) stuck(what error) {
+	l.log.Error("this lead does not get on with its work and gives the lease up", "err", what)
+	l.hung.Store(true)
+	l.die(fmt.Errorf("%w: %w", ErrStuck, what))
 }
 
 // progress is what the watchdog has seen of one part.
