@@ -97,7 +97,7 @@ func (b *Binder) Progress() (waits bool, done uint64) { return b.pool.progress()
 // bind makes one attempt and returns the event that tells its outcome, or that
 // the API server takes the term for over.
 func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Event, refused bool) {
-	failpoint.Hit("bind/before")
+	failpoint.Hit(failpoint.BindBefore)
 	if b.before != nil {
 		if err := b.before(ctx, task.ID, task.Node); err != nil {
 			if over(ctx, err) {

@@ -96,6 +96,7 @@ func (l *Loop) setTimer(timer *time.Timer) {
 
 // batch steps items and hands their changes and effects on.
 func (l *Loop) batch(items []item) {
+	failpoint.Hit(failpoint.LoopStep)
 	var changes ledger.ChangeSet
 	var outside []ledger.Effect
 	for _, it := range items {

@@ -15,16 +15,21 @@
 // replica serves it at /debug/failpoint.
 //
 // With `POST ?hold=NAME` whoever passes that point waits there until
-// `POST ?release=NAME`.
+// `POST ?release=NAME`. One that is never released makes that part of the process
+// hang, and leaves all others at work.
 //
 // The points are:
 //
 //	mirror/before-commit   a batch is about to be sent to etcd
 //	mirror/after-commit    etcd has committed it, and nobody here knows yet
 //	bind/before, bind/after     around a request that binds a pod
+//	promote/acquired       the Lease has been taken, and nothing else been done
 //	promote/claimed, promote/reconciled, promote/engine-released
 //	                            steps of a recovery, each just done
 //	informer/pod           a change of a pod is about to be heeded
+//	loop/step              events are about to be stepped by the lead's loop
+//	engine/predicates      the core asks whether a pod fits a node
+//	manager/handle         an app manager is about to handle a change of a pod
 //	view/change            changes of the mirror are about to be applied to a view
 //
 // Built with the tag, guards can also be switched off, to show that the checks
@@ -39,6 +44,13 @@ const (
 	AfterCommit  = "mirror/after-commit"
 	PodChanged   = "informer/pod"
 	ViewChange   = "view/change"
+	// Acquired is passed by whoever has just taken the Lease, before its claim.
+	Acquired = "promote/acquired"
+	// The places where a part of a lead is made to hang.
+	LoopStep      = "loop/step"
+	Predicates    = "engine/predicates"
+	BindBefore    = "bind/before"
+	ManagerHandle = "manager/handle"
 )
 
 // The guards that tests can switch off.

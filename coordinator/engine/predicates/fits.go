@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodeaffinity"
+
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // Refusal is the error of a pod that does not fit a node. Its text is the same
@@ -36,6 +38,7 @@ func refusal(plugin string, s *fwk.Status) error {
 // once there is room (not allocate). It returns nil, a *Refusal, or another
 // error if the question could not be answered.
 func (c *Cache) Fits(uid, node string, allocate bool) error {
+	failpoint.Hit(failpoint.Predicates) // without the lock: one that hangs holds up nobody else
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	e, n, err := c.lookup(uid, node)

@@ -7,6 +7,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // handlers is what the pod informer calls. It is a type of its own so that the
@@ -46,6 +47,7 @@ func (g *Manager) locked(handle func()) {
 		return
 	}
 	g.handling.Store(true)
+	failpoint.Hit(failpoint.ManagerHandle)
 	handle()
 	g.handling.Store(false)
 	g.handled.Add(1)
