@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // podsResource is the engine's name for the number of pods.
@@ -15,30 +18,49 @@ const podsResource = string(v1.ResourcePods)
 
 // ResourcesOf returns what a pod takes of its node, by requests.Of, in the engine's
 // units: "vcore" in millicores, "memory" in bytes, one of "pods", anything else
-// under its Kubernetes name in its own unit.
+// under its Kubernetes name in its own unit. What is more than any node can have is
+// ledger.Most.
 func ResourcesOf(pod *v1.Pod) map[string]int64 {
-	out := units(requests.Of(pod))
+	out := units(requests.Of(pod), requests.Asked)
 	out[podsResource] = 1
 	return out
 }
 
 // AllocatableOf returns what pods may take of a node, in the engine's units.
-func AllocatableOf(node *v1.Node) map[string]int64 { return units(node.Status.Allocatable) }
+func AllocatableOf(node *v1.Node) map[string]int64 {
+	return units(node.Status.Allocatable, requests.Offered)
+}
 
-func units(list v1.ResourceList) map[string]int64 {
+func units(list v1.ResourceList, amount func(v1.ResourceName, resource.Quantity) int64) map[string]int64 {
 	out := make(map[string]int64, len(list)+1)
 	for name, q := range list {
-		k, v := unit(string(name), q)
-		out[k] = v
+		out[unit(string(name))] = amount(name, q)
 	}
 	return out
 }
 
-func unit(name string, q resource.Quantity) (string, int64) {
+// unit returns the engine's name of a resource.
+func unit(name string) string {
 	if name == string(v1.ResourceCPU) {
-		return sicommon.CPU, q.MilliValue()
+		return sicommon.CPU
 	}
-	return name, q.Value()
+	return name
+}
+
+// bounded returns what a task counts with, whatever its record says.
+func bounded(res map[string]int64) map[string]int64 {
+	within := true
+	for _, v := range res {
+		within = within && v <= ledger.Most
+	}
+	if within {
+		return res
+	}
+	out := maps.Clone(res)
+	for name, v := range out {
+		out[name] = ledger.Bounded(v)
+	}
+	return out
 }
 
 // gangTotal returns what all placeholders of the groups take together.
@@ -48,10 +70,10 @@ func gangTotal(groups []v1alpha1.TaskGroup) map[string]int64 {
 		g := &groups[i]
 		n := int64(g.MinMember)
 		for name, q := range g.MinResource {
-			k, v := unit(name, q)
-			out[k] += v * n
+			k := unit(name)
+			out[k] = requests.Sum(out[k], requests.Times(requests.Asked(v1.ResourceName(name), q), n))
 		}
-		out[podsResource] += n
+		out[podsResource] = requests.Sum(out[podsResource], n)
 	}
 	return out
 }

@@ -7,6 +7,9 @@ import (
 
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/requests"
 )
 
 // namespaceTags translates the annotations of a namespace into the tags by
@@ -90,11 +93,11 @@ func encodeResource(raw map[string]string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("%s: %s: %w", name, shown(value), err)
 		}
-		if name == "cpu" {
-			out.Resources[common.CPU] = &si.Quantity{Value: quantity.MilliValue()}
-		} else {
-			out.Resources[name] = &si.Quantity{Value: quantity.Value()}
+		amount := &si.Quantity{Value: requests.Amount(v1.ResourceName(name), quantity)}
+		if name == string(v1.ResourceCPU) {
+			name = common.CPU
 		}
+		out.Resources[name] = amount
 	}
 	tag, err := json.Marshal(&out)
 	return string(tag), err

@@ -181,7 +181,7 @@ func (e *entry) index(taskID string) {
 		delete(e.open, taskID)
 	}
 	for name, quantity := range e.placed[taskID] {
-		if e.used[name] -= quantity; e.used[name] == 0 {
+		if e.used[name] -= Bounded(quantity); e.used[name] == 0 {
 			delete(e.used, name)
 		}
 	}
@@ -191,7 +191,7 @@ func (e *entry) index(taskID string) {
 	}
 	e.placed[taskID] = t.Resources
 	for name, quantity := range t.Resources {
-		if e.used[name] += quantity; e.used[name] == 0 {
+		if e.used[name] += Bounded(quantity); e.used[name] == 0 {
 			delete(e.used, name)
 		}
 	}
@@ -214,7 +214,7 @@ func (l *Ledger) Placed(appID string) int {
 }
 
 // Usage returns what the allocations of an application take, in the engine's
-// units, without zeros. The map is the caller's.
+// units, without zeros, each with Most at most. The map is the caller's.
 func (l *Ledger) Usage(appID string) map[string]int64 {
 	if e := l.apps[appID]; e != nil {
 		return maps.Clone(e.used)

@@ -154,6 +154,7 @@ func (c *Cache) SetNode(node *v1.Node) {
 	n := c.node(node.Name)
 	before := n.info.Node()
 	n.info.SetNode(node)
+	boundNode(n.info)
 	if before == nil {
 		c.index.add(n.info)
 	}

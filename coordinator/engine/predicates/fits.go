@@ -97,6 +97,11 @@ func (c *Cache) ownState(e *podEntry) *ownState {
 	if _, st := c.plugins.resources.PreFilter(c.ctx, &s.state, pod, nil); !st.IsSuccess() {
 		s.err = refusal(c.plugins.resources.Name(), st)
 	}
+	if len(e.boundless) > 0 {
+		s.err = &Refusal{Plugin: c.plugins.resources.Name(), Reasons: e.boundless, Final: true}
+		e.own.Store(s)
+		return s
+	}
 	result, st := c.plugins.affinity.PreFilter(c.ctx, &s.state, pod, nil)
 	switch {
 	case st.IsSkip():

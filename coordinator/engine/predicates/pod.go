@@ -22,6 +22,8 @@ type podEntry struct {
 	// is a decision the API server has not shown yet.
 	node    string
 	assumed bool
+	// boundless says of which resources the pod asks for more than any node has.
+	boundless []string
 
 	own    atomic.Pointer[ownState]
 	shared atomic.Pointer[sharedState]
@@ -37,8 +39,7 @@ func newPodEntry(pod *v1.Pod) *podEntry {
 	}
 	// Computed now, under the write lock, because the plugins would compute it
 	// on first use, under the read lock.
-	info.CalculateResource()
-	return &podEntry{pod: pod, info: info}
+	return &podEntry{pod: pod, info: info, boundless: boundPod(info)}
 }
 
 // samePlacement reports whether the new version differs in nothing that a placement
