@@ -272,16 +272,13 @@ func newNode(name, cpu, memory string) *v1.Node {
 
 // pod shows a pod to the predicates.
 func (f *fixture) pod(uid, cpu string, edit ...func(*v1.Pod)) *v1.Pod {
-	p := newPod(uid, cpu)
-	for _, e := range edit {
-		e(p)
-	}
+	p := newPod(uid, cpu, edit...)
 	f.preds.SetPod(p)
 	return p
 }
 
-func newPod(uid, cpu string) *v1.Pod {
-	return &v1.Pod{
+func newPod(uid, cpu string, edit ...func(*v1.Pod)) *v1.Pod {
+	p := &v1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: uid, UID: types.UID(uid), Labels: map[string]string{"app": "test"}},
 		Spec: v1.PodSpec{Containers: []v1.Container{{
 			Name: "c",
@@ -291,6 +288,10 @@ func newPod(uid, cpu string) *v1.Pod {
 			}},
 		}}},
 	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
 }
 
 func on(node string) func(*v1.Pod) { return func(p *v1.Pod) { p.Spec.NodeName = node } }

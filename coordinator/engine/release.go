@@ -11,7 +11,7 @@ import (
 func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
 	t := e.tasks[rec.ID]
 	if t != nil && t.rec.AppID != rec.AppID {
-		return nil // said of a double of the task
+		return nil // it is another application's by now: see track
 	}
 	e.preds.Forget(rec.ID)
 	if t == nil {

@@ -8,72 +8,173 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/yunikorn-core/pkg/common/resources"
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
+
+	"github.com/understudy-ha/understudy/coordinator/requests"
 )
 
 // ErrMismatch says that the core's account is not what it should be.
 var ErrMismatch = errors.New("the engine's usage of queues is not the ledger's")
 
-// Compare checks that what the core has allocated in each queue is what the
-// ledger says: usage is that by application, in the engine's units and without
-// zeros. It waits until the core has taken over everything it was fed. An
-// allocation whose node is not known yet is not the core's to have.
-func (e *Engine) Compare(ctx context.Context, usage map[string]map[string]int64) error {
-	if err := e.Sync(ctx); err != nil {
-		return err
+// Mismatch is an amount that is not the same for the core and for the ledger.
+type Mismatch struct {
+	// App is the application whose allocations differ, empty if those of all
+	// applications in the queue are right and the queue's account is not.
+	App string
+	// Queue is the full name of the queue, empty for an application that the core
+	// does not have.
+	Queue string
+	// Resource is the engine's name of what differs.
+	Resource string
+	// Engine is what the core has allocated, and Ledger what it should have.
+	Engine, Ledger int64
+}
+
+func (m Mismatch) String() string {
+	what := "queue " + m.Queue
+	switch {
+	case m.App != "" && m.Queue != "":
+		what = "application " + m.App + " in " + what
+	case m.App != "":
+		what = "application " + m.App + ", which it does not have,"
 	}
-	differ := e.compare(usage)
-	if differ == "" {
-		return nil
+	return fmt.Sprintf("%s uses %s %d, not %d", what, m.Resource, m.Engine, m.Ledger)
+}
+
+// Mismatches are all that differs. As an error they are an ErrMismatch that names
+// application, queue and resource of each.
+type Mismatches []Mismatch
+
+// maxTold bounds how many mismatches an error names.
+const maxTold = 10
+
+func (m Mismatches) Error() string {
+	var all []string
+	for _, one := range m[:min(len(m), maxTold)] {
+		all = append(all, one.String())
+	}
+	if len(m) > maxTold {
+		all = append(all, fmt.Sprintf("and %d more", len(m)-maxTold))
+	}
+	return ErrMismatch.Error() + ": " + strings.Join(all, "; ")
+}
+
+// Is makes errors.Is(err, ErrMismatch) true.
+func (m Mismatches) Is(target error) bool { return target == ErrMismatch }
+
+// Apps returns the applications that are not as the ledger says, in order.
+func (m Mismatches) Apps() []string {
+	var apps []string
+	for _, one := range m {
+		if one.App != "" {
+			apps = append(apps, one.App)
+		}
+	}
+	slices.Sort(apps)
+	return slices.Compact(apps)
+}
+
+// Compare returns where the core's allocations are not what the ledger says:
+// usage is that by application, in the engine's units and without zeros. It
+// waits until the core has taken over everything it was fed. An allocation whose
+// node is not known yet is not the core's to have. The result is in the order of
+// applications, queues and resources.
+func (e *Engine) Compare(ctx context.Context, usage map[string]map[string]int64) (Mismatches, error) {
+	if err := e.Sync(ctx); err != nil {
+		return nil, err
+	}
+	found := e.compare(usage)
+	if len(found) == 0 {
+		return nil, nil
 	}
 	// An application or a node may be on its way out or in again.
 	if err := e.chored(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if err := e.Sync(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	if differ = e.compare(usage); differ != "" {
-		return fmt.Errorf("%w: %s", ErrMismatch, differ)
-	}
-	return nil
+	return e.compare(usage), nil
 }
 
-// compare returns the first difference, empty if there is none.
-func (e *Engine) compare(usage map[string]map[string]int64) string {
+func (e *Engine) compare(usage map[string]map[string]int64) []Mismatch {
 	p := e.corePartition()
 	if p == nil {
-		return ""
+		return nil
 	}
 	absent := e.absentUsage()
-	want := make(map[string]map[string]int64)
-	for id, used := range usage {
-		used = maps.Clone(used)
-		add(used, absent[id], -1)
-		if len(used) == 0 {
-			continue
+	got, want := absent, make(map[string]map[string]int64) // by application; by queue
+	inCore := make(map[string]map[string]int64)            // by queue, what its applications have
+	queues := make(map[string]string)
+	for _, x := range p.GetApplications() {
+		id, queue := x.ApplicationID, x.GetQueuePath()
+		queues[id] = queue
+		for _, res := range []*resources.Resource{x.GetAllocatedResource(), x.GetPlaceholderResource()} {
+			used := amounts(res)
+			addTo(got, id, used)
+			addTo(inCore, queue, used)
 		}
-		x := p.GetApplication(id)
-		if x == nil {
-			return fmt.Sprintf("application %s has allocations and is not known", id)
-		}
-		queue := x.GetQueuePath()
-		if want[queue] == nil {
-			want[queue] = make(map[string]int64)
-		}
-		add(want[queue], used, 1)
+		addTo(want, queue, usage[id])
 	}
-	got := e.QueueUsage()
-	for _, queue := range slices.Sorted(maps.Keys(got)) {
-		if !maps.Equal(got[queue], want[queue]) {
-			return fmt.Sprintf("queue %s uses %s, not %s", queue, amounts(got[queue]), amounts(want[queue]))
+	var found []Mismatch
+	for _, id := range unionOf(got, usage) {
+		found = append(found, differences(Mismatch{App: id, Queue: queues[id]}, got[id], usage[id])...)
+	}
+	inQueues := e.QueueUsage()
+	for _, queue := range unionOf(inQueues, inCore) {
+		// What the applications explain has been said.
+		if !maps.Equal(inQueues[queue], inCore[queue]) && !slices.ContainsFunc(found, func(m Mismatch) bool { return m.Queue == queue }) {
+			found = append(found, differences(Mismatch{Queue: queue}, inQueues[queue], want[queue])...)
 		}
-		delete(want, queue)
 	}
-	for queue, used := range want {
-		return fmt.Sprintf("queue %s uses nothing, not %s", queue, amounts(used))
+	return found
+}
+
+// differences returns at once for each resource of which there is not the same.
+func differences(at Mismatch, got, want map[string]int64) []Mismatch {
+	var out []Mismatch
+	for _, name := range unionOf(got, want) {
+		if got[name] != want[name] {
+			at.Resource, at.Engine, at.Ledger = name, got[name], want[name]
+			out = append(out, at)
+		}
 	}
-	return ""
+	return out
+}
+
+// unionOf returns the keys of both maps, sorted.
+func unionOf[V any](a, b map[string]V) []string {
+	out := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// amounts returns a resource of the core without zeros.
+func amounts(res *resources.Resource) map[string]int64 {
+	out := make(map[string]int64)
+	if res == nil {
+		return out
+	}
+	for name, v := range res.Resources {
+		if v != 0 {
+			out[name] = int64(v)
+		}
+	}
+	return out
+}
+
+// addTo adds what to the sum of key.
+func addTo(sums map[string]map[string]int64, key string, what map[string]int64) {
+	if len(what) == 0 {
+		return
+	}
+	if sums[key] == nil {
+		sums[key] = make(map[string]int64)
+	}
+	for name, v := range what {
+		sums[key][name] = requests.Sum(sums[key][name], v)
+	}
 }
 
 // absentUsage returns, by application, what the allocations take that wait for
@@ -87,30 +188,10 @@ func (e *Engine) absentUsage() map[string]map[string]int64 {
 			if e.tasks[id] != t || !t.restore || t.sent || t.at != node {
 				continue // see nodeAccepted
 			}
-			if out[t.rec.AppID] == nil {
-				out[t.rec.AppID] = make(map[string]int64)
-			}
-			add(out[t.rec.AppID], t.rec.Resources, 1)
+			addTo(out, t.rec.AppID, bounded(t.rec.Resources))
 		}
 	}
 	return out
-}
-
-// add adds what, times sign, to a sum without zeros.
-func add(sum, what map[string]int64, sign int64) {
-	for name, v := range what {
-		if sum[name] += sign * v; sum[name] == 0 {
-			delete(sum, name)
-		}
-	}
-}
-
-func amounts(used map[string]int64) string {
-	parts := make([]string, 0, len(used))
-	for _, name := range slices.Sorted(maps.Keys(used)) {
-		parts = append(parts, fmt.Sprintf("%s %d", name, used[name]))
-	}
-	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // QueueUsage returns what is allocated in each leaf queue, by the queue's full
@@ -135,13 +216,5 @@ func collectUsage(q *objects.Queue, out map[string]map[string]int64) {
 	if len(children) > 0 || !q.IsLeafQueue() {
 		return
 	}
-	used := make(map[string]int64)
-	if res := q.GetAllocatedResource(); res != nil {
-		for name, v := range res.Resources {
-			if v != 0 {
-				used[name] = int64(v)
-			}
-		}
-	}
-	out[q.GetQueuePath()] = used
+	out[q.GetQueuePath()] = amounts(q.GetAllocatedResource())
 }

@@ -3,8 +3,6 @@ package standby
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
@@ -124,38 +122,8 @@ func (s *Standby) stepInto(r *Reconciled, event ledger.Event) {
 	}
 }
 
-// Mismatches are where the engine's account is not the ledger's. As an error they name
-// application, queue and resource of each.
-type Mismatches []engine.Mismatch
-
-func (m Mismatches) Error() string {
-	var all []string
-	for _, one := range m[:min(len(m), maxTold)] {
-		all = append(all, one.String())
-	}
-	if len(m) > maxTold {
-		all = append(all, fmt.Sprintf("and %d more", len(m)-maxTold))
-	}
-	return "the engine's account is not the ledger's: " + strings.Join(all, "; ")
-}
-
-// maxTold bounds how many mismatches are told.
-const maxTold = 10
-
-// Apps returns the applications that are not as the ledger says, in order.
-func (m Mismatches) Apps() []string {
-	var apps []string
-	for _, one := range m {
-		if one.App != "" {
-			apps = append(apps, one.App)
-		}
-	}
-	slices.Sort(apps)
-	return slices.Compact(apps)
-}
-
 // Verify compares the engine's account with that of a ledger.
-func (s *Standby) Verify(ctx context.Context, state *ledger.Ledger) (Mismatches, error) {
+func (s *Standby) Verify(ctx context.Context, state *ledger.Ledger) (engine.Mismatches, error) {
 	if failpoint.Off(failpoint.UsageGuard) {
 		return nil, nil
 	}
@@ -165,7 +133,7 @@ func (s *Standby) Verify(ctx context.Context, state *ledger.Ledger) (Mismatches,
 			usage[app.ID] = used
 		}
 	}
-	return nil, s.engine.Compare(ctx, usage)
+	return s.engine.Compare(ctx, usage)
 }
 
 // SetAside forgets what the mirror says of applications, and rebuilds them from the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/standby"
@@ -61,7 +62,7 @@ type Deps struct {
 type Standby interface {
 	Open() error
 	Promote(p standby.Promotion) standby.Reconciled
-	Verify(ctx context.Context, state *ledger.Ledger) (standby.Mismatches, error)
+	Verify(ctx context.Context, state *ledger.Ledger) (engine.Mismatches, error)
 	SetAside(ctx context.Context, state *ledger.Ledger, apps []string) (standby.Reconciled, error)
 	Begin(ctx context.Context) error
 	Do(effect ledger.Effect) error

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/loop"
 	"github.com/understudy-ha/understudy/coordinator/serve"
@@ -42,7 +43,7 @@ type house struct {
 	claims   []uint64
 	done     []ledger.Effect
 	aside    [][]string
-	differ   []standby.Mismatches
+	differ   []engine.Mismatches
 	box      *loop.Mailbox
 	work     chan func() // the engine's goroutine, and a manager's
 	managing sync.WaitGroup
@@ -251,9 +252,9 @@ func (s fakeStandby) Promote(p standby.Promotion) standby.Reconciled {
 	return r
 }
 
-func (s fakeStandby) Verify(ctx context.Context, _ *ledger.Ledger) (standby.Mismatches, error) {
+func (s fakeStandby) Verify(ctx context.Context, _ *ledger.Ledger) (engine.Mismatches, error) {
 	s.h.mu.Lock()
-	var differ standby.Mismatches
+	var differ engine.Mismatches
 	if len(s.h.differ) > 0 {
 		differ, s.h.differ = s.h.differ[0], s.h.differ[1:]
 	}

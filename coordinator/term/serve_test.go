@@ -13,7 +13,6 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/loop"
-	"github.com/understudy-ha/understudy/coordinator/standby"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
@@ -186,9 +185,9 @@ func TestStarvationIsNoHang(t *testing.T) {
 // TestWhatContradictsIsSetAside: one application whose records are not what the engine
 // has is rebuilt, all others are led; where that does not help, nothing is written.
 func TestWhatContradictsIsSetAside(t *testing.T) {
-	bad := standby.Mismatches{{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}
+	bad := engine.Mismatches{{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}
 	inHouse(t, func(h *house) {
-		h.differ = []standby.Mismatches{bad}
+		h.differ = []engine.Mismatches{bad}
 		_, _, _ = h.lead()
 		if !h.leads() || !reflect.DeepEqual(h.aside, [][]string{{"bad"}}) {
 			t.Fatalf("leads: %v, set aside: %v", h.roles, h.aside)
@@ -197,7 +196,7 @@ func TestWhatContradictsIsSetAside(t *testing.T) {
 			t.Errorf("the record of the term does not tell: %+v", term)
 		}
 	})
-	for name, differ := range map[string][]standby.Mismatches{
+	for name, differ := range map[string][]engine.Mismatches{
 		"again":             {bad, bad},
 		"of no application": {{{Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}},
 	} {
@@ -205,7 +204,7 @@ func TestWhatContradictsIsSetAside(t *testing.T) {
 			inHouse(t, func(h *house) {
 				h.differ = differ
 				_, ended, _ := h.lead()
-				var mismatches standby.Mismatches
+				var mismatches engine.Mismatches
 				if err := <-ended; !errors.As(err, &mismatches) || len(h.written) > 0 || h.lease.Holder() != "" {
 					t.Errorf("ended with %v, wrote %v, the lease held by %q", err, h.written, h.lease.Holder())
 				}
@@ -216,7 +215,7 @@ func TestWhatContradictsIsSetAside(t *testing.T) {
 
 // TestMismatchesNameWhatDiffers: application, queue and resource.
 func TestMismatchesNameWhatDiffers(t *testing.T) {
-	err := standby.Mismatches{engine.Mismatch{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}
+	err := engine.Mismatches{engine.Mismatch{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}
 	for _, want := range []string{"bad", "root.q", "vcore"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not name %q", err.Error(), want)
