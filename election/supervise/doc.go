@@ -23,10 +23,19 @@
 // wait. What is left to release is done at the lowest priority, so that on a small
 // machine a successor does not have to share.
 //
+// A lead that shows no life is killed, which makes its death known like any other. From
+// winning the Lease to the end of its work it beats in the page that the tether is in
+// (Tie.Beat), and one that has not for a second is taken for frozen or hung: also one
+// that a debugger holds. The patience doubles with each kill and shrinks again, and is
+// threefold while a thread of the child wants a processor or waits for a disk, so that
+// a starved machine does not lose every lead in turn. It is counted in looks of the
+// supervisor, so that one that did not get to run itself, as when the whole container
+// is paused, blames nobody. An understudy owes no beat.
+//
 // # What it leaves to others
 //
-// It judges nothing but death. A child that hangs is for its own watchdog and for
-// the liveness probe of its container; one that ignores SIGTERM is for whoever
+// What a lead that beats gets done is for its own watchdog; an understudy that hangs is
+// for the liveness probe of its container; one that ignores SIGTERM is for whoever
 // sends SIGKILL. It has no configuration of its own: which Lease it is follows
 // from the child's.
 //

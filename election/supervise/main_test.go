@@ -1,16 +1,21 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	coordinationv1 "k8s.io/api/coordination/v1"
 )
+
+// grandchildEnv says what a child that is a supervisor supervises.
+const grandchildEnv = "SUPERVISE_TEST_GRANDCHILD"
 
 // childEnv makes the test binary a child, and says which.
 const childEnv = "SUPERVISE_TEST_CHILD"
@@ -28,7 +33,7 @@ func child(kind string) int {
 		signals := make(chan os.Signal, 16)
 		signal.Notify(signals, Signals()...)
 		return Run(Config{
-			Path: os.Args[0], Env: []string{childEnv + "=obedient"}, Out: os.Stdout, Err: os.Stderr,
+			Path: os.Args[0], Env: []string{childEnv + "=" + cmp.Or(os.Getenv(grandchildEnv), "obedient")}, Out: os.Stdout, Err: os.Stderr,
 			Lease: noLease, Signals: signals, Log: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -45,6 +50,26 @@ func child(kind string) int {
 	signals := make(chan os.Signal, 16)
 	if kind != "broken" {
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
+	}
+	tellPast()
+	switch kind {
+	case "lead":
+		tie.Lead(true)
+		go func() {
+			for {
+				tie.Beat()
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+		kind = "obedient"
+	case "retired":
+		tie.Lead(true)
+		tie.Beat()
+		tie.Lead(false)
+		kind = "obedient"
+	case "mute":
+		tie.Lead(true)
+		kind = "obedient"
 	}
 	fmt.Printf("up %d %s\n", os.Getpid(), Incarnation("r1"))
 	switch kind {
@@ -69,6 +94,19 @@ func child(kind string) int {
 		}
 	}
 	return 1
+}
+
+func tellPast() {
+	past, err := Before()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("past %d ", past.Restarts)
+	if end := past.Last; end != nil {
+		fmt.Println(end.Incarnation, end.How, end.Status, end.Silent, end.Epoch)
+	} else {
+		fmt.Println(nil)
+	}
 }
 
 // willEnv names a file with the Lease that a child is to leave.

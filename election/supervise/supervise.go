@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,18 +73,26 @@ type pace struct {
 	// request bounds one request. A server that has not answered by then is asked
 	// again, over another connection. retry is the pause before that.
 	request, retry time.Duration
+	// period is the time between two looks at the beat of a lead. silence is for how
+	// long it may not beat at first, and longest at most.
+	period, silence, longest time.Duration
+	// steadyLead is how long leads have to beat in time for the patience to shrink.
+	steadyLead time.Duration
 }
 
 func defaultPace() pace {
 	return pace{
 		first: 500 * time.Millisecond, most: 30 * time.Second, steady: 10 * time.Second,
 		warm: 15 * time.Second, request: time.Second, retry: 100 * time.Millisecond,
+		period: 100 * time.Millisecond, silence: time.Second, longest: 30 * time.Second, steadyLead: time.Minute,
 	}
 }
 
 type supervisor struct {
 	Config
 	pace     pace
+	past     Past
+	vigil    *vigil
 	stopping bool           // no child is to be started any more
 	warming  sync.WaitGroup // see keepWarm
 	releases sync.WaitGroup // see release
@@ -98,12 +107,13 @@ func run(cfg Config, p pace) int {
 	// The kernel kills a child when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	s := &supervisor{Config: cfg, pace: p}
+	s := &supervisor{Config: cfg, pace: p, vigil: newVigil(p)}
 	defer s.warming.Wait()
 	status := 0
-	for restarts, failures := 0, 0; !s.stopping; restarts++ {
+	for failures := 0; !s.stopping; s.past.Restarts++ {
 		began := time.Now()
-		status = s.play(restarts)
+		end := s.play()
+		status, s.past.Last = end.Status, &end
 		if time.Since(began) >= p.steady {
 			failures = 0
 		}
@@ -114,34 +124,40 @@ func run(cfg Config, p pace) int {
 	return status
 }
 
-// play runs one child from its start to its end, and returns its exit status.
-func (s *supervisor) play(restarts int) int {
+// play runs one child from its start to its end, and returns that.
+func (s *supervisor) play() End {
 	lease, err := s.Lease()
 	if err != nil {
 		s.Log.Warn("which lease it is cannot be told: it expires should the replica die as lead", "error", err)
 	}
 	suffix := newSuffix()
 	cmd := exec.Command(s.Path, s.Args...)
-	cmd.Env = append(append(os.Environ(), s.Env...), IncarnationEnv+"="+suffix)
+	cmd.Env = append(append(os.Environ(), s.Env...), IncarnationEnv+"="+suffix, s.past.environment())
 	cmd.Stdout, cmd.Stderr = s.Out, s.Err
 	cmd.SysProcAttr = attributes()
 	tied := s.tie(cmd)
+	defer tied.close()
 	if err := cmd.Start(); err != nil {
-		tied.close()
 		s.Log.Error("replica not started", "error", err)
-		return statusNotStarted
+		return End{At: time.Now(), How: "not started: " + err.Error(), Status: statusNotStarted}
 	}
 	log := s.Log.With("pid", cmd.Process.Pid, "incarnation", suffix)
-	log.Info("replica started", "restarts", restarts)
+	log.Info("replica started", "restarts", s.past.Restarts)
 	began := time.Now()
 	died, reaped := follow(cmd, tied)
+	unwatch := s.watch(cmd.Process, tied)
 	cool := s.keepWarm(lease)
 	death := attend(s, cmd.Process, died)
 	s.release(lease, suffix, death, log)
+	silent := unwatch()
 	cool()
 	attend(s, cmd.Process, reaped)
-	log.Info("replica ended", "how", cmd.ProcessState.String(), "after", death.at.Sub(began))
-	return exitStatus(cmd.ProcessState)
+	end := End{
+		Incarnation: suffix, At: death.at, How: cmp.Or(silent, cmd.ProcessState.String()),
+		Status: exitStatus(cmd.ProcessState), Silent: silent != "", Epoch: death.epochOf(suffix),
+	}
+	log.Info("replica ended", "how", end.How, "epoch", end.Epoch, "after", death.at.Sub(began))
+	return end
 }
 
 // tie gives a child its end of a tether. Without one, nil, its death is known when
@@ -186,7 +202,6 @@ func follow(cmd *exec.Cmd, tied *tether) (<-chan death, <-chan struct{}) {
 		}
 		died <- death{time.Now(), inherited(tied)}
 		<-waited
-		tied.close()
 	}()
 	return died, reaped
 }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package supervise
+
+func conditionOf(int) condition { return asleep }
