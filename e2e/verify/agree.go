@@ -20,6 +20,9 @@ type AgreeOptions struct {
 	// IdleApps accepts live applications that have no pod left, as they are for
 	// a while after their last pod went.
 	IdleApps bool
+	// Apps names, by UID, the applications that pods were first seen with. Of others
+	// the labels tell.
+	Apps map[string]string
 }
 
 // KV is one stored record, its key relative to the prefix.
@@ -64,6 +67,11 @@ func RecordsAgree(pods []*history.Pod, records []KV, opts AgreeOptions) Check {
 	uids := map[string]bool{}
 	live, bound := 0, 0
 	for _, p := range pods {
+		if app, known := opts.Apps[p.UID]; known && app != p.AppID {
+			first := *p
+			first.AppID = app
+			p = &first
+		}
 		if p.Scheduler != Scheduler || p.AppID == "" || p.Terminal() {
 			continue
 		}

@@ -229,6 +229,15 @@ func TestRecordsAgree(t *testing.T) {
 	fails(t, agree(app, bound, waits, appOp("idle", "Running", 3)), `application "idle" is Running and has no pod`)
 	holds(t, RecordsAgree(pods(), records(app, bound, waits, appOp("idle", "Running", 3)), AgreeOptions{IdleApps: true}))
 
+	t.Run("a pod stays of the application that it was first seen with", func(t *testing.T) {
+		edited := pods()
+		uid := edited[0].UID
+		edited[0].AppID = "edited"
+		if c := RecordsAgree(edited, records(app, bound, waits), AgreeOptions{}); c.OK {
+			t.Error("by its labels it is of an application without a record")
+		}
+		holds(t, RecordsAgree(edited, records(app, bound, waits), AgreeOptions{Apps: map[string]string{uid: "app"}}))
+	})
 	t.Run("a gang may still be reserving", func(t *testing.T) {
 		m := &recordpb.App{Id: "app", State: "Reserving", TaskGroups: [][]byte{[]byte("{}")}, Epoch: 3}
 		gang := op{key: "apps/app", value: encode(m)}

@@ -23,6 +23,7 @@ const (
 	kindTask
 	kindTerm
 	kindSchema
+	kindConfiguration
 )
 
 // entry is one decoded key and value. Fields beyond kind, appID, taskID and
@@ -60,6 +61,8 @@ func decodeKey(key string) (entry, error) {
 		return entry{kind: kindLeader}, nil
 	case key == "schema":
 		return entry{kind: kindSchema}, nil
+	case key == "configuration":
+		return entry{kind: kindConfiguration}, nil
 	case parts[0] == "apps" && len(parts) == 2:
 		id, err := url.PathUnescape(parts[1])
 		if err != nil {
@@ -124,6 +127,11 @@ func decode(key string, value []byte) (entry, error) {
 		if err == nil && m.GetEpoch() != e.term {
 			err = fmt.Errorf("the record is of term %d", m.GetEpoch())
 		}
+	case kindConfiguration:
+		var m recordpb.Configuration
+		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
+		e.epoch = m.GetEpoch()
 	case kindSchema:
 		err = proto.Unmarshal(value, &recordpb.Schema{})
 	}

@@ -85,8 +85,9 @@ type Gap struct {
 	Reason string
 }
 
-// FromPod takes over what the checks need. Requests equal to those of prev
-// are shared with it.
+// FromPod takes over what the checks need. Requests equal to those of prev, the
+// state before, are shared with it. A pod stays of the application, and of the queue,
+// that it was first seen with: labels can be edited, and say nothing after that.
 func FromPod(p *v1.Pod, prev *Pod) *Pod {
 	out := &Pod{
 		UID:       string(p.UID),
@@ -98,6 +99,9 @@ func FromPod(p *v1.Pod, prev *Pod) *Pod {
 		Node:      p.Spec.NodeName,
 		Phase:     p.Status.Phase,
 		Deleting:  p.DeletionTimestamp != nil,
+	}
+	if prev != nil {
+		out.AppID, out.Queue = prev.AppID, prev.Queue
 	}
 	// A value that is not a number counts as none: the check then names the pod.
 	out.Epoch, _ = strconv.ParseUint(p.Annotations[EpochAnnotation], 10, 64)
