@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Without debugging symbols, which also keeps the linker short.
 LDFLAGS := -s -w
 
-.PHONY: tools build lab
+.PHONY: tools build failpoints lab
 
 # tools builds what the lab runs: etcd, kube-apiserver and kwok.
 tools:
@@ -16,6 +16,11 @@ tools:
 build:
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o bin/understudy ./cmd/understudy
+
+# failpoints builds the product with places where drills make it die or hang.
+failpoints:
+	@mkdir -p bin
+	go build -tags failpoints -ldflags '$(LDFLAGS)' -o bin/understudy-failpoints ./cmd/understudy
 
 # lab builds the command that runs a control plane with replicas on this machine.
 lab:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -109,24 +108,6 @@ func freezeBeforeBind(ctx context.Context, s *Session) (Fault, error) {
 		return bytes.Contains(status, []byte("State:\tT")), err
 	})
 	return Fault{Replica: lead, Epoch: epoch, At: time.Now()}, err
-}
-
-// tellFailpoints arms, holds or releases one in a replica.
-func tellFailpoints(ctx context.Context, replica lab.Process, query string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, replica.HTTP+"/debug/failpoint?"+query, nil)
-	if err != nil {
-		return err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s of %s: %s", query, replica.Name, answer.Status)
-	}
-	return nil
 }
 
 // thawAheadOfEtcd lets the old lead go on, and etcd answer only once the API

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -51,33 +50,6 @@ func begin(t *testing.T, l *lab.Lab) *Session {
 	}
 	t.Cleanup(s.Close)
 	return s
-}
-
-// podOf describes a pod of an application.
-func podOf(app, name string, edit ...func(*v1.Pod)) *v1.Pod {
-	no, grace := false, int64(0)
-	p := &v1.Pod{}
-	p.Namespace, p.Name = "default", name
-	p.Labels, p.Annotations = map[string]string{"applicationId": app}, map[string]string{}
-	p.Spec = v1.PodSpec{
-		SchedulerName: "yunikorn", AutomountServiceAccountToken: &no, TerminationGracePeriodSeconds: &grace,
-		Containers: []v1.Container{{Name: "main", Image: "none"}},
-	}
-	requests("100m")(p)
-	for _, e := range edit {
-		e(p)
-	}
-	return p
-}
-
-func requests(cpu string) func(*v1.Pod) {
-	return func(p *v1.Pod) {
-		p.Spec.Containers[0].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}
-	}
-}
-
-func annotated(key, value string) func(*v1.Pod) {
-	return func(p *v1.Pod) { p.Annotations[key] = value }
 }
 
 func create(t *testing.T, s *Session, pod *v1.Pod) *v1.Pod {

@@ -30,6 +30,9 @@ func up(t *testing.T, change func(*lab.Options)) *lab.Lab {
 	if change != nil {
 		change(&o)
 	}
+	if o.Armable {
+		failpoints(t.Context(), t)
+	}
 	l, err := lab.Up(t.Context(), o)
 	t.Log("\n" + out.String())
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/verify"
 	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 // Scenario is a fault under load, and what must be true afterwards besides the
@@ -50,7 +51,13 @@ func Scenarios() []Scenario {
 		{Name: "apiserver-restart", About: "the API server is killed and started again: whoever leads binds again", Lasts: 25 * time.Second, Do: apiserverRestart},
 		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
+		{Name: "relabel", About: "pods of all kinds are given the labels of other applications, then the lead is killed, twice", Lasts: 40 * time.Second, Do: relabel},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
+		{Name: "hang-loop", About: "the lead's loop, which owns the ledger, hangs", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.LoopStep)},
+		{Name: "hang-core", About: "the core of the lead hangs while it looks for a node", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.Predicates)},
+		{Name: "hang-binder", About: "all that bind pods for the lead hang", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.BindBefore)},
+		{Name: "hang-manager", About: "the lead's app manager hangs", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.ManagerHandle)},
+		{Name: "cut-from-etcd-after-acquire", About: "the replica that has taken the lease is cut off from etcd before it has claimed its epoch", Lab: armable, Lasts: lastsHung, Do: onNetwork(cutOffAfterAcquire)},
 		{Name: "partition-lead", About: "the lead is cut off from the API server until another leads", Lab: withProxies, Do: onNetwork(partitionLead)},
 		{Name: "partition-apiserver", About: "the lead, then each understudy, is cut off from the API server", Lasts: 90 * time.Second, Lab: withProxies, Do: onNetwork(partitionAPIServer)},
 		{Name: "partition-etcd", About: "a lead is killed while cut off from etcd, then each replica is cut off from it", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionEtcd)},

@@ -8,32 +8,38 @@ import (
 )
 
 // Every drill, each in a lab of its own; but those that break the network have one
-// in common, which must be whole again after each.
+// in common, and so have those that make a replica hang. It must be whole again after
+// each.
 func TestDrills(t *testing.T) {
 	for _, scenario := range Scenarios() {
-		if !onProxies(scenario) {
+		if o := wanted(scenario); !o.Proxies {
 			t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, up(t, scenario.Lab)) })
 		}
 	}
-	t.Run("network", func(t *testing.T) {
-		l := up(t, func(o *lab.Options) {
-			withProxies(o)
-			o.Node.CPU = "128" // room for the pods of all of them
-		})
-		for _, scenario := range Scenarios() {
-			if onProxies(scenario) {
-				t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
+	for name, change := range map[string]func(*lab.Options){"network": withProxies, "hang": armable} {
+		t.Run(name, func(t *testing.T) {
+			var all lab.Options
+			change(&all)
+			l := up(t, func(o *lab.Options) {
+				change(o)
+				o.Node.CPU = "128" // room for the pods of all of them
+			})
+			for _, scenario := range Scenarios() {
+				if o := wanted(scenario); o.Proxies && o.Armable == all.Armable {
+					t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
-func onProxies(scenario Scenario) bool {
+// wanted is what the scenario wants of its lab.
+func wanted(scenario Scenario) lab.Options {
 	var o lab.Options
 	if scenario.Lab != nil {
 		scenario.Lab(&o)
 	}
-	return o.Proxies
+	return o
 }
 
 func run(t *testing.T, scenario Scenario, l *lab.Lab) {

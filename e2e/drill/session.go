@@ -42,14 +42,16 @@ type Session struct {
 	kube   kubernetes.Interface // for loads
 	log    *slog.Logger
 
-	mu     sync.Mutex
-	lines  []timeline.Timeline // of the failovers waited for
-	loads  []*load.Generator
-	faults []history.Running // what ran before each
-	times  []time.Time       // of the faults
-	resets int
-	forged map[int64]bool  // revisions of the mirror's etcd
-	gone   map[string]bool // UIDs of pods that were deleted, besides those of loads
+	mu    sync.Mutex
+	lines []timeline.Timeline // of the failovers waited for
+	loads []*load.Generator
+	// expected are pods that must have been bound, besides those of loads.
+	expected []verify.Expected
+	faults   []history.Running // what ran before each
+	times    []time.Time       // of the faults
+	resets   int
+	forged   map[int64]bool  // revisions of the mirror's etcd
+	gone     map[string]bool // UIDs of pods that were deleted, besides those of loads
 }
 
 // Begin starts to write down what happens in l. The session does not own l.
@@ -258,7 +260,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var expected []verify.Expected
+	expected := slices.Clone(s.expected)
 	deleted := maps.Clone(s.gone)
 	for _, g := range s.loads {
 		expected = append(expected, g.Created()...)
@@ -294,7 +296,11 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 func (s *Session) agree(ctx context.Context) (verify.Check, error) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
-	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{})
+	apps := map[string]string{}
+	for _, ev := range s.Cluster.Pods() {
+		apps[ev.Pod.UID] = ev.Pod.AppID
+	}
+	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{Apps: apps})
 }
 
 // sameQueues makes sure that the quotas have been the same all the time.

@@ -40,7 +40,8 @@ type Options struct {
 	// NoFence leaves the API server without the admission policies that refuse
 	// what was decided in a term that is over.
 	NoFence bool
-	// Binary is the replica's executable; empty means ROOT/bin/understudy.
+	// Binary is the replica's executable; empty means ROOT/bin/understudy, but see
+	// Armable.
 	Binary string
 	// Supervise runs every replica below `understudy supervise`, as it is deployed:
 	// one that dies gives up the Lease at once. Without it the Lease has to expire.
@@ -51,6 +52,9 @@ type Options struct {
 	// Env is added to the environment of every replica, after the OTEL_*
 	// variables of this process.
 	Env []string
+	// Armable replicas have failpoints, which are told what to do while they run. They
+	// are ROOT/bin/understudy-failpoints unless Binary says otherwise.
+	Armable bool
 	// Failpoints says, by replica, at which failpoint it dies, once. It takes a
 	// Binary that was built with them.
 	Failpoints map[string]string
@@ -130,7 +134,10 @@ func (o Options) complete() (Options, error) {
 		return o, err
 	}
 	if o.Binary == "" {
-		o.Binary = filepath.Join(o.Root, "bin", "understudy")
+		o.Binary = o.tool("understudy")
+		if o.Armable {
+			o.Binary = o.tool("understudy-failpoints")
+		}
 	}
 	if o.Keeper == "" {
 		o.Keeper = o.tool("lab")
@@ -153,6 +160,9 @@ func (o Options) checkBinaries() error {
 	}
 	if o.Replicas > 0 {
 		need[o.Binary] = "make build"
+		if o.Armable {
+			need[o.Binary] = "make failpoints"
+		}
 		if o.Detached {
 			need[o.Keeper] = "make lab"
 		}

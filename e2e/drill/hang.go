@@ -1,0 +1,145 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/netfault"
+	"github.com/understudy-ha/understudy/e2e/timeline"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+)
+
+const (
+	// boundAgainWithin bounds how long a lead that gets on with nothing, or a replica
+	// that has taken the Lease and cannot go on, keeps all others from binding pods.
+	boundAgainWithin = 15 * time.Second
+	// hung bounds what a scenario does with such a replica, with all waiting.
+	hung = time.Minute
+	// lastsHung is how long pods come, so that work waits all the while.
+	lastsHung = 30 * time.Second
+)
+
+// armable replicas have proxies as well, so that all scenarios that want them can
+// share a lab.
+func armable(o *lab.Options) { o.Armable, o.Proxies = true, true }
+
+// hang has a part of the lead wait for ever, while all others of it work, and it
+// renews the Lease. Somebody else has to bind pods.
+func hang(point string) func(context.Context, *Session, *load.Generator) error {
+	return func(ctx context.Context, s *Session, _ *load.Generator) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, hung, fmt.Errorf("%v have passed", hung))
+		defer cancel()
+		fault, err := s.faultOfLead(ctx)
+		if err != nil {
+			return err
+		}
+		p, err := s.Lab.Replica(fault.Replica).Process()
+		if err != nil {
+			return err
+		}
+		if err := tellFailpoints(ctx, p, "hold="+point); err != nil {
+			return err
+		}
+		if err := s.boundAgain(ctx, fault); err != nil {
+			return fmt.Errorf("%s of %s: %w", point, fault.Replica, err)
+		}
+		if err := await(ctx, "the replica that hangs to end", func() (bool, error) { return !p.Running(), nil }); err != nil {
+			return err
+		}
+		return s.AwaitReady(ctx)
+	}
+}
+
+// boundAgain waits until a successor of the lead that f hit binds pods, and is
+// told when that took too long.
+func (s *Session) boundAgain(ctx context.Context, f Fault) error {
+	line, err := s.Failover(ctx, f)
+	if err != nil {
+		return err
+	}
+	bound := line.Step(timeline.FirstBind)
+	if bound == nil || bound.Offset > boundAgainWithin {
+		return fmt.Errorf("nobody bound a pod within %v: %+v", boundAgainWithin, bound)
+	}
+	s.log.Info("pods are bound again", "after", bound.Offset, "epoch", line.NewEpoch)
+	return nil
+}
+
+// cutOffAfterAcquire takes etcd from a replica that has just taken the Lease. Its
+// renewals go on, and would for ever: it has to leave the Lease to those who have etcd.
+func cutOffAfterAcquire(ctx context.Context, n network) error {
+	c, err := n.standing(ctx)
+	if err != nil {
+		return err
+	}
+	if err := n.tell(ctx, c.understudies, "hold="+failpoint.Acquired); err != nil {
+		return err
+	}
+	fault, err := n.KillLead(ctx, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	var next string
+	if err := await(ctx, "an understudy to take the Lease", func() (bool, error) {
+		holder, err := n.Lab.Leader(ctx)
+		next = holder
+		return err == nil && slices.Contains(c.understudies, holder), nil
+	}); err != nil {
+		return err
+	}
+	fault.At = time.Now()
+	if err := n.Lab.Fault(next, lab.ToEtcd, netfault.Cut); err != nil {
+		return err
+	}
+	if err := n.tell(ctx, c.understudies, "release="+failpoint.Acquired); err != nil {
+		return err
+	}
+	if err := n.boundAgain(ctx, fault); err != nil {
+		return fmt.Errorf("%s was cut off from etcd: %w", next, err)
+	}
+	lead, err := n.lead(ctx)
+	if err == nil && lead.Replica == next {
+		err = errors.New("the one that is cut off from etcd leads")
+	}
+	n.Lab.Heal(next)
+	return errors.Join(err, n.AwaitReady(ctx))
+}
+
+// tell says something to the failpoints of replicas.
+func (s *Session) tell(ctx context.Context, replicas []string, query string) error {
+	for _, name := range replicas {
+		p, err := s.Lab.Replica(name).Process()
+		if err != nil {
+			return err
+		}
+		if err := tellFailpoints(ctx, p, query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellFailpoints arms, holds or releases one in a replica.
+func tellFailpoints(ctx context.Context, replica lab.Process, query string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, replica.HTTP+"/debug/failpoint?"+query, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s of %s: %s", query, replica.Name, answer.Status)
+	}
+	return nil
+}
