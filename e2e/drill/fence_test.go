@@ -46,13 +46,13 @@ func TestABindingUnderWayWhenTheTermEndsIsRefused(t *testing.T) {
 					return err
 				}
 				if _, err := s.Failover(ctx, old); err != nil {
-					return errors.Join(err, l.Kill(old.Replica, syscall.SIGCONT))
+					return errors.Join(err, l.Thaw(old.Replica))
 				}
 				thawed = time.Now()
 				if c.sends {
 					err = thawAheadOfEtcd(ctx, t, l, old, thawed)
 				} else {
-					err = l.Kill(old.Replica, syscall.SIGCONT)
+					err = l.Thaw(old.Replica)
 				}
 				if err != nil {
 					return err
@@ -100,7 +100,7 @@ func freezeBeforeBind(ctx context.Context, s *Session) (Fault, error) {
 		return Fault{}, err
 	}
 	s.Note()
-	if err := tellFailpoints(ctx, p, "arm=bind/before:stop"); err != nil {
+	if err := errors.Join(s.Lab.FreezeSupervisor(lead), tellFailpoints(ctx, p, "arm=bind/before:stop")); err != nil {
 		return Fault{}, err
 	}
 	err = await(ctx, lead+" to freeze", func() (bool, error) {
@@ -114,7 +114,7 @@ func freezeBeforeBind(ctx context.Context, s *Session) (Fault, error) {
 // server has refused it something: that etcd refuses it ends its work.
 func thawAheadOfEtcd(ctx context.Context, t *testing.T, l *lab.Lab, old Fault, thawed time.Time) error {
 	const etcd = "etcd-0"
-	if err := errors.Join(l.Kill(etcd, syscall.SIGSTOP), l.Kill(old.Replica, syscall.SIGCONT)); err != nil {
+	if err := errors.Join(l.Kill(etcd, syscall.SIGSTOP), l.Thaw(old.Replica)); err != nil {
 		return errors.Join(err, l.Kill(etcd, syscall.SIGCONT))
 	}
 	limited, cancel := context.WithTimeout(ctx, 20*time.Second)

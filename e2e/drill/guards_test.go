@@ -84,15 +84,15 @@ func passed(t *testing.T, v verify.Verdict, name string) bool {
 	return false
 }
 
-// zombie freezes the lead until another has taken over, and lets it go on as if
+// zombie freezes the lead and its supervisor until another has taken over, and lets it go on as if
 // nothing had happened.
 func zombie(ctx context.Context, s *Session, _ *load.Generator) error {
-	fault, err := s.KillLead(ctx, syscall.SIGSTOP)
+	fault, err := s.FreezeLead(ctx)
 	if err != nil {
 		return err
 	}
 	_, failed := s.Failover(ctx, fault)
-	return errors.Join(failed, s.Lab.Kill(fault.Replica, syscall.SIGCONT))
+	return errors.Join(failed, s.Lab.Thaw(fault.Replica))
 }
 
 // A lead that ignores the end of its term is stopped by etcd: what it can not

@@ -40,7 +40,8 @@ func Scenarios() []Scenario {
 		{Name: "kill", About: "the lead is killed", Do: kill},
 		{Name: "step-down", About: "the lead is asked to hand over to a replica by name", Do: stepDown},
 		{Name: "rolling", About: "all replicas are told to end, one after the other", Lasts: 15 * time.Second, Do: rolling},
-		{Name: "freeze", About: "the lead is frozen past its lease, and thawed when another leads", Lasts: 15 * time.Second, Do: freeze},
+		{Name: "freeze", About: "the lead is frozen: its supervisor kills it", Lasts: 15 * time.Second, Do: freeze},
+		{Name: "freeze-pod", About: "the lead is frozen with its supervisor past its lease, and thawed when another leads", Lasts: 15 * time.Second, Do: freezePod},
 		{Name: "kill-successor", About: "the lead is killed, and its successor as soon as it has the lease", Lasts: 12 * time.Second, Do: successor},
 		{Name: "kill-all", About: "all replicas are killed at once", Lasts: 12 * time.Second, Do: everybody},
 		{Name: "oom", About: "the lead is killed together with its supervisor: nobody proves its death", Lasts: 15 * time.Second, Do: oom},
@@ -174,8 +175,19 @@ func rolling(ctx context.Context, s *Session, _ *load.Generator) error {
 	return err
 }
 
+// freeze stops the lead for good: there is nothing to thaw.
 func freeze(ctx context.Context, s *Session, _ *load.Generator) error {
 	fault, err := s.KillLead(ctx, syscall.SIGSTOP)
+	if err != nil {
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return errors.Join(err, s.Lab.Thaw(fault.Replica)) // where no supervisor has killed it
+}
+
+// freezePod stops all that is in the container of the lead, as a node does that hangs.
+func freezePod(ctx context.Context, s *Session, _ *load.Generator) error {
+	fault, err := s.FreezeLead(ctx)
 	if err != nil {
 		return err
 	}
@@ -184,11 +196,8 @@ func freeze(ctx context.Context, s *Session, _ *load.Generator) error {
 		return err
 	}
 	_, failed := s.Failover(ctx, fault)
-	if err := s.Lab.Kill(fault.Replica, syscall.SIGCONT); err != nil {
-		return errors.Join(failed, err)
-	}
-	if failed != nil {
-		return failed
+	if err := errors.Join(failed, s.Lab.Thaw(fault.Replica)); err != nil {
+		return err
 	}
 	return await(ctx, "the thawed lead to end", func() (bool, error) { return !frozen.Running(), nil })
 }

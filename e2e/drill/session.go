@@ -191,6 +191,15 @@ func (s *Session) KillLead(ctx context.Context, sig syscall.Signal) (Fault, erro
 	return fault, s.Lab.Kill(fault.Replica, sig)
 }
 
+// FreezeLead stops the replica that leads, and its supervisor, until Lab.Thaw.
+func (s *Session) FreezeLead(ctx context.Context) (Fault, error) {
+	fault, err := s.faultOfLead(ctx)
+	if err != nil {
+		return Fault{}, err
+	}
+	return fault, s.Lab.Freeze(fault.Replica)
+}
+
 // AwaitReady waits until every replica leads or could lead at once.
 func (s *Session) AwaitReady(ctx context.Context) error {
 	return await(ctx, "all replicas to be ready", func() (bool, error) {

@@ -88,7 +88,7 @@ func makeStale(t *testing.T, s *Session) *stale {
 		return true, nil
 	})
 	var err error
-	if st.old, err = s.KillLead(ctx, syscall.SIGSTOP); err != nil {
+	if st.old, err = s.FreezeLead(ctx); err != nil {
 		t.Fatal(err)
 	}
 	st.tell(t, "hold="+failpoint.PodChanged)
@@ -106,7 +106,7 @@ func makeStale(t *testing.T, s *Session) *stale {
 func (st *stale) release(t *testing.T) {
 	t.Helper()
 	st.tell(t, "release="+failpoint.PodChanged)
-	if err := st.s.Lab.Kill(st.old.Replica, syscall.SIGCONT); err != nil {
+	if err := st.s.Lab.Thaw(st.old.Replica); err != nil {
 		t.Fatal(err)
 	}
 }

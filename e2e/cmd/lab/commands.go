@@ -27,6 +27,8 @@ func root() *cobra.Command {
 	cmd.AddCommand(up(), down(), status(), kill(),
 		control("stop", "End a process in good order and leave it so", (*lab.Lab).Stop),
 		control("start", "Start a process that was stopped or has died", (*lab.Lab).Start),
+		control("freeze", "Stop a replica together with its supervisor, until thaw", (*lab.Lab).Freeze),
+		control("thaw", "Have a replica that was frozen go on", (*lab.Lab).Thaw),
 		control("restart", "Stop a process and start it again", (*lab.Lab).Restart),
 		loadCommand(), demoCommand(), benchCommand(), drillCommand(), keep())
 	return cmd
