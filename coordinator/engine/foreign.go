@@ -31,6 +31,9 @@ func (e *Engine) SetForeign(pod *v1.Pod) error {
 	if e.stopped {
 		return ErrStopped
 	}
+	if e.tasks[uid] != nil {
+		return nil // counted as a task, whatever it says of itself by now
+	}
 	res := ResourcesOf(pod)
 	f := e.foreign[uid]
 	if f != nil && f.sent && maps.Equal(f.res, res) {
@@ -55,6 +58,10 @@ func (e *Engine) RemoveForeign(uid string) error {
 	if e.stopped {
 		return ErrStopped
 	}
+	return e.removeForeign(uid)
+}
+
+func (e *Engine) removeForeign(uid string) error {
 	f := e.foreign[uid]
 	if f == nil {
 		return nil

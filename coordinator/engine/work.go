@@ -61,14 +61,23 @@ func (e *Engine) Do(effect ledger.Effect) error {
 	return fmt.Errorf("effect %T is not the engine's", effect)
 }
 
+// disown takes out what the core has in place of a task: the pod as one that is to
+// be ignored, or the task under another application. Only records that older
+// versions wrote make a task another application's.
+func (e *Engine) disown(rec *ledger.Task) error {
+	if err := e.removeForeign(rec.ID); err != nil {
+		return err
+	}
+	t := e.tasks[rec.ID]
+	if t == nil || t.rec.AppID == rec.AppID {
+		return nil
+	}
+	return e.release(t.rec, ledger.StoppedByRM)
+}
+
 // track returns the entry of a task, creating it if need be.
 func (e *Engine) track(a *app, rec *ledger.Task) *task {
 	t := e.tasks[rec.ID]
-	if t != nil && t.rec.AppID != rec.AppID {
-		// A pod is of one application. For the core it would be in both.
-		e.logErr("cannot take the task from its application", e.release(t.rec, ledger.StoppedByRM), attrTask(rec.ID))
-		t = nil
-	}
 	if t == nil {
 		t = &task{}
 		e.tasks[rec.ID] = t
@@ -107,6 +116,9 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 	if err != nil {
 		return err
 	}
+	if err := e.disown(rec); err != nil {
+		return err
+	}
 	t := e.track(a, rec)
 	t.ending = ledger.NotTerminated
 	if t.node != "" {
@@ -130,6 +142,9 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
 	a, err := e.ensureApp(appRec)
 	if err != nil {
+		return err
+	}
+	if err := e.disown(rec); err != nil {
 		return err
 	}
 	t := e.track(a, rec)

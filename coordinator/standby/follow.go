@@ -90,5 +90,6 @@ func (f follower) Configure(configuration map[string]string, err error) {
 	}
 }
 
-// foreign reports whether a pod occupies a node without being ours to schedule.
-func (s *Standby) foreign(pod *v1.Pod) bool { return pod.Spec.SchedulerName != s.cfg.SchedulerName }
+// foreign reports whether a pod occupies a node without being ours to schedule. One
+// that asks to be ignored since it became a task is known to the engine as that.
+func (s *Standby) foreign(pod *v1.Pod) bool { return !workload.Ours(pod, s.cfg.SchedulerName) }

@@ -81,11 +81,11 @@ func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now
 		meta.ApplicationID, meta.TaskID, meta.Pod = f.key.AppID, f.key.TaskID, f.pod
 		switch {
 		case !ours(f.pod):
-		case f.pod.Spec.NodeName == "" && !workload.Terminated(f.pod):
+		case f.pod.Spec.NodeName == "" && !workload.Over(f.pod):
 			unassigned = append(unassigned, f.pod)
-		case workload.Terminated(f.pod) && l.App(f.key.AppID) == nil:
+		case workload.Over(f.pod) && l.App(f.key.AppID) == nil:
 			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
-		case workload.Terminated(f.pod):
+		case workload.Over(f.pod):
 			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
 		default:
 			events = append(events, managers.TaskEvent(stamp, &meta))

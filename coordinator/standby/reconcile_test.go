@@ -188,6 +188,9 @@ func TestAgree(t *testing.T) {
 		"waiting":                        {task(ledger.TaskStateScheduling, ""), testPod("x", "", v1.PodPending), true},
 		"new":                            {nil, testPod("x", "", v1.PodPending), false},
 		"not to be bound any more":       {nil, deleted, true},
+		"asked for, not to be bound":     {task(ledger.TaskStateScheduling, ""), deleted, false},
+		"decided, not to be bound":       {task(ledger.TaskStateAllocated, "n1"), deleted, false},
+		"completed, not to be bound":     {task(ledger.TaskStateCompleted, ""), deleted, true},
 		"terminated":                     {task(ledger.TaskStateCompleted, "n1"), testPod("x", "n1", v1.PodSucceeded), true},
 		"terminated and not completed":   {task(ledger.TaskStateBound, "n1"), testPod("x", "n1", v1.PodFailed), false},
 		"terminated and forgotten":       {nil, testPod("x", "n1", v1.PodSucceeded), true},
@@ -269,6 +272,43 @@ func TestApplicationLostPodsTell(t *testing.T) {
 	for uid, state := range map[string]ledger.TaskState{"bound": ledger.TaskStateBound, "decided": ledger.TaskStateAllocated, "vanished": "", "ended": ""} {
 		if task := l.Task("a", uid); task == nil && state != "" || task != nil && task.State != state {
 			t.Errorf("task %s: %+v, want %q", uid, task, state)
+		}
+	}
+}
+
+// TestADeletedPodThatWaitedIsOver: nothing is asked for it after a failover, as long as
+// a finalizer may keep it.
+func TestADeletedPodThatWaitedIsOver(t *testing.T) {
+	l := ledger.New()
+	reconciled(t, l, testPod("run", "n1", v1.PodRunning))
+	l.Step(ledger.AddTask{AppID: "a", ID: "wait", Resources: map[string]int64{"pods": 1}})
+	leaving := testPod("wait", "", v1.PodPending)
+	leaving.DeletionTimestamp = &metav1.Time{}
+	if _, unassigned := reconciled(t, l, leaving, testPod("run", "n1", v1.PodRunning)); len(unassigned) > 0 {
+		t.Errorf("reported as waiting: %v", unassigned)
+	}
+	if task := l.Task("a", "wait"); task != nil && !task.State.Terminal() {
+		t.Errorf("still %s", task.State)
+	}
+}
+
+// TestAPodToBeIgnoredOccupiesItsNode: by whoever it was bound.
+func TestAPodToBeIgnoredOccupiesItsNode(t *testing.T) {
+	s := &Standby{cfg: Config{SchedulerName: "yunikorn"}}
+	for name, c := range map[string]struct {
+		scheduler, ignore string
+		want              bool
+	}{
+		"ours":              {"yunikorn", "", false},
+		"ours, ignore":      {"yunikorn", "true", true},
+		"ours, not ignored": {"yunikorn", "false", false},
+		"others'":           {"other", "", true},
+	} {
+		pod := testPod("x", "n1", v1.PodRunning)
+		pod.Spec.SchedulerName = c.scheduler
+		pod.Annotations = map[string]string{workload.AnnotationIgnore: c.ignore}
+		if got := s.foreign(pod); got != c.want {
+			t.Errorf("%s: foreign is %v", name, got)
 		}
 	}
 }

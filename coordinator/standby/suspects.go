@@ -107,7 +107,7 @@ func agree(task *ledger.Task, pod *v1.Pod, schedulerName string) bool {
 		return task == nil
 	case task == nil && !workload.Ours(pod, schedulerName):
 		return true // not a task of ours; one that is stays one, whatever its pod says later
-	case workload.Terminated(pod):
+	case workload.Over(pod):
 		return task == nil || task.State.Terminal()
 	case pod.Spec.NodeName == "":
 		return task != nil || !bindable(pod)

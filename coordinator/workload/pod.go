@@ -20,6 +20,13 @@ func Ours(pod *v1.Pod, schedulerName string) bool {
 	return err != nil || !ignore
 }
 
+// Over reports whether a pod needs no place any more: it has terminated, or is
+// being deleted before it got one, and the API server refuses to bind it. A
+// finalizer may keep it for long.
+func Over(pod *v1.Pod) bool {
+	return Terminated(pod) || pod.Spec.NodeName == "" && pod.DeletionTimestamp != nil
+}
+
 // AppID returns the ID of the application that a pod belongs to. A pod that
 // names none belongs to the one generated for its namespace.
 func AppID(pod *v1.Pod) string {

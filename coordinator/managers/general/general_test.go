@@ -148,7 +148,17 @@ func TestHandlers(t *testing.T) {
 		{"add assigned", func(h handlers) { h.OnAdd(pod("u", on("n")), false) }, []string{"app app", `task app/u on "n"`}},
 		{"add terminated", func(h handlers) { h.OnAdd(pod("u", on("n"), in(v1.PodSucceeded)), false) }, []string{"complete app/u"}},
 		{"add foreign", func(h handlers) { h.OnAdd(pod("u", foreign), false); h.OnDelete(pod("u", foreign)) }, nil},
-		{"add deleting", func(h handlers) { h.OnAdd(pod("u", leaving), false) }, nil},
+		{"add deleting", func(h handlers) { h.OnAdd(pod("u", leaving), false) }, []string{"complete app/u"}},
+		{"deleted while it waits, kept by a finalizer", func(h handlers) {
+			h.OnAdd(pod("u"), false)
+			h.OnUpdate(pod("u"), pod("u", leaving))
+			h.OnUpdate(pod("u", leaving), pod("u", leaving, in(v1.PodPending)))
+			h.OnDelete(pod("u", leaving))
+		}, []string{"app app", `task app/u on ""`, "complete app/u", "complete app/u", "remove app/u"}},
+		{"deleted while it runs", func(h handlers) {
+			h.OnAdd(pod("u", on("n")), false)
+			h.OnUpdate(pod("u", on("n")), pod("u", on("n"), leaving))
+		}, []string{"app app", `task app/u on "n"`}},
 		{"gate opens", func(h handlers) { h.OnAdd(pod("u", gated), false); h.OnUpdate(pod("u", gated), pod("u")) }, []string{"app app", `task app/u on ""`}},
 		{"label edited", func(h handlers) {
 			h.OnAdd(pod("u", on("n")), false)

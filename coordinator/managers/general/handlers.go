@@ -78,11 +78,14 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if owner == "" && !workload.Ours(pod, g.cfg.SchedulerName) {
 		return
 	}
-	if workload.Terminated(pod) {
-		g.amp.NotifyTaskComplete(workload.AppID(pod), string(pod.UID))
+	if workload.Over(pod) {
+		if owner == "" {
+			owner = workload.AppID(pod)
+		}
+		g.amp.NotifyTaskComplete(owner, string(pod.UID))
 		return
 	}
-	if pod.Spec.NodeName == "" && (pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0) {
+	if pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) > 0 {
 		return // the API server would refuse to bind it
 	}
 	task, found := workload.ParseTask(pod)
@@ -165,11 +168,11 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 	}
 	app, known := g.reported[pod.UID]
 	switch {
-	case workload.Terminated(pod):
+	case workload.Over(pod):
 		if !known {
 			app = workload.AppID(pod)
 		}
-		if !workload.Terminated(old) && pod.Spec.SchedulerName == g.cfg.SchedulerName {
+		if !workload.Over(old) && pod.Spec.SchedulerName == g.cfg.SchedulerName {
 			g.amp.NotifyTaskComplete(app, string(pod.UID))
 		}
 	case !known:
