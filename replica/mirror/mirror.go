@@ -111,6 +111,12 @@ func (m *Mirror) PutTerm(t record.Term) {
 	}
 }
 
+// PutConfiguration writes the queue configuration in force, fenced and retried like
+// everything else. Its Epoch is that of the lead that writes, whatever it says.
+func (m *Mirror) PutConfiguration(c record.Configuration) {
+	m.append([]entry{{slot: slot{configuration: true}, configuration: c}}, nil)
+}
+
 func (m *Mirror) append(entries []entry, done func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -6,10 +6,12 @@ import (
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// slot names what a dirty entry is about: a record, or with an epoch a term.
+// slot names what a dirty entry is about: a record, with an epoch a term, or the
+// configuration.
 type slot struct {
-	key   ledger.Key
-	epoch uint64
+	key           ledger.Key
+	epoch         uint64
+	configuration bool
 }
 
 // entry is the newest value of a slot that etcd does not have yet.
@@ -17,12 +19,19 @@ type entry struct {
 	slot   slot
 	change ledger.Change
 	term   record.Term
+
+	configuration record.Configuration
 	// first is the number of the Append that put the entry into the queue.
 	first uint64
 }
 
 // op encodes the entry; only now, as most values of a busy key never get here.
 func (e *entry) op(keys record.Keys, epoch uint64) fenced.Op {
+	if e.slot.configuration {
+		written := e.configuration
+		written.Epoch = epoch // which is its signature
+		return fenced.Op{Key: keys.Configuration(), Value: record.EncodeConfiguration(written)}
+	}
 	if e.slot.epoch > 0 {
 		return fenced.Op{Key: keys.Term(e.slot.epoch), Value: record.Sign(record.KindTerm, record.EncodeTerm(e.term), epoch)}
 	}
@@ -53,7 +62,7 @@ func (q *queue) len() int { return len(q.fifo) }
 // put adds e, or lets the entry that waits for the same slot take its value.
 func (q *queue) put(e entry) {
 	if old := q.entries[e.slot]; old != nil {
-		old.change, old.term = e.change, e.term
+		old.change, old.term, old.configuration = e.change, e.term, e.configuration
 		return
 	}
 	q.entries[e.slot] = &e

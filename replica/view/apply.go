@@ -1,6 +1,8 @@
 package view
 
 import (
+	"maps"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -32,8 +34,11 @@ func (v *View) adopt(s *snapshot) error {
 	for key, at := range s.known {
 		v.digest.Replace(key, record.Hash{}, at.hash)
 	}
-	epoch := v.leader.Epoch
+	before := v.announced()
 	v.known, v.leader, v.terms = s.known, s.leader, s.terms
+	if s.refused[v.keys.Configuration()] == nil { // else what was known before stays
+		v.configuration = s.configuration
+	}
 	for key, err := range s.refused {
 		if v.refused[key] == nil {
 			v.logRefused(key, err)
@@ -42,7 +47,7 @@ func (v *View) adopt(s *snapshot) error {
 	v.refused = s.refused
 	v.mu.Unlock()
 
-	v.tell(s.changes, epoch, s.revision)
+	v.tell(s.changes, before, s.revision)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -77,7 +82,7 @@ func (v *View) absorb(resp clientv3.WatchResponse) error {
 		v.mu.Unlock()
 		return errOtherHistory
 	}
-	epoch, revision := v.leader.Epoch, v.revision
+	before, revision := v.announced(), v.revision
 	var changes []ledger.Change
 	for i, ev := range resp.Events {
 		ch, changed, err := v.apply(ev, entries[i], errs[i])
@@ -96,7 +101,7 @@ func (v *View) absorb(resp clientv3.WatchResponse) error {
 	}
 	v.mu.Unlock()
 
-	v.tell(changes, epoch, revision)
+	v.tell(changes, before, revision)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -142,6 +147,11 @@ func (v *View) apply(ev *clientv3.Event, e record.Entry, err error) (ledger.Chan
 		} else {
 			v.terms[e.Epoch] = e.Term
 		}
+	case record.KindConfiguration:
+		v.configuration = nil
+		if !gone {
+			v.configuration = &e.Configuration
+		}
 	case record.KindSchema:
 		if v.origin.history != "" && v.origin.history != e.Schema.History {
 			return ledger.Change{}, false, errOtherHistory
@@ -164,17 +174,30 @@ func (v *View) hold(ch ledger.Change) record.Hash {
 	return record.HashOf(held)
 }
 
-// tell passes on what has been applied, over the epoch and up to the revision
+// announced is what others are told of when it is not what it was.
+type announced struct {
+	epoch         uint64
+	configuration *record.Configuration
+}
+
+// announced returns it as it is now; v.mu is held.
+func (v *View) announced() announced { return announced{v.leader.Epoch, v.configuration} }
+
+// tell passes on what has been applied, over what was before and up to the revision
 // given; v.applying is held, v.mu is not.
-func (v *View) tell(changes []ledger.Change, epoch uint64, revision int64) {
+func (v *View) tell(changes []ledger.Change, before announced, revision int64) {
 	v.metrics.changes.Add(float64(len(changes)))
 	if v.cfg.OnChange != nil {
 		for _, ch := range changes {
 			v.cfg.OnChange(v.ledger, ch)
 		}
 	}
-	if v.cfg.OnLeader != nil && v.leader.Epoch != epoch {
+	if v.cfg.OnLeader != nil && v.leader.Epoch != before.epoch {
 		v.cfg.OnLeader(v.leader, revision)
+	}
+	c, was := v.configuration, before.configuration
+	if v.cfg.OnConfiguration != nil && c != nil && (was == nil || !maps.Equal(c.Data, was.Data)) {
+		v.cfg.OnConfiguration(*c)
 	}
 }
 

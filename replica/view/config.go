@@ -33,6 +33,10 @@ type Config struct {
 	// of an epoch other than the last one has been applied, with the revision up
 	// to which everything has.
 	OnLeader func(leader record.Leader, revision int64)
+	// OnConfiguration, which may be nil, is called from the same goroutine when another
+	// queue configuration has been applied, the first included; not when there is none
+	// any more. It must not call Take or Read.
+	OnConfiguration func(record.Configuration)
 }
 
 // Default returns the defaults, without a prefix.

@@ -23,7 +23,10 @@ type snapshot struct {
 	known    map[ledger.Key]version
 	leader   record.Leader
 	terms    map[uint64]record.Term
-	refused  map[string]error
+
+	configuration *record.Configuration
+
+	refused map[string]error
 }
 
 // load reads everything at one revision, and applies what differs from the
@@ -138,5 +141,7 @@ func (s *snapshot) add(keys record.Keys, key string, value []byte, modRevision i
 		s.leader = e.Leader
 	case record.KindTerm:
 		s.terms[e.Epoch] = e.Term
+	case record.KindConfiguration:
+		s.configuration = &e.Configuration
 	}
 }

@@ -35,22 +35,24 @@ type View struct {
 	// changed with both held, and read with either.
 	applying sync.Mutex
 
-	mu       sync.Mutex
-	ledger   *ledger.Ledger
-	known    map[ledger.Key]version // what the ledger holds
-	digest   record.Digest          // of what it holds, without what cannot be read any more
-	leader   record.Leader
-	terms    map[uint64]record.Term
-	refused  map[string]error
-	origin   origin
-	revision int64 // everything up to it has been applied
-	newest   int64 // the highest revision that etcd has shown
-	synced   bool
-	taken    bool
-	away     error // of the newest request, nil while etcd answers
-	heardOf  bool  // whether there has been any request
-	since    time.Time
-	void     bool // the state is of a history that etcd does not have
+	mu     sync.Mutex
+	ledger *ledger.Ledger
+	known  map[ledger.Key]version // what the ledger holds
+	digest record.Digest          // of what it holds, without what cannot be read any more
+	leader record.Leader
+	terms  map[uint64]record.Term
+	// configuration is the queue configuration in force, nil if etcd has none.
+	configuration *record.Configuration
+	refused       map[string]error
+	origin        origin
+	revision      int64 // everything up to it has been applied
+	newest        int64 // the highest revision that etcd has shown
+	synced        bool
+	taken         bool
+	away          error // of the newest request, nil while etcd answers
+	heardOf       bool  // whether there has been any request
+	since         time.Time
+	void          bool // the state is of a history that etcd does not have
 	// interrupt ends the watch under way, and says why; nil if there is none.
 	interrupt context.CancelCauseFunc
 	changed   chan struct{} // closed, and replaced, when any of this changes
@@ -146,6 +148,17 @@ func (v *View) Counts() ledger.Counts {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ledger.Counts()
+}
+
+// Configuration returns the last queue configuration that a lead took for valid; false
+// if there is none.
+func (v *View) Configuration() (record.Configuration, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.configuration == nil {
+		return record.Configuration{}, false
+	}
+	return *v.configuration, true
 }
 
 // Refused is a record that cannot be read.
