@@ -42,8 +42,8 @@ func (r *replica) termDeps() term.Deps {
 }
 
 // claim makes an epoch the one that etcd accepts writes of.
-func (r *replica) claim(ctx context.Context, leader record.Leader) (term.Mirror, int64, error) {
-	claimed, err := mirror.Claim(ctx, r.etcd, r.cfg.Etcd.Prefix, leader)
+func (r *replica) claim(ctx context.Context, leader record.Leader, begun record.Term) (term.Mirror, int64, error) {
+	claimed, err := mirror.Claim(ctx, r.etcd, r.cfg.Etcd.Prefix, leader, begun)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -29,9 +29,10 @@ type Deps struct {
 	Standby Standby
 	View    View
 	// Claim makes the epoch of leader the one that etcd accepts writes of, and returns
-	// the mirror that writes them and the revision of the claim. It goes on until ctx
-	// ends while etcd does not answer.
-	Claim func(ctx context.Context, leader record.Leader) (Mirror, int64, error)
+	// the mirror that writes them and the revision of the claim. begun is the record of
+	// the term so far, which is written with it. It goes on until ctx ends while etcd
+	// does not answer.
+	Claim func(ctx context.Context, leader record.Leader, begun record.Term) (Mirror, int64, error)
 	// Barrier waits until the informers have caught up with the API server.
 	Barrier func(ctx context.Context, epoch uint64) error
 	// Executors makes what carries out effects on the cluster in the name of a term;

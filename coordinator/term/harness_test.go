@@ -41,6 +41,7 @@ type house struct {
 	written  []ledger.Change
 	put      []record.Term
 	claims   []uint64
+	begun    []record.Term // written with the claims
 	done     []ledger.Effect
 	aside    [][]string
 	differ   []engine.Mismatches
@@ -125,9 +126,9 @@ func (h *house) deps() Deps {
 	return Deps{
 		Incarnation: "me", Keys: record.Keys{Prefix: "/p"}, Budgets: DefaultBudgets(),
 		Standby: fakeStandby{h}, View: fakeView{h},
-		Claim: func(ctx context.Context, leader record.Leader) (Mirror, int64, error) {
+		Claim: func(ctx context.Context, leader record.Leader, begun record.Term) (Mirror, int64, error) {
 			h.mu.Lock()
-			h.claims = append(h.claims, leader.Epoch)
+			h.claims, h.begun = append(h.claims, leader.Epoch), append(h.begun, begun)
 			h.mu.Unlock()
 			return &fakeMirror{h: h}, 7, h.hook(ctx, stepClaimed)
 		},

@@ -134,7 +134,7 @@ func (p *promotion) claim(ctx context.Context) error {
 	if err := p.lead.Standby.Open(); err != nil {
 		return err
 	}
-	m, revision, err := p.lead.Claim(p.timings.within(ctx), p.leader())
+	m, revision, err := p.lead.Claim(p.timings.within(ctx), p.leader(), p.timings.snapshot())
 	if err != nil {
 		return err
 	}

@@ -321,8 +321,8 @@ func (s *Session) sameQueues(ctx context.Context) error {
 	return err
 }
 
-// awaitTerm waits until the last epoch to be claimed has its record. That one has
-// none is for the verdict to say.
+// awaitTerm waits until the record of the last epoch to be claimed says that its lead
+// leads. That it does not is for the verdict to say.
 func (s *Session) awaitTerm(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
@@ -332,7 +332,11 @@ func (s *Session) awaitTerm(ctx context.Context) {
 			return false, err
 		}
 		term, err := s.Lab.Etcd().Get(ctx, fmt.Sprintf("%s/terms/%020d", s.state.Prefix, epoch))
-		return err == nil && len(term.Kvs) > 0, err
+		if err != nil || len(term.Kvs) == 0 {
+			return false, err
+		}
+		_, _, timings, err := verify.TermOf(term.Kvs[0].Value)
+		return err == nil && verify.Led(timings), err
 	})
 }
 

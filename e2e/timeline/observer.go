@@ -92,7 +92,7 @@ func (o *Observer) Failover(ctx context.Context, killed time.Time, old uint64) (
 // waiting looks at each event once, for histories are long.
 type waiting struct {
 	old uint64
-	// bound is the newer epoch that bound first, told which have told steps.
+	// bound is the newer epoch that bound first, told which have told all steps.
 	bound            uint64
 	told             map[uint64]bool
 	nextPod, nextKey int
@@ -109,7 +109,7 @@ func (w *waiting) advance(pods []history.PodEvent, etcd []history.EtcdEvent) {
 		if ev.Deleted || !strings.HasPrefix(ev.Key, "terms/") {
 			continue
 		}
-		if epoch, _, timings, err := verify.TermOf(ev.Value); err == nil && len(timings) > 0 {
+		if epoch, _, timings, err := verify.TermOf(ev.Value); err == nil && verify.Led(timings) {
 			w.told[epoch] = true
 		}
 	}

@@ -61,6 +61,10 @@ func termOp(term, epoch uint64) op {
 	return op{key: fmt.Sprintf("terms/%020d", term), value: encode(m)}
 }
 
+func configurationOp(epoch uint64) op {
+	return op{key: "configuration", value: encode(&recordpb.Configuration{Schema: 1, Epoch: epoch})}
+}
+
 func schemaOp() op {
 	return op{key: "schema", value: encode(&recordpb.Schema{Schema: 1, Version: 1, History: "x"})}
 }
@@ -126,6 +130,16 @@ func TestFence(t *testing.T) {
 		m.claim(4)
 		m.claim(3)
 		fails(t, check(m, 0), "epoch 3 claimed after epoch 4")
+	})
+	t.Run("the queue configuration", func(t *testing.T) {
+		m := good()
+		m.txn(configurationOp(4))
+		holds(t, check(m, 0))
+		m.txn(configurationOp(3))
+		fails(t, check(m, 0), "configuration written by epoch 3 while epoch 4 was in force")
+		m = good()
+		m.txn(configurationOp(0))
+		fails(t, check(m, 0), "configuration does not say which epoch wrote it")
 	})
 	t.Run("nobody signed", func(t *testing.T) {
 		m := good()

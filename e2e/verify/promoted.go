@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -22,7 +23,7 @@ import (
 // history, up to the claim.
 //
 // Records that nobody can read are left out on both sides: what a lead makes of
-// them is for the cluster to say. A lead that ended before it wrote its term says
+// them is for the cluster to say. A lead that ended before it had caught up says
 // nothing, which is no violation, unless it is the last.
 func Promoted(events []history.EtcdEvent, gaps []history.Gap) Check {
 	c := newCheck("promoted state")
@@ -159,6 +160,9 @@ func (p *promotions) tell(ev history.EtcdEvent, epoch uint64) {
 	if c == nil || c.generation != ev.Generation || proto.Unmarshal(ev.Value, &m) != nil {
 		return
 	}
+	if m.GetClaimRevision() == 0 && len(m.GetHeldDigest()) == 0 && !led(&m) {
+		return // It has claimed, and has yet to catch up.
+	}
 	c.told, c.wrong = true, true
 	says := held{apps: m.GetHeldApps(), tasks: m.GetHeldTasks(), sum: new(big.Int).SetBytes(m.GetHeldDigest())}
 	switch {
@@ -171,6 +175,10 @@ func (p *promotions) tell(ev history.EtcdEvent, epoch uint64) {
 	default:
 		c.wrong = false
 	}
+}
+
+func led(m *recordpb.Term) bool {
+	return slices.ContainsFunc(m.GetTimings(), func(t *recordpb.Timing) bool { return t.GetStep() == stepLeading })
 }
 
 // canonical returns a record without the epoch of its writer, encoded as everybody

@@ -12,6 +12,13 @@ import (
 	"github.com/understudy-ha/understudy/replica/record/recordpb"
 )
 
+// ledOp is the record of a lead that leads, and says nothing else.
+func ledOp(t *testing.T, epoch uint64) op {
+	t.Helper()
+	term := record.Term{Epoch: epoch, Timings: []record.Timing{{Step: stepLeading, At: 1}}}
+	return op{key: fmt.Sprintf("terms/%020d", epoch), value: record.Sign(record.KindTerm, record.EncodeTerm(term), epoch)}
+}
+
 // promote is the record of a term whose lead held the records given, as its own
 // code has it: decoded, encoded anew and added up.
 func promote(t *testing.T, epoch uint64, revision int64, held ...op) op {
@@ -81,7 +88,15 @@ func TestPromoted(t *testing.T) {
 	t.Run("says nothing", func(t *testing.T) {
 		m := before()
 		m.txn(termOp(2, 2))
+		fails(t, Promoted(m.events, nil), "epoch 2, the last to be claimed, has not said what it held")
+		m.txn(ledOp(t, 2))
 		fails(t, Promoted(m.events, nil), "epoch 2 does not say what it held")
+	})
+	t.Run("says it later", func(t *testing.T) {
+		m := before()
+		m.txn(termOp(2, 2)) // with the claim
+		m.txn(promote(t, 2, m.rev-1, all...))
+		holds(t, Promoted(m.events, nil))
 	})
 	t.Run("died before it said so", func(t *testing.T) {
 		m := before()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,6 +149,14 @@ func decode(key string, value []byte) (entry, error) {
 type Timing struct {
 	Step string
 	At   time.Time
+}
+
+// stepLeading is the step with which a promotion is over.
+const stepLeading = "leading"
+
+// Led reports whether the lead that told these steps came to lead.
+func Led(timings []Timing) bool {
+	return slices.ContainsFunc(timings, func(t Timing) bool { return t.Step == stepLeading })
 }
 
 // LeaderOf decodes the value of the leader key.

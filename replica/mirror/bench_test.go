@@ -16,7 +16,7 @@ import (
 func benchmarked(b *testing.B) *mirror.Mirror {
 	b.Helper()
 	cli := etcdtest.Start(b, "--quota-backend-bytes=4294967296").Client()
-	claimed, err := mirror.Claim(b.Context(), cli, prefix, leader(1))
+	claimed, err := claimAs(b.Context(), cli, leader(1))
 	if err != nil {
 		b.Fatal(err)
 	}

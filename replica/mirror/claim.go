@@ -33,8 +33,11 @@ func KnownEpoch(ctx context.Context, cli *clientv3.Client, prefix string) (uint6
 // and else fails with ErrFenced; with record.ErrNewerSchema where a newer version
 // has led that this one must not follow. It goes on until ctx ends while etcd does
 // not answer. Repeating a claim with the same leader record is harmless.
-func Claim(ctx context.Context, cli *clientv3.Client, prefix string, leader record.Leader) (Claimed, error) {
-	f, err := fenced.Claim(ctx, cli, prefix, leader)
+//
+// term is the record of leader.Epoch so far. It is written with the claim, so that a
+// promotion that fails, or dies, leaves a record of a term that never led.
+func Claim(ctx context.Context, cli *clientv3.Client, prefix string, leader record.Leader, term record.Term) (Claimed, error) {
+	f, err := fenced.Claim(ctx, cli, prefix, leader, term)
 	if err != nil {
 		return Claimed{}, err
 	}

@@ -29,7 +29,7 @@ func TestClaimSucceedsOnlyOverAnOlderEpoch(t *testing.T) {
 	known(t, cli, 3)
 	for _, epoch := range []uint64{1, 3} {
 		other := record.Leader{Epoch: epoch, Incarnation: "someone else"}
-		_, err := mirror.Claim(within(t), cli, prefix, other)
+		_, err := claimAs(within(t), cli, other)
 		if !errors.Is(err, mirror.ErrFenced) || !strings.Contains(err.Error(), "replica-3") {
 			t.Errorf("epoch %d: got %v, want ErrFenced that says who leads", epoch, err)
 		}
@@ -81,7 +81,7 @@ func TestTwoClaimsOfOneEpochAtOnce(t *testing.T) {
 			return send()
 		})
 		go func() {
-			_, err := mirror.Claim(ctx, cli, prefix, record.Leader{Epoch: 2, Incarnation: string(rune('a' + i))})
+			_, err := claimAs(ctx, cli, record.Leader{Epoch: 2, Incarnation: string(rune('a' + i))})
 			results <- err
 		}()
 	}
@@ -114,7 +114,7 @@ func TestEpochsRiseWithoutTheLeaderKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		known(t, cli, 7)
-		if _, err := mirror.Claim(within(t), cli, prefix, leader(7)); !errors.Is(err, mirror.ErrFenced) {
+		if _, err := claimAs(within(t), cli, leader(7)); !errors.Is(err, mirror.ErrFenced) {
 			t.Errorf("epoch 7 could be claimed twice: %v", err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestClaimRefusesTheStateOfANewerVersion(t *testing.T) {
 	}
 
 	put(record.Schema{MinReader: record.SchemaVersion + 1, Version: 9, History: "h"})
-	_, err = mirror.Claim(within(t), cli, prefix, leader(3))
+	_, err = claimAs(within(t), cli, leader(3))
 	if !errors.Is(err, record.ErrNewerSchema) || !strings.Contains(err.Error(), keys.Schema()) {
 		t.Errorf("got %v", err)
 	}
@@ -161,7 +161,7 @@ func TestClaimWaitsForEtcd(t *testing.T) {
 	got := make(chan error, 1)
 	ctx := within(t)
 	go func() {
-		_, err := mirror.Claim(ctx, cli, prefix, leader(1))
+		_, err := claimAs(ctx, cli, leader(1))
 		got <- err
 	}()
 	server.Restart()
@@ -172,7 +172,7 @@ func TestClaimWaitsForEtcd(t *testing.T) {
 	server.Kill()
 	short, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := mirror.Claim(short, cli, prefix, leader(2)); !errors.Is(err, context.Canceled) {
+	if _, err := claimAs(short, cli, leader(2)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -180,11 +180,11 @@ func TestClaimWaitsForEtcd(t *testing.T) {
 func TestUnusableArguments(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	for _, p := range []string{"", "/"} {
-		if _, err := mirror.Claim(within(t), cli, p, leader(1)); err == nil {
+		if _, err := mirror.Claim(within(t), cli, p, leader(1), record.Term{Epoch: 1}); err == nil {
 			t.Errorf("prefix %q was claimed", p)
 		}
 	}
-	if _, err := mirror.Claim(within(t), cli, prefix, record.Leader{}); err == nil {
+	if _, err := claimAs(within(t), cli, record.Leader{}); err == nil {
 		t.Error("epoch 0 was claimed")
 	}
 	if _, err := mirror.New(cli, mirror.Claimed{Epoch: 1, Revision: 1}, config(), nil, nil); err == nil {
@@ -200,5 +200,40 @@ func TestUnusableArguments(t *testing.T) {
 		if bad == nil || !strings.Contains(bad.Error(), field) {
 			t.Errorf("%v does not name %s", bad, field)
 		}
+	}
+}
+
+// TestAClaimLeavesARecordOfItsTerm, whatever becomes of the promotion, and in the same
+// transaction: nobody sees the one without the other.
+func TestAClaimLeavesARecordOfItsTerm(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	begun := record.Term{
+		Epoch: 3, Incarnation: "replica-3", Reason: "lease expired", Started: 5, Timings: []record.Timing{{Step: "taken", At: 5}},
+	}
+	claimed, err := mirror.Claim(within(t), cli, prefix, leader(3), begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv := get(t, cli, keys.Term(3)).Kvs
+	if len(kv) != 1 || kv[0].ModRevision != claimed.Revision {
+		t.Fatalf("claimed at revision %d, the record of the term is %v", claimed.Revision, kv)
+	}
+	if want := record.Sign(record.KindTerm, record.EncodeTerm(begun), 3); string(kv[0].Value) != string(want) {
+		t.Errorf("the record is %q, want %q", kv[0].Value, want)
+	}
+
+	// Whoever is refused writes nothing, a claim that is repeated nothing more.
+	if _, err := claimAs(within(t), cli, record.Leader{Epoch: 2, Incarnation: "late"}); !errors.Is(err, mirror.ErrFenced) {
+		t.Errorf("epoch 2: %v", err)
+	}
+	if _, err := mirror.Claim(within(t), cli, prefix, leader(3), record.Term{Epoch: 3, Reason: "again"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := mirror.Claim(within(t), cli, prefix, leader(4), begun); err == nil {
+		t.Error("epoch 4 was claimed with the record of term 3")
+	}
+	terms := get(t, cli, keys.Terms(), clientv3.WithPrefix()).Kvs
+	if len(terms) != 1 || terms[0].ModRevision != claimed.Revision {
+		t.Errorf("the terms are %v", terms)
 	}
 }

@@ -53,11 +53,16 @@ func config() mirror.Config {
 
 func claim(t *testing.T, cli *clientv3.Client, epoch uint64) mirror.Claimed {
 	t.Helper()
-	c, err := mirror.Claim(within(t), cli, prefix, leader(epoch))
+	c, err := claimAs(within(t), cli, leader(epoch))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// claimAs claims the prefix, with a record of the term that says as little as it can.
+func claimAs(ctx context.Context, cli *clientv3.Client, l record.Leader) (mirror.Claimed, error) {
+	return mirror.Claim(ctx, cli, prefix, l, record.Term{Epoch: l.Epoch, Incarnation: l.Incarnation})
 }
 
 func leader(epoch uint64) record.Leader {

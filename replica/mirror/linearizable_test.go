@@ -200,7 +200,7 @@ func (c *contention) claim(toClaim, toWrite *clientv3.Client, epoch uint64) *con
 	ctx, cancel := context.WithTimeout(context.Background(), patient)
 	defer cancel()
 	began := c.now()
-	claimed, err := mirror.Claim(ctx, toClaim, prefix, leader(epoch))
+	claimed, err := claimAs(ctx, toClaim, leader(epoch))
 	switch {
 	case errors.Is(err, mirror.ErrFenced):
 		// An attempt whose answer was lost may have been the first.

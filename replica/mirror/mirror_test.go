@@ -168,8 +168,8 @@ func TestTransactionsStayWithinTheirLimits(t *testing.T) {
 		t.Errorf("the largest transaction has %d bytes", n)
 	}
 	n := get(t, cli, keys.Root(), clientv3.WithPrefix(), clientv3.WithCountOnly()).Count
-	if n != 1040+2 {
-		t.Errorf("%d keys, want 1040, leader and schema", n)
+	if n != 1040+3 {
+		t.Errorf("%d keys, want 1040, leader, term and schema", n)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestServerWithNarrowerLimits(t *testing.T) {
 	if s := m.Status(); len(s.Refused) > 0 {
 		t.Errorf("refused: %v", s.Refused)
 	}
-	if n := get(t, cli, keys.Root(), clientv3.WithPrefix(), clientv3.WithCountOnly()).Count; n != 110+2 {
+	if n := get(t, cli, keys.Root(), clientv3.WithPrefix(), clientv3.WithCountOnly()).Count; n != 110+3 {
 		t.Errorf("%d keys", n)
 	}
 }
@@ -307,4 +307,33 @@ func TestMetricsAreRegistered(t *testing.T) {
 	if _, err := mirror.New(cli, claimed, config(), nil, reg); err == nil {
 		t.Error("two mirrors share their metrics")
 	}
+}
+
+// TestHoweverManyTermsThereAreOldOnesAreRemoved: more than one transaction holds, and
+// by a lead that has had many terms itself.
+func TestHoweverManyTermsThereAreOldOnesAreRemoved(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	for e := range uint64(400) {
+		if _, err := cli.Put(within(t), keys.Term(e+1), string(record.EncodeTerm(record.Term{Epoch: e + 1}))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := run(t, cli, claim(t, cli, 401), config())
+	kept := func(oldest uint64) {
+		t.Helper()
+		m.flush(t)
+		terms := get(t, cli, keys.Terms(), clientv3.WithPrefix()).Kvs
+		if len(terms) != 100 || string(terms[0].Key) != keys.Term(oldest) {
+			t.Errorf("%d terms, from %s, want 100 from %d", len(terms), terms[0].Key, oldest)
+		}
+	}
+	m.PutTerm(record.Term{Epoch: 401})
+	kept(302)
+	for epoch := uint64(402); epoch < 410; epoch++ {
+		if _, err := m.Reclaim(within(t), leader(epoch)); err != nil {
+			t.Fatal(err)
+		}
+		m.PutTerm(record.Term{Epoch: epoch})
+	}
+	kept(310)
 }

@@ -54,7 +54,7 @@ func (m *Mirror) grant(wish reclaim) reclaimed {
 // old claim as it is, as far as known.
 func (m *Mirror) granted(got reclaimed) error {
 	if got.err == nil {
-		m.writer.fence, m.writer.epoch = got.fence, got.fence.Epoch()
+		m.writer.fence, m.writer.epoch, m.writer.pruned = got.fence, got.fence.Epoch(), false
 		m.mu.Lock()
 		m.revision = max(m.revision, got.fence.Revision())
 		m.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/understudy-ha/understudy/replica/failpoint"
@@ -152,18 +153,19 @@ func (w *writer) insist(ctx context.Context, ops []fenced.Op) (int64, error) {
 	}
 }
 
-// prune removes old terms, once in a term. It is housekeeping: should it fail,
-// the next term does it.
+// prune removes old terms, all of them, once in a term. It is housekeeping: should it
+// fail, the next term does it.
 func (w *writer) prune(ctx context.Context) {
 	w.pruned = true
 	old, err := w.store.OldTerms(ctx, w.keys, keepTerms)
-	if err == nil && len(old) > 0 {
-		old = old[:min(len(old), w.maxOps)]
-		ops := make([]fenced.Op, len(old))
-		for i, key := range old {
+	for batch := range slices.Chunk(old, w.maxOps) {
+		ops := make([]fenced.Op, len(batch))
+		for i, key := range batch {
 			ops[i] = fenced.Op{Key: key, Delete: true}
 		}
-		_, err = w.store.Commit(ctx, w.fence, ops)
+		if _, err = w.store.Commit(ctx, w.fence, ops); err != nil {
+			break
+		}
 	}
 	if err != nil {
 		w.log.Debug("old terms were not removed", "err", err)

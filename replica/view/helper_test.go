@@ -126,7 +126,8 @@ func leading(t *testing.T, cli *clientv3.Client, epoch uint64) *lead {
 
 func claim(t *testing.T, cli *clientv3.Client, epoch uint64) mirror.Claimed {
 	t.Helper()
-	c, err := mirror.Claim(within(t), cli, prefix, record.Leader{Epoch: epoch, Incarnation: fmt.Sprintf("replica-%d", epoch)})
+	c, err := mirror.Claim(within(t), cli, prefix, record.Leader{Epoch: epoch, Incarnation: fmt.Sprintf("replica-%d", epoch)},
+		record.Term{Epoch: epoch})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,18 +89,21 @@ func look(ctx context.Context, cli *clientv3.Client, keys record.Keys) (ownershi
 
 // Claim takes the prefix for leader.Epoch, which must be newer than every epoch
 // before it; otherwise the error is ErrFenced. Claiming again what is already
-// claimed, by the same leader record, succeeds. While etcd does not answer it
-// goes on until ctx ends.
-func Claim(ctx context.Context, cli *clientv3.Client, prefix string, leader record.Leader) (Fence, error) {
+// claimed, by the same leader record, succeeds. The record of the term is written in
+// the same transaction. While etcd does not answer it goes on until ctx ends.
+func Claim(ctx context.Context, cli *clientv3.Client, prefix string, leader record.Leader, term record.Term) (Fence, error) {
 	if err := CheckPrefix(prefix); err != nil {
 		return Fence{}, err
 	}
 	if leader.Epoch == 0 {
 		return Fence{}, errors.New("claim: epoch 0")
 	}
+	if term.Epoch != leader.Epoch {
+		return Fence{}, fmt.Errorf("claim: epoch %d with the record of term %d", leader.Epoch, term.Epoch)
+	}
 	var last error
 	for {
-		f, err := tryClaim(ctx, cli, record.Keys{Prefix: prefix}, leader)
+		f, err := tryClaim(ctx, cli, record.Keys{Prefix: prefix}, leader, term)
 		switch {
 		case err == nil:
 			return f, nil
@@ -120,7 +123,7 @@ func Claim(ctx context.Context, cli *clientv3.Client, prefix string, leader reco
 
 var errRaced = errors.New("the leader key changed meanwhile")
 
-func tryClaim(ctx context.Context, cli *clientv3.Client, keys record.Keys, leader record.Leader) (Fence, error) {
+func tryClaim(ctx context.Context, cli *clientv3.Client, keys record.Keys, leader record.Leader, term record.Term) (Fence, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	o, err := look(ctx, cli, keys)
@@ -137,7 +140,10 @@ func tryClaim(ctx context.Context, cli *clientv3.Client, keys record.Keys, leade
 	if o.epoch >= leader.Epoch {
 		return Fence{}, fmt.Errorf("%w: epoch %d is not newer than %d: %s", ErrFenced, leader.Epoch, o.epoch, owner(o.value))
 	}
-	ops := []clientv3.Op{clientv3.OpPut(f.leader, f.value)}
+	ops := []clientv3.Op{
+		clientv3.OpPut(f.leader, f.value),
+		clientv3.OpPut(keys.Term(term.Epoch), string(record.Sign(record.KindTerm, record.EncodeTerm(term), term.Epoch))),
+	}
 	if schema := upgraded(o.schema); schema != o.schema {
 		ops = append(ops, clientv3.OpPut(keys.Schema(), string(record.EncodeSchema(schema))))
 	}
