@@ -11,7 +11,7 @@ import (
 func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
 	t := e.tasks[rec.ID]
 	if t != nil && t.rec.AppID != rec.AppID {
-		return nil // it is another application's by now: see track
+		return nil // it is another application's by now: see disown
 	}
 	e.preds.Forget(rec.ID)
 	if t == nil {
