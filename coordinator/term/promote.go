@@ -65,7 +65,6 @@ type step struct {
 // promote goes through all steps. Nothing that it decides is written, and nothing
 // leaves the process, before the engine's account has been verified.
 func (t *tenure) promote(writing context.Context) error {
-	failpoint.Hit(failpoint.Acquired)
 	p := &promotion{tenure: t, writing: writing}
 	b := t.lead.Budgets
 	t.raiseBarrier()

@@ -13,7 +13,6 @@ import (
 	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/netfault"
 	"github.com/understudy-ha/understudy/e2e/timeline"
-	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 const (
@@ -22,6 +21,9 @@ const (
 	boundAgainWithin = 15 * time.Second
 	// hung bounds what a scenario does with such a replica, with all waiting.
 	hung = time.Minute
+	// claimTakes is long enough to notice who has taken the Lease before its claim
+	// reaches etcd.
+	claimTakes = 2 * time.Second
 	// lastsHung is how long pods come, so that work waits all the while.
 	lastsHung = 30 * time.Second
 )
@@ -79,8 +81,11 @@ func cutOffAfterAcquire(ctx context.Context, n network) error {
 	if err != nil {
 		return err
 	}
-	if err := n.tell(ctx, c.understudies, "hold="+failpoint.Acquired); err != nil {
-		return err
+	// What is on its way when a link is cut is lost, so that the claim never arrives.
+	for _, name := range c.understudies {
+		if err := n.Lab.Fault(name, lab.ToEtcd, netfault.Slow(claimTakes)); err != nil {
+			return err
+		}
 	}
 	fault, err := n.KillLead(ctx, syscall.SIGKILL)
 	if err != nil {
@@ -98,8 +103,10 @@ func cutOffAfterAcquire(ctx context.Context, n network) error {
 	if err := n.Lab.Fault(next, lab.ToEtcd, netfault.Cut); err != nil {
 		return err
 	}
-	if err := n.tell(ctx, c.understudies, "release="+failpoint.Acquired); err != nil {
-		return err
+	for _, name := range c.understudies {
+		if name != next {
+			n.Lab.Heal(name)
+		}
 	}
 	if err := n.boundAgain(ctx, fault); err != nil {
 		return fmt.Errorf("%s was cut off from etcd: %w", next, err)
@@ -110,20 +117,6 @@ func cutOffAfterAcquire(ctx context.Context, n network) error {
 	}
 	n.Lab.Heal(next)
 	return errors.Join(err, n.AwaitReady(ctx))
-}
-
-// tell says something to the failpoints of replicas.
-func (s *Session) tell(ctx context.Context, replicas []string, query string) error {
-	for _, name := range replicas {
-		p, err := s.Lab.Replica(name).Process()
-		if err != nil {
-			return err
-		}
-		if err := tellFailpoints(ctx, p, query); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // tellFailpoints arms, holds or releases one in a replica.

@@ -23,7 +23,6 @@
 //	mirror/before-commit   a batch is about to be sent to etcd
 //	mirror/after-commit    etcd has committed it, and nobody here knows yet
 //	bind/before, bind/after     around a request that binds a pod
-//	promote/acquired       the Lease has been taken, and nothing else been done
 //	promote/claimed, promote/reconciled, promote/engine-released
 //	                            steps of a recovery, each just done
 //	informer/pod           a change of a pod is about to be heeded
@@ -44,8 +43,6 @@ const (
 	AfterCommit  = "mirror/after-commit"
 	PodChanged   = "informer/pod"
 	ViewChange   = "view/change"
-	// Acquired is passed by whoever has just taken the Lease, before its claim.
-	Acquired = "promote/acquired"
 	// The places where a part of a lead is made to hang.
 	LoopStep      = "loop/step"
 	Predicates    = "engine/predicates"
