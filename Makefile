@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test vet lint jaeger fuzz clean
+.PHONY: help demo test drills vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -46,6 +46,16 @@ UNCACHED := -count=1
 test: vet tools build lab
 	$(call step,tests of the packages,go test -race -timeout 20m ./...)
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
+
+LONG := slow-apiserver-long busy-host-long
+HANGS := hang-loop hang-core hang-binder hang-manager cut-from-etcd-after-acquire relabel contradictions
+RESULTS ?= e2e/results
+
+# drills takes hours: it repeats faults that CI does once, and does the long ones.
+drills: tools build failpoints lab
+	@mkdir -p $(RESULTS)
+	@set -e; for name in $(HANGS); do bin/lab drill $$name --repeat 20 --node-cpu 128 --output json >$(RESULTS)/drill-$$name.json; done; \
+	for name in $(LONG); do bin/lab drill $$name --output json >$(RESULTS)/drill-$$name.json; done
 
 # vet looks for suspicious code in both modules.
 vet:

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,18 @@ type Scenario struct {
 	About string
 	// Lasts is how long the load goes on, if the default is too short.
 	Lasts time.Duration
+	// Rate is that of the load, in pods a second, if not what is asked for.
+	Rate float64
+	// Long is done only by those who ask for it.
+	Long bool
 	// Lab changes the lab that it wants; nil for any.
 	Lab func(*lab.Options)
-	// Do is called when a third of the pods is bound.
+	// Do is called when a third of the pods is bound, or as many as come in warmUp.
 	Do func(context.Context, *Session, *load.Generator) error
 }
+
+// warmUp bounds how long pods come before something is done.
+const warmUp = 10 * time.Second
 
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
@@ -53,6 +61,7 @@ func Scenarios() []Scenario {
 		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
 		{Name: "relabel", About: "pods of all kinds are given the labels of other applications, then the lead is killed, twice", Lasts: 40 * time.Second, Do: relabel},
+		{Name: "contradictions", About: "records that contradict each other are written into the mirror, then the lead is killed, twice", Lasts: 30 * time.Second, Do: contradictions},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
 		{Name: "hang-loop", About: "the lead's loop, which owns the ledger, hangs", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.LoopStep)},
 		{Name: "hang-core", About: "the core of the lead hangs while it looks for a node", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.Predicates)},
@@ -64,6 +73,10 @@ func Scenarios() []Scenario {
 		{Name: "partition-etcd", About: "a lead is killed while cut off from etcd, then each replica is cut off from it", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionEtcd)},
 		{Name: "partition-gossip", About: "nobody hears anybody, then each replica does not: the lead stays", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionGossip)},
 		{Name: "etcd-slow", About: "etcd answers half a second later: scheduling goes on", Lasts: 27 * time.Second, Lab: withProxies, Do: onNetwork(etcdSlow)},
+		{Name: "slow-apiserver", About: "the API server's answers come 0.5, 1, 2 and 3 seconds late, for a minute each", Lasts: 5 * time.Minute, Rate: offered, Lab: withProxies, Do: slowAPIServer(time.Minute)},
+		{Name: "busy-host", About: "four busy loops run beside everything, for a minute", Lasts: 75 * time.Second, Rate: offered, Do: busyHost(time.Minute)},
+		{Name: "slow-apiserver-long", About: "the same, for ten minutes each", Lasts: 43 * time.Minute, Long: true, Rate: offered, Lab: withProxies, Do: slowAPIServer(10 * time.Minute)},
+		{Name: "busy-host-long", About: "the same, for ten minutes", Lasts: 11 * time.Minute, Long: true, Rate: offered, Do: busyHost(10 * time.Minute)},
 	}
 }
 
@@ -86,9 +99,10 @@ func (sc Scenario) Run(ctx context.Context, l *lab.Lab, rate float64, log *slog.
 		return none, err
 	}
 	defer s.Close()
-	cfg := load.Default().Steady(rate, max(sc.Lasts, 8*time.Second))
+	cfg := load.Default().Steady(cmp.Or(sc.Rate, rate), max(sc.Lasts, 8*time.Second))
 	// A name of its own, for several drills may be done to one lab.
 	cfg.Name = fmt.Sprintf("%s-%d", sc.Name, time.Now().Unix())
+	cfg.Timeout += sc.Lasts
 	g, err := s.Load(cfg)
 	if err != nil {
 		return none, err
@@ -100,7 +114,7 @@ func (sc Scenario) Run(ctx context.Context, l *lab.Lab, rate float64, log *slog.
 		return err
 	})
 	group.Go(func() error {
-		if err := g.WaitBound(loadCtx, cfg.Pods/3); err != nil {
+		if err := g.WaitBound(loadCtx, min(cfg.Pods/3, int(cfg.Rate*warmUp.Seconds()))); err != nil {
 			return err
 		}
 		return sc.Do(loadCtx, s, g)

@@ -12,7 +12,7 @@ import (
 // each.
 func TestDrills(t *testing.T) {
 	for _, scenario := range Scenarios() {
-		if o := wanted(scenario); !o.Proxies {
+		if o := wanted(scenario); !o.Proxies && !scenario.Long {
 			t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, up(t, scenario.Lab)) })
 		}
 	}
@@ -25,7 +25,7 @@ func TestDrills(t *testing.T) {
 				o.Node.CPU = "128" // room for the pods of all of them
 			})
 			for _, scenario := range Scenarios() {
-				if o := wanted(scenario); o.Proxies && o.Armable == all.Armable {
+				if o := wanted(scenario); o.Proxies && !scenario.Long && o.Armable == all.Armable {
 					t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
 				}
 			}

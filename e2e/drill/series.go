@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -163,8 +164,8 @@ func (sr Series) round(ctx context.Context, s *Session, i int) (Round, error) {
 	if err := s.AwaitReady(ctx); err != nil {
 		return none, err
 	}
-	cfg := load.Default().Steady(sr.Rate, max(sr.Scenario.Lasts, sr.Lasts))
-	cfg.Name, cfg.Timeout = fmt.Sprintf("round-%d", i), 5*time.Minute
+	cfg := load.Default().Steady(cmp.Or(sr.Scenario.Rate, sr.Rate), max(sr.Scenario.Lasts, sr.Lasts))
+	cfg.Name, cfg.Timeout = fmt.Sprintf("round-%d", i), 5*time.Minute+sr.Scenario.Lasts
 	g, err := s.Load(cfg)
 	if err != nil {
 		return none, err
@@ -177,7 +178,7 @@ func (sr Series) round(ctx context.Context, s *Session, i int) (Round, error) {
 		return err
 	})
 	group.Go(func() error {
-		if err := g.WaitBound(loading, cfg.Pods/4); err != nil {
+		if err := g.WaitBound(loading, min(cfg.Pods/4, int(cfg.Rate*warmUp.Seconds()))); err != nil {
 			return err
 		}
 		select {

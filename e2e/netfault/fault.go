@@ -2,6 +2,7 @@ package netfault
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -11,6 +12,17 @@ type Way struct {
 	Drop bool
 	// Delay is how much later it arrives.
 	Delay time.Duration
+	// Jitter is the most by which chance adds to that. Nothing overtakes on one
+	// connection.
+	Jitter time.Duration
+}
+
+// delay is that of something sent now.
+func (w Way) delay() time.Duration {
+	if w.Jitter <= 0 {
+		return w.Delay
+	}
+	return w.Delay + rand.N(w.Jitter)
 }
 
 // Fault is what a proxy does. The zero Fault passes everything on.
@@ -49,6 +61,9 @@ func (f Fault) String() string {
 func (w Way) String() string {
 	if w.Drop {
 		return "lost"
+	}
+	if w.Jitter > 0 {
+		return fmt.Sprintf("delayed by %v and up to %v more", w.Delay, w.Jitter)
 	}
 	return "delayed by " + w.Delay.String()
 }

@@ -128,7 +128,7 @@ func (l *link) read(h *half, from *net.TCPConn, way chan<- chunk) {
 	for {
 		b := make([]byte, chunkSize)
 		n, err := from.Read(b)
-		at := time.Now().Add(h.of(l.p.Fault()).Delay)
+		at := time.Now().Add(h.of(l.p.Fault()).delay())
 		if n > 0 {
 			way <- chunk{bytes: b[:n], at: at}
 		}

@@ -150,10 +150,10 @@ func (p *Proxy) relay(to net.Addr) {
 		f := p.Fault().Requests
 		switch {
 		case f.Drop:
-		case f.Delay > 0:
+		case f.delay() > 0:
 			late := append([]byte(nil), b[:n]...)
 			p.running.Go(func() {
-				if sleep(p.ctx, f.Delay) && !p.Fault().Requests.Drop {
+				if sleep(p.ctx, f.delay()) && !p.Fault().Requests.Drop {
 					_, _ = p.packets.WriteTo(late, to)
 				}
 			})

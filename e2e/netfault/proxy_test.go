@@ -207,6 +207,16 @@ func TestDelay(t *testing.T) {
 	if took := time.Since(start); took < 2*quiet {
 		t.Errorf("a round trip took %v, want at least %v", took, 2*quiet)
 	}
+	// Chance adds to a delay, and takes nothing away.
+	p.Set(Fault{Answers: Way{Delay: quiet, Jitter: quiet}})
+	for _, said := range []string{"jitter", "more jitter", "most"} {
+		start = time.Now()
+		c.says(said)
+		c.hears(said)
+		if took := time.Since(start); took < quiet {
+			t.Errorf("an answer took %v, want at least %v", took, quiet)
+		}
+	}
 	p.Set(Fault{})
 	c.says("three")
 	c.hears("three")

@@ -126,7 +126,8 @@ func drillCommand() *cobra.Command {
 	var format string
 	var long strings.Builder
 	long.WriteString("Put faults on labs under a steady load of new pods, with many running, and judge\n" +
-		"what came of it. Each scenario has a lab of its own; without a name all are done.\n\n")
+		"what came of it. Each scenario has a lab of its own; without a name all are done\n" +
+		"but the long ones.\n\n")
 	for _, s := range drill.Scenarios() {
 		fmt.Fprintf(&long, "  %-19s %s\n", s.Name, s.About)
 	}
@@ -137,13 +138,13 @@ func drillCommand() *cobra.Command {
 		Short:     "Put faults on a lab under load, measure, and judge what came of it",
 		Long:      long.String(),
 		Args:      cobra.OnlyValidArgs,
-		ValidArgs: names(),
+		ValidArgs: names(func(drill.Scenario) bool { return true }),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"table", "json", "junit"}, format) {
 				return fmt.Errorf("output format %q: want table, json or junit", format)
 			}
 			if len(args) == 0 {
-				args = names()
+				args = names(func(s drill.Scenario) bool { return !s.Long })
 			}
 			o.Out = cmd.ErrOrStderr()
 			reports, err := drills(cmd.Context(), args, o, sr)
@@ -209,10 +210,12 @@ func printReports(w io.Writer, format string, reports []*drill.SeriesReport) err
 	return errors.Join(errs...)
 }
 
-func names() []string {
+func names(wanted func(drill.Scenario) bool) []string {
 	var all []string
 	for _, s := range drill.Scenarios() {
-		all = append(all, s.Name)
+		if wanted(s) {
+			all = append(all, s.Name)
+		}
 	}
 	return all
 }
