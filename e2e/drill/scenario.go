@@ -57,6 +57,7 @@ func Scenarios() []Scenario {
 		{Name: "etcd-quorum-loss", About: "two of three members of the mirror's etcd are away for ten seconds", Lab: threeMembers, Lasts: 30 * time.Second, Do: etcdQuorumLoss},
 		{Name: "kill-understudy", About: "each understudy is killed: the lead stays", Lasts: 12 * time.Second, Do: onNetwork(killUnderstudies)},
 		{Name: "lease", About: "the Lease is deleted, then the lead killed, then the Lease forgotten by all: epochs still rise", Lasts: 35 * time.Second, Do: deleteLease},
+		{Name: "lease-edits", About: "the Lease is edited by hand, in all ways that were ever seen", Lasts: 90 * time.Second, Rate: offered, Do: leaseEdits},
 		{Name: "apiserver-restart", About: "the API server is killed and started again: whoever leads binds again", Lasts: 25 * time.Second, Do: apiserverRestart},
 		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
