@@ -201,6 +201,7 @@ func (s *step) failApp(n *entry, message, reason string) {
 		return
 	}
 	s.editApp(n).Message = message
+	s.reportFailed(n, message)
 	if reason != "" {
 		for _, t := range n.sorted() {
 			switch {

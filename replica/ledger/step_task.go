@@ -156,6 +156,7 @@ func (s *step) ask(n *entry, t *Task) {
 	s.moveTask(n, t, initTask)
 	task := s.moveTask(n, n.tasks[t.ID], submitTask)
 	s.effect(Ask{App: n.app, Task: task})
+	s.report(task, reasonScheduling, "%s is queued and waiting for allocation", task.alias())
 }
 
 // allocated notes the engine's choice and has it carried out.
@@ -176,6 +177,7 @@ func (s *step) allocated(e Allocated) {
 		task.Node, task.Allocated, task.Retries = e.Node, s.at, 0
 		s.schedule(task, 0)
 		s.effect(Bind{Task: task})
+		s.report(task, reasonScheduled, "Successfully assigned %s to node %s", task.alias(), task.Node)
 		if task.Placeholder {
 			s.startGangTimer(n)
 		}
@@ -207,8 +209,7 @@ func (s *step) bound(n *entry, t *Task, node string) {
 	task := s.moveTask(n, t, taskBound)
 	task.Bound, task.Retries, task.Message = s.at, 0, ""
 	s.schedule(task, 0)
-	s.effect(ReportTask{Task: task, Reason: "Scheduled",
-		Message: "bound " + task.Namespace + "/" + task.Name + " to " + task.Node})
+	s.report(task, reasonBindSuccessful, "Pod %s is successfully bound to node %s", task.alias(), task.Node)
 	s.held(n, task)
 }
 
@@ -395,6 +396,9 @@ func (s *step) complete(n *entry, t *Task) {
 	}
 	s.unheld(n, t)
 	s.end(n, t)
+	if task := n.tasks[t.ID]; task.State == TaskStateCompleted && task.Node != "" {
+		s.report(task, reasonTaskCompleted, "Task %s is completed", task.alias())
+	}
 }
 
 // end moves a live task to its end and gives its allocation back.
