@@ -103,8 +103,10 @@ func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executor
 		pods: kube.NewPods(r.kube.Writes, kube.PodsConfig{
 			Tenure: tenure, Image: r.cfg.Placeholder.Image, SchedulerName: r.cfg.SchedulerName,
 		}, sink, r.log),
-		recorder: kube.NewRecorder(r.kube.Writes, r.incarnation, r.log),
 	}
+	e.recorder = kube.NewRecorder(r.kube.Writes, kube.RecorderConfig{
+		Instance: r.incarnation, Yield: e.binder.Quiet, Pod: r.cluster.Pod,
+	}, r.log)
 	e.binder.Before(r.standby.Prepare, r.standby.HasVolumes)
 	r.standby.SetVoice(e.recorder)
 	return e

@@ -35,9 +35,9 @@ type Config struct {
 	ConfigYAML map[string]string
 	// Now is the clock that stamps events; time.Now if nil.
 	Now func() time.Time
-	// OnUnschedulable, if set, is told why a task fits nowhere: once per task
-	// and kind of reason. It is called from one goroutine and may block.
-	OnUnschedulable func(appID, taskID, reason string)
+	// OnWait, if set, is told why a task has no node yet, whenever that is of
+	// another kind than before. It is called from one goroutine and may block.
+	OnWait func(appID, taskID string, why Wait)
 	// PriorityClass, if set, looks up a priority class, whose annotation may
 	// protect its pods from preemption.
 	PriorityClass func(name string) *schedulingv1.PriorityClass

@@ -8,26 +8,40 @@ import (
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 )
 
+// Wait is why a task has no node yet.
+type Wait struct {
+	// Quota says that a quota of its queue or user holds it, whatever room there is.
+	// Otherwise the nodes do, and more of them would help.
+	Quota bool
+	// Message is a sentence for people.
+	Message string
+}
+
 // explainer tells users why their pods wait. The core only says that they do;
 // what each node has against a pod is found out here, off the core's
-// goroutines, and reported once per kind of reason.
+// goroutines, and reported whenever its kind changes.
+//
+// The core's word that a request fits its quotas and found no node is the reason
+// to look, but not yet the answer: in a burst it says so of pods whose turn has
+// only not come. A quota comes first: the core looks at nodes for nothing that
+// is beyond one.
 type explainer struct {
 	e    *Engine
-	tell func(appID, taskID, reason string)
+	tell func(appID, taskID string, why Wait)
 	wake chan struct{}
 	quit chan struct{}
 	done chan struct{}
 
 	mu sync.Mutex
-	// queue are tasks to look at, in order; pending are all that wait, with the
-	// kinds of reason that were reported.
+	// queue are tasks to look at, in order; pending are all that wait.
 	queue   []string
 	pending map[string]*waiting
 }
 
 type waiting struct {
 	queued bool
-	told   map[string]bool
+	// told is the kind of reason that was reported last.
+	told string
 	// quota is what the core said last about a quota that is in the way.
 	quota string
 }
@@ -38,7 +52,7 @@ const explainBatch = 256
 
 func newExplainer(e *Engine) *explainer {
 	x := &explainer{
-		e: e, tell: e.cfg.OnUnschedulable,
+		e: e, tell: e.cfg.OnWait,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		pending: make(map[string]*waiting),
 	}
@@ -79,8 +93,9 @@ func (x *explainer) heard(r *si.EventRecord) {
 	case strings.Contains(r.Message, "does not fit in queue"), strings.Contains(r.Message, "exceeds the available user quota"):
 		x.enqueue(r.ObjectID).quota = strings.Replace(r.Message, " '"+r.ObjectID+"'", "", 1)
 	case strings.Contains(r.Message, "has become schedulable in queue"), strings.Contains(r.Message, "fits in the available user quota"):
-		if w := x.pending[r.ObjectID]; w != nil {
+		if w := x.pending[r.ObjectID]; w != nil && w.quota != "" {
 			w.quota = ""
+			x.enqueue(r.ObjectID)
 		}
 	}
 }
@@ -88,7 +103,7 @@ func (x *explainer) heard(r *si.EventRecord) {
 func (x *explainer) enqueue(taskID string) *waiting {
 	w := x.pending[taskID]
 	if w == nil {
-		w = &waiting{told: make(map[string]bool)}
+		w = &waiting{}
 		x.pending[taskID] = w
 	}
 	x.queueUp(taskID, w)
@@ -168,13 +183,12 @@ func (x *explainer) next() bool {
 		x.forget(id)
 		return true
 	}
-	why, err := x.e.preds.Explain(id)
-	switch {
-	case err != nil: // the pod is gone
-	case why.Fits == 0:
-		x.report(appID, id, why.Key(), why.Message())
-	case quota != "":
-		x.report(appID, id, kindOf(quota), quota)
+	if quota != "" {
+		x.report(appID, id, kindOf(quota), Wait{Quota: true, Message: quota})
+		return true
+	}
+	if why, err := x.e.preds.Explain(id); err == nil && why.Fits == 0 { // else the pod is gone, or its turn comes
+		x.report(appID, id, "nodes: "+why.Key(), Wait{Message: why.Message()})
 	}
 	return true
 }
@@ -185,16 +199,16 @@ func kindOf(text string) string {
 	return kind
 }
 
-func (x *explainer) report(appID, taskID, kind, text string) {
+func (x *explainer) report(appID, taskID, kind string, why Wait) {
 	x.mu.Lock()
 	w := x.pending[taskID]
-	news := w != nil && !w.told[kind]
+	news := w != nil && w.told != kind
 	if news {
-		w.told[kind] = true
+		w.told = kind
 	}
 	x.mu.Unlock()
 	if news && x.e.live.Load() {
-		x.tell(appID, taskID, text)
+		x.tell(appID, taskID, why)
 	}
 }
 

@@ -68,6 +68,7 @@ type fixture struct {
 	events  []ledger.Event
 	changed chan struct{}
 	reasons []string
+	waits   []engine.Wait
 }
 
 func start(t testing.TB, change func(*engine.Config)) *fixture {
@@ -80,9 +81,10 @@ func start(t testing.TB, change func(*engine.Config)) *fixture {
 	f := &fixture{t: t, preds: preds, changed: make(chan struct{}, 1)}
 	cfg := engine.Default()
 	cfg.ExplainInterval = 100 * time.Millisecond
-	cfg.OnUnschedulable = func(app, task, reason string) {
+	cfg.OnWait = func(app, task string, why engine.Wait) {
 		f.mu.Lock()
-		f.reasons = append(f.reasons, task+": "+reason)
+		f.reasons = append(f.reasons, task+": "+why.Message)
+		f.waits = append(f.waits, why)
 		f.mu.Unlock()
 		f.poke()
 	}

@@ -82,6 +82,20 @@ func (b *Binder) Do(bind ledger.Bind) {
 	})
 }
 
+const (
+	// calm is for how long there has been nothing to bind when what is for people may
+	// be written: the pods of a burst come with gaps between them.
+	calm = 20 * time.Millisecond
+	// yieldPatience is for how long it waits at most. Where binding never pauses there
+	// are still a few Events a second.
+	yieldPatience = 5 * time.Second
+)
+
+// Quiet returns when no binding is waiting or in flight, so that requests that help
+// nobody to run do not delay those that do; or, where that takes too long, all the
+// same. Bindings that wait for volumes do not count. Its error is that of ctx.
+func (b *Binder) Quiet(ctx context.Context) error { return b.pool.quiet(ctx, calm, yieldPatience) }
+
 // Stop cancels what is in flight and returns when nothing is.
 func (b *Binder) Stop() {
 	b.pool.stop()

@@ -31,8 +31,11 @@ type pool struct {
 	workers int
 	// attempts counts those that have ended.
 	attempts uint64
-	running  sync.WaitGroup
-	closed   bool
+	running sync.WaitGroup
+	closed  bool
+	// busy is closed when the last worker has ended, at idle.
+	busy chan struct{}
+	idle time.Time
 }
 
 // line holds the jobs of one key. The first may be under way.
@@ -80,6 +83,9 @@ func (p *pool) add(key, tag string, j job) {
 func (p *pool) enqueue(l *line) {
 	p.ready = append(p.ready, l)
 	if p.workers < p.limit {
+		if p.workers == 0 {
+			p.busy = make(chan struct{})
+		}
 		p.workers++
 		p.running.Go(p.work)
 	}
@@ -89,7 +95,7 @@ func (p *pool) enqueue(l *line) {
 func (p *pool) work() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer func() { p.workers-- }()
+	defer p.leave()
 	for !p.closed && len(p.ready) > 0 {
 		l := p.ready[0]
 		p.ready[0] = nil
@@ -107,6 +113,42 @@ func (p *pool) work() {
 			p.mu.Lock()
 		}
 		p.finish(l, again)
+	}
+}
+
+// leave ends a worker. The caller holds mu.
+func (p *pool) leave() {
+	if p.workers--; p.workers == 0 {
+		p.idle = time.Now()
+		close(p.busy)
+	}
+}
+
+// quiet returns nil once nothing has been due or under way for as long as calm, or
+// after patience.
+func (p *pool) quiet(ctx context.Context, calm, patience time.Duration) error {
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
+	for {
+		p.mu.Lock()
+		busy, working, left := p.busy, p.workers > 0, calm-time.Since(p.idle)
+		p.mu.Unlock()
+		var calmed <-chan time.Time
+		switch {
+		case working:
+		case left <= 0:
+			return nil
+		default:
+			busy, calmed = nil, time.After(left)
+		}
+		select {
+		case <-busy:
+		case <-calmed:
+		case <-enough.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

@@ -150,3 +150,55 @@ func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
+
+// What is for people waits for a pause of what pods need to run: not for one between
+// two pods of a burst, and not for ever.
+func TestPoolIsQuiet(t *testing.T) {
+	const work, gap = 10 * time.Millisecond, 5 * time.Millisecond
+	for name, tt := range map[string]struct{ jobs, atLeast, atMost time.Duration }{
+		"idle":          {0, 0, 0},
+		"a burst":       {20, 20*(work+gap) - gap + calm, 20*(work+gap) + calm},
+		"without pause": {10_000, yieldPatience, yieldPatience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(1, nil)
+				defer p.stop()
+				var feeding sync.WaitGroup
+				defer feeding.Wait()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				feeding.Go(func() {
+					for i := range tt.jobs {
+						if ctx.Err() != nil {
+							return
+						}
+						p.add(fmt.Sprint(i), "", func(context.Context) (ledger.Event, time.Duration) {
+							time.Sleep(work)
+							return nil, 0
+						})
+						time.Sleep(work + gap)
+					}
+				})
+				synctest.Wait()
+				began := time.Now()
+				if err := p.quiet(ctx, calm, yieldPatience); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took < tt.atLeast || took > tt.atMost {
+					t.Errorf("quiet after %v, want %v to %v", took, tt.atLeast, tt.atMost)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, nil)
+		defer p.stop()
+		p.add("k", "", func(ctx context.Context) (ledger.Event, time.Duration) { <-ctx.Done(); return nil, 0 })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.quiet(ctx, calm, yieldPatience); err == nil {
+			t.Error("quiet although it is busy and nobody waits")
+		}
+	})
+}

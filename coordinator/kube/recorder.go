@@ -3,7 +3,9 @@ package kube
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +30,9 @@ const (
 	recorderBurst = 200
 	// recorderBacklog is how many Events may wait; more are dropped and counted.
 	recorderBacklog = 20_000
+	// recorderReserve is how many of these are kept for warnings: that a pod goes its
+	// way is seen from the pod as well.
+	recorderReserve = 5_000
 	// recorderMemory is for how many pods it is remembered what they were told,
 	// and maxReasons how much a pod is told in all.
 	recorderMemory = 65_536
@@ -38,17 +43,32 @@ const (
 	recorderTries = 3
 )
 
+// RecorderConfig says for whom a Recorder writes, and after whom.
+type RecorderConfig struct {
+	// Instance is the holder identity of this replica.
+	Instance string
+	// Yield is called before every request and returns when nothing more important
+	// is waiting to be sent, or with the error of ctx. Nil for nothing that is.
+	Yield func(ctx context.Context) error
+	// Pod looks a pod up as it is known now, nil if it is not. Without it no
+	// conditions are written.
+	Pod func(namespace, name string) *v1.Pod
+}
+
 // Recorder puts Kubernetes Events on pods: what happened to them, and why
 // something did not. Each reason is told once for each pod in a term; numbers
 // that change in a message do not make a new reason. An Event that cannot be
-// written after a few tries is given up.
+// written after a few tries is given up. Why a pod waits also becomes its
+// condition: see Waits.
 type Recorder struct {
-	client   kubernetes.Interface
-	instance string
-	log      *slog.Logger
-	pool     *pool
-	limiter  *rate.Limiter
-	told     *lru.Cache
+	client     kubernetes.Interface
+	cfg        RecorderConfig
+	log        *slog.Logger
+	pool       *pool
+	limiter    *rate.Limiter
+	told       *lru.Cache
+	seed       maphash.Seed
+	conditions *conditions // nil if none are written
 
 	mu      sync.Mutex
 	waiting int
@@ -56,15 +76,22 @@ type Recorder struct {
 	number  uint64
 }
 
-// NewRecorder makes a recorder. client should be fenced; instance is the holder
-// identity of this replica.
-func NewRecorder(client kubernetes.Interface, instance string, log *slog.Logger) *Recorder {
-	return &Recorder{
-		client: client, instance: instance, log: log,
+// NewRecorder makes a recorder. client should be fenced.
+func NewRecorder(client kubernetes.Interface, cfg RecorderConfig, log *slog.Logger) *Recorder {
+	if cfg.Yield == nil {
+		cfg.Yield = func(ctx context.Context) error { return ctx.Err() }
+	}
+	r := &Recorder{
+		client: client, cfg: cfg, log: log,
 		pool:    newPool(4, nil),
 		limiter: rate.NewLimiter(recorderRate, recorderBurst),
 		told:    lru.New(recorderMemory),
+		seed:    maphash.MakeSeed(),
 	}
+	if cfg.Pod != nil {
+		r.conditions = newConditions(client, cfg, log)
+	}
+	return r
 }
 
 // Task tells what a ReportTask effect says, and returns at once.
@@ -83,6 +110,10 @@ func (r *Recorder) Pod(pod *v1.Pod, warning bool, reason, message string) {
 	}, warning, reason, message)
 }
 
+// ReasonFailedScheduling is the reason of Events that say why a pod waits, as
+// kube-scheduler has it.
+const ReasonFailedScheduling = "FailedScheduling"
+
 // ReasonInvalid is the reason of Events about labels and annotations that
 // cannot be read.
 const ReasonInvalid = "InvalidAnnotation"
@@ -94,10 +125,27 @@ func (r *Recorder) Problems(pod *v1.Pod, problems []workload.Problem) {
 	}
 }
 
+// Waits tells why a pod has not been given a node, and returns at once: by an
+// Event, and by its condition PodScheduled, whose reason is reason and which is
+// written when it says something else. What the condition says already, the
+// lead before this one has told.
+func (r *Recorder) Waits(pod *v1.Pod, reason, message string) {
+	if says(pod, reason, message) {
+		return
+	}
+	r.Pod(pod, true, ReasonFailedScheduling, message)
+	if r.conditions != nil {
+		r.conditions.want(pod, reason, message)
+	}
+}
+
 // Stop cancels what is in flight and returns when nothing is; what waits is
 // dropped.
 func (r *Recorder) Stop() {
 	r.pool.stop()
+	if r.conditions != nil {
+		r.conditions.pool.stop()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dropped > 0 {
@@ -108,40 +156,37 @@ func (r *Recorder) Stop() {
 // Forget drops what is remembered of a pod that is gone.
 func (r *Recorder) Forget(uid string) { r.told.Remove(types.UID(uid)) }
 
-// fact is what makes a reason the same as one told before.
-type fact struct{ reason, message string }
-
-// fresh reports whether a pod has yet to be told something. The caller holds mu.
-func (r *Recorder) fresh(pod types.UID, reason, message string) (facts map[fact]bool, key fact, ok bool) {
-	key = fact{reason, withoutNumbers(message)}
-	if known, found := r.told.Get(pod); found {
-		facts, _ = known.(map[fact]bool)
-	}
-	return facts, key, !facts[key] && len(facts) < maxReasons
+// fact is what makes a reason the same as one told before: a hash, since there are
+// several for each of many pods.
+func (r *Recorder) fact(reason, message string) uint64 {
+	return maphash.String(r.seed, reason+"\x00"+withoutNumbers(message))
 }
 
-// remember notes what a pod is told. The caller holds mu.
-func (r *Recorder) remember(pod types.UID, facts map[fact]bool, key fact) {
-	if facts == nil {
-		facts = make(map[fact]bool, 1)
-		r.told.Add(pod, facts)
+// fresh reports whether a pod has yet to be told something. The caller holds mu.
+func (r *Recorder) fresh(pod types.UID, fact uint64) (told []uint64, ok bool) {
+	if known, found := r.told.Get(pod); found {
+		told, _ = known.([]uint64)
 	}
-	facts[key] = true
+	return told, !slices.Contains(told, fact) && len(told) < maxReasons
 }
 
 func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, message string) {
-	event := r.event(pod, warning, reason, message)
+	event, fact := r.event(pod, warning, reason, message), r.fact(reason, message)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	facts, key, fresh := r.fresh(pod.UID, reason, message)
+	told, fresh := r.fresh(pod.UID, fact)
 	if !fresh {
 		return
 	}
-	if r.waiting >= recorderBacklog {
+	room := recorderBacklog
+	if !warning {
+		room -= recorderReserve
+	}
+	if r.waiting >= room {
 		r.dropped++
 		return
 	}
-	r.remember(pod.UID, facts, key)
+	r.told.Add(pod.UID, append(told, fact))
 	r.waiting++
 	r.number++
 	tries := 0
@@ -165,6 +210,9 @@ func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, message st
 
 func (r *Recorder) post(ctx context.Context, event *v1.Event) error {
 	if err := r.limiter.Wait(ctx); err != nil {
+		return err
+	}
+	if err := r.cfg.Yield(ctx); err != nil {
 		return err
 	}
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -195,9 +243,9 @@ func (r *Recorder) event(pod v1.ObjectReference, warning bool, reason, message s
 		Type:                kind,
 		Reason:              reason,
 		Message:             cut(message, maxEventMessage),
-		Source:              v1.EventSource{Component: Component, Host: r.instance},
+		Source:              v1.EventSource{Component: Component, Host: r.cfg.Instance},
 		ReportingController: Component,
-		ReportingInstance:   cut(r.instance, 128),
+		ReportingInstance:   cut(r.cfg.Instance, 128),
 		FirstTimestamp:      metav1.NewTime(now),
 		LastTimestamp:       metav1.NewTime(now),
 		Count:               1,

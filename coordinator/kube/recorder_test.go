@@ -38,7 +38,7 @@ func record(t *testing.T, do func(*Recorder), answer func() error) (written []*v
 			events <- event
 			return event, nil
 		})
-		r := NewRecorder(s, "replica-1_abc", quiet)
+		r := NewRecorder(s, RecorderConfig{Instance: "replica-1_abc"}, quiet)
 		do(r)
 		pass(10 * time.Minute)
 		r.Stop()

@@ -42,7 +42,7 @@ type View interface {
 
 // Voice tells users about their pods. Its methods return at once.
 type Voice interface {
-	Pod(pod *v1.Pod, warning bool, reason, message string)
+	Waits(pod *v1.Pod, reason, message string)
 	Problems(pod *v1.Pod, found []workload.Problem)
 }
 
@@ -165,7 +165,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	running := engine.Default()
 	running.Version = s.cfg.Version
 	running.ConfigYAML = configuration
-	running.OnUnschedulable = s.unschedulable
+	running.OnWait = s.waits
 	running.OnStuck = s.engineStuck
 	running.PriorityClass = cluster.PriorityClass
 	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
@@ -275,10 +275,15 @@ func (s *Standby) heard(event ledger.Event) {
 // SetVoice says by whom users are told about their pods from now on.
 func (s *Standby) SetVoice(voice Voice) { s.voice.Store(&voice) }
 
-// unschedulable tells the user of a pod why it fits nowhere.
-func (s *Standby) unschedulable(_, taskID, reason string) {
+// waits tells the user of a pod why it has no node yet, and autoscalers whether
+// another node would help.
+func (s *Standby) waits(_, taskID string, why engine.Wait) {
+	reason := kube.ReasonUnschedulable
+	if why.Quota {
+		reason = kube.ReasonSkipped
+	}
 	if voice, pod := s.voice.Load(), s.preds.Pod(taskID); voice != nil && pod != nil {
-		(*voice).Pod(pod, true, "FailedScheduling", reason)
+		(*voice).Waits(pod, reason, why.Message)
 	}
 }
 
