@@ -177,7 +177,7 @@ func TestDeploymentAgreesWithItsConfiguration(t *testing.T) {
 	for _, e := range c.Env {
 		env = append(env, e.Name+"="+e.ValueFrom.FieldRef.FieldPath)
 	}
-	if want := []string{"POD_NAME=metadata.name", "POD_NAMESPACE=metadata.namespace", "POD_IP=status.podIP"}; !slices.Equal(env, want) {
+	if want := []string{"POD_NAME=metadata.name", "POD_NAMESPACE=metadata.namespace", "POD_IP=status.podIP", "POD_TEMPLATE=metadata.labels['pod-template-hash']"}; !slices.Equal(env, want) {
 		t.Errorf("env = %v, want %v", env, want)
 	}
 }

@@ -410,7 +410,8 @@ func TestMembers(t *testing.T) {
 	since := time.Now().Add(-90 * time.Second)
 	url := server(t, serve.Status{Replica: "r1", Members: []serve.Member{
 		{Replica: "r1", Incarnation: "r1_A", Address: "127.0.0.1:1", Role: serve.Lead, Epoch: 3, Revision: 12},
-		{Replica: "r2", Incarnation: "r2_B", Address: "127.0.0.1:2", Role: serve.Understudy, Ready: true, Epoch: 3, Revision: 11, Lag: 1, Since: since},
+		{Replica: "r2", Incarnation: "r2_B", Address: "127.0.0.1:2", Role: serve.Understudy, Missing: "engine: being fed", Epoch: 3, Revision: 11, Lag: 1, Since: since},
+		{Replica: "r4", Incarnation: "r4_D", Address: "127.0.0.1:4", Role: serve.Understudy, Ready: true, Epoch: 3, Revision: 12, Since: since},
 		{Replica: "r3", Incarnation: "r3_C", Address: "127.0.0.1:3", Role: serve.Understudy, Gone: true, Since: since},
 	}})
 	status, out, stderr := invoke(t, "members", "--server", "127.0.0.1:1", "--server", url)
@@ -419,7 +420,8 @@ func TestMembers(t *testing.T) {
 	}
 	for _, want := range [][]string{
 		{"r1", "r1_A", "127.0.0.1:1", "here", "lead", "no", "3", "12", "0"},
-		{"r2", "r2_B", "127.0.0.1:2", "here", "for", "1m30s", "understudy", "yes", "3", "11", "1"},
+		{"r2", "r2_B", "127.0.0.1:2", "here", "for", "1m30s", "understudy", "no", "3", "11", "1", "engine:", "being", "fed"},
+		{"r4", "r4_D", "127.0.0.1:4", "here", "for", "1m30s", "understudy", "yes", "3", "12", "0"},
 		{"r3", "r3_C", "127.0.0.1:3", "gone", "for", "1m30s", "understudy", "no", "0", "0", "0"},
 	} {
 		found := false

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -28,6 +29,11 @@ type Config struct {
 	Namespace string `yaml:"namespace"`
 	// SchedulerName is the spec.schedulerName of the pods to schedule.
 	SchedulerName string `yaml:"schedulerName"`
+
+	// Template is the version of the pod template that this replica was made from: the
+	// value of its label pod-template-hash or controller-revision-hash. Empty selects
+	// POD_TEMPLATE.
+	Template string `yaml:"template"`
 
 	Kubernetes  Kubernetes  `yaml:"kubernetes"`
 	Election    Election    `yaml:"election"`
@@ -226,7 +232,7 @@ func Load(path string) (Config, error) {
 
 // Resolve returns c with an identity, a namespace and an address for gossip, taken
 // where the file left them out from the environment variables POD_NAME,
-// POD_NAMESPACE and POD_IP, then from the host name and DefaultNamespace.
+// POD_NAMESPACE, POD_IP and POD_TEMPLATE, then from the host name and DefaultNamespace.
 func (c Config) Resolve(getenv func(string) string, hostname func() (string, error)) (Config, error) {
 	if c.Identity == "" {
 		c.Identity = getenv("POD_NAME")
@@ -244,6 +250,9 @@ func (c Config) Resolve(getenv func(string) string, hostname func() (string, err
 	if c.Namespace == "" {
 		c.Namespace = DefaultNamespace
 	}
+	if c.Template == "" {
+		c.Template = getenv("POD_TEMPLATE")
+	}
 	if ip := getenv("POD_IP"); c.Gossip.Address != "" && c.Gossip.Advertise == "" && ip != "" {
 		_, port, err := net.SplitHostPort(c.Gossip.Address)
 		if err != nil {
@@ -252,4 +261,25 @@ func (c Config) Resolve(getenv func(string) string, hostname func() (string, err
 		c.Gossip.Advertise = net.JoinHostPort(ip, port)
 	}
 	return c, c.Validate()
+}
+
+// Reachable returns the address at which others reach the endpoints of HTTP: where
+// these listen on all interfaces, that of gossip with their port.
+func (c Config) Reachable() string {
+	host, port, err := net.SplitHostPort(c.HTTP.Address)
+	if err != nil || !everywhere(host) {
+		return c.HTTP.Address
+	}
+	for _, address := range []string{c.Gossip.Advertise, c.Gossip.Address} {
+		if host, _, err := net.SplitHostPort(address); err == nil && !everywhere(host) {
+			return net.JoinHostPort(host, port)
+		}
+	}
+	return c.HTTP.Address
+}
+
+// everywhere reports whether to listen on host is to listen on all interfaces.
+func everywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }

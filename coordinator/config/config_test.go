@@ -55,6 +55,7 @@ apiVersion: understudy.dev/v1alpha1
 kind: Config
 identity: replica-1
 namespace: batch
+template: 7d4b9c
 schedulerName: gang
 kubernetes: {kubeconfig: /etc/kubeconfig, qps: 12.5, burst: 100}
 election: {leaseName: lead, leaseDuration: 15s, renewDeadline: 10s, retryPeriod: 2s}
@@ -258,8 +259,8 @@ func TestIdentityAndNamespaceComeFromTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got, err := base.Resolve(env(map[string]string{"POD_NAME": "pod-1", "POD_NAMESPACE": "ns"}), host)
-	if err != nil || got.Identity != "pod-1" || got.Namespace != "ns" {
+	got, err := base.Resolve(env(map[string]string{"POD_NAME": "pod-1", "POD_NAMESPACE": "ns", "POD_TEMPLATE": "7d4b9c"}), host)
+	if err != nil || got.Identity != "pod-1" || got.Namespace != "ns" || got.Template != "7d4b9c" {
 		t.Errorf("in a pod: %q in %q, %v", got.Identity, got.Namespace, err)
 	}
 	got, err = base.Resolve(env(nil), host)
@@ -276,6 +277,25 @@ func TestIdentityAndNamespaceComeFromTheEnvironment(t *testing.T) {
 	got, err = base.Resolve(env(map[string]string{"POD_NAME": "pod-1", "POD_NAMESPACE": "ns"}), nameless)
 	if err != nil || got.Identity != "mine" || got.Namespace != "here" {
 		t.Errorf("the file does not win: %q in %q, %v", got.Identity, got.Namespace, err)
+	}
+}
+
+// What the others are told is an address that they can reach.
+func TestReachable(t *testing.T) {
+	for _, tt := range []struct{ http, advertise, gossip, want string }{
+		{"0.0.0.0:8080", "10.0.0.7:7946", "0.0.0.0:7946", "10.0.0.7:8080"},
+		{":8080", "10.0.0.7:7946", ":7946", "10.0.0.7:8080"},
+		{"[::]:8080", "[fd00::7]:7946", "[::]:7946", "[fd00::7]:8080"},
+		{"0.0.0.0:8080", "", "10.0.0.7:7946", "10.0.0.7:8080"},
+		{"127.0.0.1:8080", "10.0.0.7:7946", "0.0.0.0:7946", "127.0.0.1:8080"},
+		{"replica-1.ns:8080", "10.0.0.7:7946", "0.0.0.0:7946", "replica-1.ns:8080"},
+		{"0.0.0.0:8080", "", "0.0.0.0:7946", "0.0.0.0:8080"}, // nothing better is known
+		{"0.0.0.0:8080", "", "", "0.0.0.0:8080"},
+	} {
+		cfg := Config{HTTP: HTTP{Address: tt.http}, Gossip: Gossip{Address: tt.gossip, Advertise: tt.advertise}}
+		if got := cfg.Reachable(); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
 	}
 }
 

@@ -115,7 +115,7 @@ func TestWhetherNodesWouldHelp(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.small")
 	f.submit(app)
 	for _, id := range []string{"p1", "p2"} {

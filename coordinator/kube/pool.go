@@ -31,8 +31,8 @@ type pool struct {
 	workers int
 	// attempts counts those that have ended.
 	attempts uint64
-	running sync.WaitGroup
-	closed  bool
+	running  sync.WaitGroup
+	closed   bool
 	// busy is closed when the last worker has ended, at idle.
 	busy chan struct{}
 	idle time.Time

@@ -121,14 +121,18 @@ type Member struct {
 	Incarnation string `json:"incarnation"`
 	Address     string `json:"address"`
 	// Gone says that it has left or fallen silent.
-	Gone     bool      `json:"gone,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
-	Role     Role      `json:"role,omitempty"`
-	Ready    bool      `json:"ready"`
-	Epoch    uint64    `json:"epoch"`
-	Revision int64     `json:"revision"`
-	Lag      int64     `json:"lag"`
-	HTTP     string    `json:"http,omitempty"`
+	Gone  bool      `json:"gone,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	Role  Role      `json:"role,omitempty"`
+	Ready bool      `json:"ready"`
+	// Missing says in short why it could not lead at once.
+	Missing  string `json:"missing,omitempty"`
+	Epoch    uint64 `json:"epoch"`
+	Revision int64  `json:"revision"`
+	Lag      int64  `json:"lag"`
+	HTTP     string `json:"http,omitempty"`
+	// Template is the version of the pod template that it was made from.
+	Template string `json:"template,omitempty"`
 }
 
 // Timing is when a step of a recovery was complete.

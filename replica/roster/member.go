@@ -2,6 +2,7 @@ package roster
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,22 @@ type Standing struct {
 	Lag      int64  `json:"l,omitempty"`
 	// HTTP is where it serves its status; empty if it did not say.
 	HTTP string `json:"h,omitempty"`
+	// Missing says in short why it is not ready; empty if it is, or leads.
+	Missing string `json:"m,omitempty"`
+	// Template is the version of the pod template that it was made from, Created when
+	// its pod was, in seconds since 1970. Empty and zero where it did not say.
+	Template string `json:"t,omitempty"`
+	Created  int64  `json:"c,omitempty"`
+}
+
+// Summary shortens what is missing to what a Standing has room for.
+func Summary(missing []string) string {
+	const room = 120
+	all := strings.Join(missing, "; ")
+	if len(all) <= room {
+		return all
+	}
+	return strings.ToValidUTF8(all[:room], "") + "..."
 }
 
 // Member is a replica as the others see it.
@@ -39,7 +56,9 @@ const maxMeta = 512
 
 // encode leaves out what does not fit: names are free to be long.
 func (s Standing) encode(limit int) []byte {
-	for _, shorter := range []func(){func() {}, func() { s.HTTP = "" }, func() { s.Replica = "" }} {
+	for _, shorter := range []func(){
+		func() {}, func() { s.Missing = "" }, func() { s.HTTP = "" }, func() { s.Template, s.Created = "", 0 }, func() { s.Replica = "" },
+	} {
 		shorter()
 		if raw, err := json.Marshal(s); err == nil && len(raw) <= limit {
 			return raw

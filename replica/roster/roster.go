@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,23 +179,43 @@ func (r *Roster) Members() []Member {
 	return append([]Member{self}, all...)
 }
 
-// Successor returns the name of the ready understudy that is most caught up,
-// empty if there is none. With replica not empty only that one is considered.
+// Successor returns the name of the ready understudy that should lead next: one of
+// the newest template, since in a rollout the others are about to be replaced, and
+// among those the one that is most caught up. It is empty if there is none. With
+// replica not empty only that one is considered.
 func Successor(members []Member, replica string) string {
-	best := -1
-	for i, m := range members {
-		if m.Self || m.Gone || !m.Ready || replica != "" && m.Replica != replica {
-			continue
-		}
-		if best < 0 || m.Revision > members[best].Revision ||
-			m.Revision == members[best].Revision && m.Lag < members[best].Lag {
-			best = i
+	began := templates(members)
+	var ready []Member
+	for _, m := range members {
+		if !m.Self && !m.Gone && m.Ready && (replica == "" || m.Replica == replica) {
+			ready = append(ready, m)
 		}
 	}
-	if best < 0 {
+	if len(ready) == 0 {
 		return ""
 	}
-	return members[best].Name
+	return slices.MaxFunc(ready, func(a, b Member) int {
+		return cmp.Or(
+			cmp.Compare(began[a.Template], began[b.Template]),
+			cmp.Compare(a.Revision, b.Revision),
+			cmp.Compare(b.Lag, a.Lag))
+	}).Name
+}
+
+// templates says for each template since when there are replicas of it. A later pod
+// of it tells nothing: one of an old template may be made anew in the middle of a
+// rollout. Without a template a replica is of before there were any.
+func templates(members []Member) map[string]int64 {
+	began := make(map[string]int64)
+	for _, m := range members {
+		if m.Gone || m.Template == "" {
+			continue
+		}
+		if first, known := began[m.Template]; !known || m.Created < first {
+			began[m.Template] = m.Created
+		}
+	}
+	return began
 }
 
 // First reports whether the member itself comes first among those that could lead

@@ -223,6 +223,45 @@ func TestSuccessorIsReadyAndMostCaughtUp(t *testing.T) {
 	}
 }
 
+// In a rollout the lead is asked to go while others of its template are still there.
+func TestSuccessorIsOfTheNewestTemplate(t *testing.T) {
+	m := func(name, template string, created, revision int64, ready bool) Member {
+		return Member{Name: name, Standing: Standing{Template: template, Created: created, Revision: revision, Ready: ready}}
+	}
+	lead := m("lead", "old", 100, 99, false)
+	lead.Self = true
+	left := m("left", "gone", 400, 99, true)
+	left.Gone = true
+	old, renewed := m("old", "old", 101, 95, true), m("renewed", "old", 300, 96, true)
+	for name, tt := range map[string]struct {
+		others []Member
+		want   string
+	}{
+		"the newest, although behind":          {[]Member{old, m("new", "new", 200, 90, true), left}, "new"},
+		"most caught up among the newest":      {[]Member{m("new", "new", 200, 90, true), m("new2", "new", 201, 91, true), old}, "new2"},
+		"an old one that was made anew is old": {[]Member{renewed, m("new", "new", 200, 90, true)}, "new"},
+		"ready comes first":                    {[]Member{old, m("new", "new", 200, 99, false)}, "old"},
+		"undone: the older name is the newer":  {[]Member{m("bad", "bad", 50, 99, true), m("back", "old", 100, 90, true)}, "back"},
+		"before there were templates":          {[]Member{m("before", "", 0, 99, true), m("new", "new", 200, 90, true)}, "new"},
+		"nobody says":                          {[]Member{m("a", "", 0, 90, true), m("b", "", 0, 91, true)}, "b"},
+	} {
+		if got := Successor(append([]Member{lead}, tt.others...), ""); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestWhatIsMissingIsToldInShort(t *testing.T) {
+	long := Summary([]string{"engine: the engine is being fed", strings.Repeat("x", 100) + strings.Repeat("é", 100)})
+	s := Standing{Replica: "r", Role: "understudy", Missing: long, HTTP: "10.0.0.1:8080", Template: "7d4b9c", Created: 1 << 40}
+	if got := decode(s.encode(memberlist.MetaMaxSize)); got != s || !strings.HasPrefix(got.Missing, "engine: the engine is being fed; x") || len(got.Missing) > 130 {
+		t.Errorf("got %+v", got)
+	}
+	if got := Summary(nil); got != "" {
+		t.Errorf("nothing is missing: %q", got)
+	}
+}
+
 // Of the ready understudies exactly one comes first, whichever of them looks; a lead
 // that has just died looks ready still.
 func TestAllAgreeWhoComesFirst(t *testing.T) {

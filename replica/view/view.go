@@ -49,6 +49,7 @@ type View struct {
 	newest        int64 // the highest revision that etcd has shown
 	synced        bool
 	taken         bool
+	counts        ledger.Counts // when the ledger was taken
 	away          error // of the newest request, nil while etcd answers
 	heardOf       bool  // whether there has been any request
 	since         time.Time
@@ -135,6 +136,7 @@ func (v *View) Take() (*ledger.Ledger, record.Digest) {
 	}
 	v.taken = true
 	taken := v.ledger
+	v.counts = taken.Counts()
 	v.ledger, v.known, v.refused = nil, nil, nil
 	if v.interrupt != nil {
 		v.interrupt(ErrTaken)
@@ -143,10 +145,14 @@ func (v *View) Take() (*ledger.Ledger, record.Digest) {
 	return taken, v.digest
 }
 
-// Counts returns how many applications and tasks there are in each state.
+// Counts returns how many applications and tasks there are in each state; after Take,
+// how many there were.
 func (v *View) Counts() ledger.Counts {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.taken {
+		return v.counts
+	}
 	return v.ledger.Counts()
 }
 

@@ -3,6 +3,7 @@ package view_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -216,6 +217,9 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 	rev := l.flush(t)
 	if err := f.WaitRevision(within(t), rev); !errors.Is(err, view.ErrTaken) {
 		t.Errorf("got %v", err)
+	}
+	if got, was := f.Counts(), l.ledger.Counts(); !reflect.DeepEqual(got, was) {
+		t.Errorf("counts %v, were %v", got, was)
 	}
 	if again, _ := f.Take(); again != nil || stateOf(f) != nil || changes != 20 {
 		t.Error("the view went on after it was taken")
