@@ -50,8 +50,8 @@ type View struct {
 	synced        bool
 	taken         bool
 	counts        ledger.Counts // when the ledger was taken
-	away          error // of the newest request, nil while etcd answers
-	heardOf       bool  // whether there has been any request
+	away          error         // of the newest request, nil while etcd answers
+	heardOf       bool          // whether there has been any request
 	since         time.Time
 	void          bool // the state is of a history that etcd does not have
 	// interrupt ends the watch under way, and says why; nil if there is none.
