@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Reason says why a Lease could be taken.
@@ -18,6 +19,9 @@ type Reason string
 // been left alone for the lease duration. Resumed is one that this elector's own
 // unanswered write had taken already. Dead is one whose holder is proven dead: it
 // was deposed by whoever had the proof, or this elector was told by ProvenDead.
+// Stated is one whose holder has said that its term is over: see TermEnded. Lapsed
+// is one that still names the last term of this elector, which was not renewed in
+// time.
 const (
 	Vacant   Reason = "vacant"
 	Released Reason = "released"
@@ -25,6 +29,8 @@ const (
 	Cleared  Reason = "cleared"
 	Resumed  Reason = "resumed"
 	Dead     Reason = "dead"
+	Stated   Reason = "stated"
+	Lapsed   Reason = "lapsed"
 )
 
 // verdict is when the Lease may be taken, if nothing changes before, and why.
@@ -46,6 +52,10 @@ func (e *Elector) judge(s sighting) verdict {
 		return verdict{s.changed, Resumed}
 	case s.rec.holder != "" && e.provenDead(s.rec.holder) && s.rec.transitions >= s.floor:
 		return verdict{s.changed, Dead}
+	case s.rec.holder != "" && e.termEnded(s.rec) && s.rec.transitions >= s.floor:
+		return verdict{s.changed, Stated}
+	case s.rec.holder != "" && e.lapsed(s.rec) && s.rec.transitions >= s.floor:
+		return verdict{s.changed, Lapsed}
 	case s.rec.holder != "":
 		return verdict{s.changed.Add(patience), Expired}
 	case !s.rec.released() || s.rec.transitions < s.floor:
@@ -250,7 +260,26 @@ func (e *Elector) askKnownEpoch(ctx context.Context) (uint64, error) {
 func (e *Elector) finished(t *Term) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.term == t {
-		e.term = nil
+	if e.term != t {
+		return
 	}
+	e.term = nil
+	if cause, lease := t.left(); errors.Is(cause, ErrRenewDeadline) {
+		e.last = lapse{t.tenure, lease}
+	}
+}
+
+// lapse is a term that was not renewed in time, and the UID of its Lease.
+type lapse struct {
+	tenure
+	lease types.UID
+}
+
+// lapsed reports whether the record still is of this elector's last term, which
+// was not renewed in time and whose work has stopped: nobody has followed it. It is
+// called without the lock held, by judge only.
+func (e *Elector) lapsed(rec record) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last.holder != "" && e.last.holds(rec) && e.last.lease == rec.uid
 }

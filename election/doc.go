@@ -40,7 +40,12 @@
 // successor; its own Lease carries a higher leaseTransitions than the
 // annotation, so its honest releases are recognised).
 //
-// At once, too, from a holder that is proven dead: see below.
+// At once, too, from a holder that is proven dead: see below; and when the holder
+// itself has stated that its term of that epoch is over and its work has stopped
+// (TermEnded), or is this elector, whose last term was not renewed in time and is
+// finished. Both hold for that epoch alone, and for none that is older than what is
+// on record elsewhere. A late renewal of such a term may still arrive: the taking
+// is a compare-and-swap, and what arrives is of the same term, which is over.
 //
 // A released Lease may name a preferred successor; others then hold back for
 // Config.PreferredWait. Kubernetes drops spec.preferredHolder unless the

@@ -29,6 +29,8 @@ type Elector struct {
 	term     *Term              // nil when no term is unfinished
 	attempts []tenure           // acquisitions written without an answer
 	dead     []string           // identities proven dead, the latest last
+	stated   []statement        // terms that are said to have ended, the latest last
+	last     lapse              // the last term that was not renewed in time
 	rewatch  context.CancelFunc // ends the open watch; nil without one
 	heard    time.Time          // when the watch last delivered anything
 }

@@ -208,6 +208,13 @@ func (t *Term) watchdog() {
 	t.cfg.Expired(cause)
 }
 
+// left returns why the term is over and the UID of the Lease that it was of.
+func (t *Term) left() (cause error, lease types.UID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause, t.lease.UID
+}
+
 // observe ends the term if the Lease, as of a sighting, is not this term's.
 func (t *Term) observe(rec record, seq uint64) {
 	t.mu.Lock()
