@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -75,9 +75,8 @@ func (e *Elector) judge(s sighting) verdict {
 // never got an answer for: nobody has worked under it. It is called without the
 // lock held, by Campaign only or for display.
 func (e *Elector) mine(rec record) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.ContainsFunc(e.attempts, func(n tenure) bool { return n.holds(rec) })
+	_, ours := e.attemptSeen(rec)
+	return ours
 }
 
 // Campaign blocks until this replica holds the Lease, and returns its Term. It
@@ -123,7 +122,7 @@ func (e *Elector) Campaign(ctx context.Context) (*Term, error) {
 		if err == nil {
 			return term, nil
 		}
-		e.retry(ctx, err)
+		e.retry(ctx, s.rec.version, err)
 	}
 }
 
@@ -165,8 +164,8 @@ var (
 	errTooLate = errors.New("the answer came after the deadline")
 )
 
-// retry prepares the next attempt after a failed one.
-func (e *Elector) retry(ctx context.Context, err error) {
+// retry prepares the next attempt after one has failed that built on a version.
+func (e *Elector) retry(ctx context.Context, version string, err error) {
 	switch {
 	case ctx.Err() != nil || errors.Is(err, errNotYet):
 		return
@@ -177,7 +176,14 @@ func (e *Elector) retry(ctx context.Context, err error) {
 		}
 	}
 	e.log.Warn("lease not taken", "err", err)
-	sleep(ctx, jittered(e.cfg.RetryPeriod))
+	pause := time.Now().Add(jittered(e.cfg.RetryPeriod))
+	for time.Now().Before(pause) && ctx.Err() == nil {
+		s, changed := e.snapshot()
+		if s.rec.version != version && e.mine(s.rec) {
+			return // what the answer would have said; to read it again costs time
+		}
+		await(ctx, changed, pause)
+	}
 	// A write without an answer may have landed.
 	if _, _, err := e.read(ctx); err != nil && ctx.Err() == nil {
 		e.log.Debug("lease not read", "err", err)
@@ -186,7 +192,7 @@ func (e *Elector) retry(ctx context.Context, err error) {
 
 // take tries once to turn what has been seen into a Term.
 func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time.Time) (*Term, error) {
-	floor, err := e.askKnownEpoch(ctx)
+	known, floor, err := e.askKnownEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -194,13 +200,27 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	if v = e.judge(s); time.Now().Before(v.at) {
 		return nil, errNotYet
 	}
-	epoch := max(s.rec.transitions, s.floor) + 1
+	how := taken{
+		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), died: s.rec.died, changed: s.changed, detected: detected,
+	}
+	a, ours := e.attemptSeen(s.rec)
+	// Nobody has worked under an epoch that is ours and that nobody has on record:
+	// to take another instead would never end where each answer comes late.
+	ours = ours && v.why == Resumed && s.floor == a.epoch && known < a.epoch
+	if ours && time.Until(a.sent.Add(e.cfg.RenewDeadline)) >= e.cfg.RetryPeriod {
+		how.sent, how.acquired = a.sent, time.Now()
+		return e.begin(ctx, a.tenure, s.rec.lease, how), nil
+	}
+	epoch := s.floor + 1
 	if epoch > maxEpoch {
 		return nil, fmt.Errorf("epoch %d does not fit into leaseTransitions", epoch)
 	}
 	sent := time.Now()
 	n := tenure{holder: e.cfg.Identity, epoch: epoch, acquired: sent.UTC().Truncate(time.Microsecond)}
-	e.attempted(n)
+	if ours {
+		n = a.tenure
+	}
+	e.attempted(attempt{n, sent})
 	// Not cut short by ctx: a write that is given up may still land and would
 	// lock everyone out for a lease duration.
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.RequestTimeout)
@@ -209,51 +229,78 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	if err != nil {
 		return nil, err
 	}
-	acquired := time.Now()
-	if acquired.Sub(sent) >= e.cfg.RenewDeadline {
+	how.sent, how.acquired = sent, time.Now()
+	if how.acquired.Sub(sent) >= e.cfg.RenewDeadline {
 		e.see(lease, lease.ResourceVersion, never)
 		return nil, errTooLate
 	}
+	return e.begin(ctx, n, lease, how), nil
+}
+
+// begin starts the term of a Lease that is known to be taken.
+func (e *Elector) begin(ctx context.Context, n tenure, lease *coordinationv1.Lease, how taken) *Term {
 	e.cfg.Renewed(lease)
-	t := newTerm(ctx, e, n, lease, taken{
-		why: v.why, from: s.lastHolder(), trace: s.releaseTrace(), died: s.rec.died, changed: s.changed,
-		detected: detected, sent: sent, acquired: acquired,
-	})
+	t := newTerm(ctx, e, n, lease, how)
 	e.see(lease, lease.ResourceVersion, never)
 	e.mu.Lock()
 	e.term = t
 	e.attempts = nil
-	s = e.seen // perhaps something newer than the write already
+	s := e.seen // perhaps something newer than the write already
 	e.mu.Unlock()
 	t.observe(s.rec, s.seq)
 	t.start()
-	return t, nil
+	return t
+}
+
+// attempt is a write that takes the Lease, or takes it once more for a tenure that
+// has not begun, and the moment before it was sent.
+type attempt struct {
+	tenure
+	sent time.Time
 }
 
 // attempted remembers an acquisition before it is written. To forget an old one
 // costs no more than waiting for the Lease to expire.
-func (e *Elector) attempted(n tenure) {
+func (e *Elector) attempted(a attempt) {
 	const remembered = 32
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.attempts) == remembered {
 		e.attempts = e.attempts[1:]
 	}
-	e.attempts = append(e.attempts, n)
+	e.attempts = append(e.attempts, a)
 }
 
-// askKnownEpoch raises the floor to the epoch that is on record elsewhere.
-func (e *Elector) askKnownEpoch(ctx context.Context) (uint64, error) {
+// attemptSeen returns the attempt that wrote the record. If its write is not known
+// any more it is an old one, of which nothing is left.
+func (e *Elector) attemptSeen(rec record) (a attempt, ours bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, tried := range e.attempts {
+		switch {
+		case !tried.holds(rec):
+			continue
+		case rec.wroteAt(tried.sent):
+			return tried, true
+		}
+		a, ours = attempt{tenure: tried.tenure}, true
+	}
+	return a, ours
+}
+
+// askKnownEpoch raises the floor to the epoch that is on record elsewhere, and
+// returns both.
+func (e *Elector) askKnownEpoch(ctx context.Context) (known, floor uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
 	defer cancel()
-	known, err := e.knownEpoch(ctx)
+	known, err = e.knownEpoch(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("reading the known epoch: %w", err)
+		return 0, 0, fmt.Errorf("reading the known epoch: %w", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seen.floor = max(e.seen.floor, known)
-	return e.seen.floor, nil
+	return known, e.seen.floor, nil
 }
 
 // finished makes room for the next term.

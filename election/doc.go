@@ -11,7 +11,8 @@
 // whatever the wall clocks say. A Term is valid for RenewDeadline after the
 // moment its last successful write was sent; everyone else waits for at least
 // LeaseDuration after they saw that write. A response that arrives late extends
-// nothing beyond what its send time allows, and a Term that is over stays over.
+// nothing beyond what its send time allows, and a write whose answer is late or lost
+// counts when the Lease is seen to carry it; and a Term that is over stays over.
 //
 // Epochs rise strictly: a new epoch is greater than the Lease's
 // leaseTransitions, greater than what knownEpoch (the mirror in etcd) has on
@@ -31,7 +32,9 @@
 // # When the Lease is taken
 //
 // At once when it has been released, when this elector's own unanswered write
-// turns out to have landed, and when there never was a lead. After the full
+// turns out to have landed (the epoch that it wrote is led under, unless somebody
+// has it on record; the term counts from when the write was sent, and is taken once
+// more in the same epoch if too little is left of it), and when there never was a lead. After the full
 // lease duration without a change, by the local monotonic clock, in all other
 // cases. That includes a Lease that has been deleted or whose holder has been
 // wiped by somebody other than the holder: the lead may not have noticed yet.

@@ -27,7 +27,7 @@ type Elector struct {
 	mu       sync.Mutex
 	seen     sighting
 	term     *Term              // nil when no term is unfinished
-	attempts []tenure           // acquisitions written without an answer
+	attempts []attempt          // acquisitions written without an answer
 	dead     []string           // identities proven dead, the latest last
 	stated   []statement        // terms that are said to have ended, the latest last
 	last     lapse              // the last term that was not renewed in time

@@ -125,3 +125,36 @@ func TestStatementBeforeALateRenewal(t *testing.T) {
 		equal(w, "reason", within(w, won, network, "takeover").Why(), election.Stated)
 	})
 }
+
+// Answers that come after the request has been given up do not make an epoch each,
+// and what they would have said is seen on the Lease.
+func TestLateAnswersDoNotMakeEpochs(t *testing.T) {
+	for _, delay := range []time.Duration{500 * time.Millisecond, time.Second, 1400 * time.Millisecond, 2 * time.Second, 3 * time.Second} {
+		inWorld(t, func(w *world) {
+			a := w.replica("a_1")
+			advance(time.Second)
+			a.line.Slow(0, delay)
+			won := a.campaign()
+			first := within(w, won, 10*time.Second, "acquisition")
+			equal(w, "epoch", first.Epoch(), 1)
+			advance(30 * time.Second)
+			if !first.Valid() {
+				t.Errorf("answers %v late: %v", delay, first.Cause())
+			}
+		})
+	}
+}
+
+// Where somebody has the epoch of an unanswered write on record, it is not led under.
+func TestUnansweredAcquisitionOfAnEpochOnRecord(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.replica("a_1")
+		advance(time.Second)
+		a.line.Slow(0, 2*time.Second)
+		won := a.campaign()
+		advance(100 * time.Millisecond)
+		w.claim(1)
+		a.line.Slow(0, 0)
+		equal(w, "epoch", within(w, won, 3*time.Second, "acquisition").Epoch(), 2)
+	})
+}

@@ -145,6 +145,11 @@ func (n tenure) holds(r record) bool {
 	return r.holder == n.holder && r.transitions == n.epoch && r.acquired.Equal(n.acquired)
 }
 
+// wroteAt reports whether the record is what was sent at a given time of ours.
+func (r record) wroteAt(sent time.Time) bool {
+	return r.renewed.Truncate(time.Microsecond).Equal(sent.Truncate(time.Microsecond))
+}
+
 // held returns the Lease as tenure n writes it over what was last read, nil if
 // there was nothing.
 func held(last *coordinationv1.Lease, cfg Config, n tenure, renewed time.Time) *coordinationv1.Lease {

@@ -59,6 +59,9 @@ func (t *Term) renewOnce() error {
 	// The renew time follows the monotonic clock from the acquisition on, so that
 	// a wall clock that is set back cannot make two renewals look alike.
 	renewed := t.taken.sent.Add(sent.Sub(t.taken.sent))
+	t.mu.Lock()
+	t.sent = append(t.sent, renewed)
+	t.mu.Unlock()
 	lease, err := t.elector.lease.Write(ctx, held(last, t.cfg, t.tenure, renewed))
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type Term struct {
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen to be this term's
 	seq      uint64                // of the sighting that showed it
+	sent     []time.Time           // of renewals that have not been seen to land
 	deadline time.Time
 	stopBy   time.Time // when the watchdog acts
 	cause    error     // set once, when the term is over
@@ -225,6 +226,7 @@ func (t *Term) observe(rec record, seq uint64) {
 	t.seq = seq
 	if rec.exists() && t.holds(rec) {
 		t.lease = rec.lease
+		sent := t.landed(rec)
 		if rec.stepDown != "" && !t.stepDown {
 			t.stepDown = true
 			if rec.stepDown != Anyone {
@@ -233,10 +235,25 @@ func (t *Term) observe(rec record, seq uint64) {
 			close(t.asked)
 		}
 		t.mu.Unlock()
+		if !sent.IsZero() {
+			t.extend(sent)
+		}
 		return
 	}
 	t.mu.Unlock()
 	t.end(&LostError{By: rec.holder, Transitions: rec.transitions, Deleted: !rec.exists()})
+}
+
+// landed returns when the renewal was sent that wrote the record, whose answer may
+// be late or lost; zero if it is none of those under way or given up.
+func (t *Term) landed(rec record) time.Time {
+	for i, sent := range t.sent {
+		if rec.wroteAt(sent) {
+			t.sent = t.sent[i+1:]
+			return sent
+		}
+	}
+	return time.Time{}
 }
 
 // holds reports whether the record is of this term and of this object.
@@ -251,7 +268,7 @@ func (t *Term) extend(sent time.Time) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cause != nil {
+	if t.cause != nil || !sent.Add(t.cfg.RenewDeadline).After(t.deadline) {
 		return
 	}
 	t.deadline = sent.Add(t.cfg.RenewDeadline)
