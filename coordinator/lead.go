@@ -31,13 +31,16 @@ func (r *replica) termDeps() term.Deps {
 		Successor: r.successor,
 		Look:      r.elector.Look,
 		Role:      r.setRole,
-		Leads:     r.fence.again,
-		Events:    r.events,
-		Refusals:  r.refusals,
-		Tracing:   r.opts.Tracing,
-		Standing:  r.opts.Standing,
-		Log:       r.log,
-		Now:       r.now,
+		Leads: func() {
+			r.fence.again()
+			r.markAlone()
+		},
+		Events:   r.events,
+		Refusals: r.refusals,
+		Tracing:  r.opts.Tracing,
+		Standing: r.opts.Standing,
+		Log:      r.log,
+		Now:      r.now,
 	}
 }
 

@@ -78,6 +78,9 @@ type replica struct {
 	roster  *roster.Roster // nil without gossip
 	fence   *fence
 
+	leads chan uint64 // the epoch: see marks
+	past  supervise.Past
+
 	// steppedBack says that this replica leaves the Lease to others for a while.
 	steppedBack atomic.Bool
 
@@ -130,6 +133,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	}
 	start("elector", r.elector.Run)
 	start("fence", r.fence.run)
+	start("marks", r.marks)
+	start("past", r.tellPast)
 
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -162,6 +167,9 @@ func (r *replica) play(ctx context.Context) error {
 	}
 	r.log.Info("ready to lead", "revision", r.view.Status().Revision, "pods", r.cluster.PodCount())
 	pause := stepBackPause()
+	if r.cluster.Marked() {
+		r.unmark(ctx) // as the lead that this pod had, which has died
+	}
 	for {
 		won, err := r.elector.Campaign(ctx)
 		switch {
@@ -175,6 +183,7 @@ func (r *replica) play(ctx context.Context) error {
 		rest := r.showLife()
 		err = lead.Serve(ctx, won)
 		rest()
+		r.unmark(ctx)
 		if !errors.Is(err, term.ErrStepBack) {
 			return err
 		}
@@ -234,6 +243,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		started:     time.Now(),
 		now:         time.Now,
 		metrics:     prometheus.NewRegistry(),
+		leads:       make(chan uint64, 1),
 	}
 	if r.opts.Exit == nil {
 		r.opts.Exit = os.Exit
@@ -247,6 +257,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.metrics.MustRegister(r.events, r.refusals)
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	r.knowPast()
 	var err error
 	if r.etcd, err = r.dialEtcd(); err != nil {
 		return nil, err
@@ -256,6 +267,8 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		QPS:        cfg.Kubernetes.QPS,
 		Burst:      cfg.Kubernetes.Burst,
 		UserAgent:  "understudy/" + opts.Version,
+		Namespace:  cfg.Namespace,
+		PodName:    os.Getenv("POD_NAME"),
 		Wrap:       opts.Tracing.WrapTransport,
 		Guard:      r.guard,
 	}); err != nil {

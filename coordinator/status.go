@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/term"
+	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
@@ -33,6 +36,8 @@ func (r *replica) Status() serve.Status {
 		Version:       r.opts.Version,
 		Started:       r.started,
 		UptimeSeconds: time.Since(r.started).Seconds(),
+		Restarts:      r.past.Restarts,
+		LastEnd:       r.lastEnd(),
 	}
 	for _, refused := range followed.Refused {
 		status.View.Refused = append(status.View.Refused, serve.Refused{Key: refused.Key, Error: refused.Err.Error()})
@@ -55,9 +60,7 @@ func (r *replica) Status() serve.Status {
 	} else {
 		status.Counts = countsOf(r.view.Counts())
 	}
-	for _, term := range slices.Backward(terms) {
-		status.Terms = append(status.Terms, termStatus(term))
-	}
+	status.Terms = termsStatus(terms)
 	if r.roster != nil {
 		for _, m := range r.roster.Members() {
 			status.Members = append(status.Members, memberStatus(m))
@@ -71,6 +74,37 @@ func (r *replica) Status() serve.Status {
 func replaceTerm(terms []record.Term, own record.Term) []record.Term {
 	terms = slices.DeleteFunc(slices.Clone(terms), func(t record.Term) bool { return t.Epoch == own.Epoch })
 	return append(terms, own)
+}
+
+// termsStatus returns terms, newest first. One that a later one follows is over, also if
+// its lead did not come to write that down.
+func termsStatus(terms []record.Term) (list []serve.Term) {
+	terms = slices.SortedFunc(slices.Values(terms), func(a, b record.Term) int { return cmp.Compare(b.Epoch, a.Epoch) })
+	for i, t := range terms {
+		shown := termStatus(t)
+		if i > 0 && shown.Ended.IsZero() {
+			shown.Ended, shown.EndReason = endBy(terms[i-1])
+			if shown.Ended.Before(shown.Started) { // by the clock of another machine
+				shown.Ended = shown.Started
+			}
+		}
+		list = append(list, shown)
+	}
+	return list
+}
+
+// endBy tells from the term that followed when and how one ended.
+func endBy(next record.Term) (at time.Time, reason string) {
+	at = next.Started.Time()
+	if next.Reason != string(election.Dead) {
+		return at, fmt.Sprintf("succeeded by epoch %d", next.Epoch)
+	}
+	for _, step := range next.Timings {
+		if step.Step == term.StepDied {
+			at = step.At.Time()
+		}
+	}
+	return at, "crashed"
 }
 
 func termStatus(t record.Term) serve.Term {

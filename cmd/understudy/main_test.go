@@ -261,15 +261,20 @@ func TestStatusTable(t *testing.T) {
 	ended := lead
 	ended.Terms = append([]serve.Term{}, lead.Terms...)
 	ended.Terms[0].Ended = began.Add(2 * time.Minute)
-	status, out, err := invoke(t, "status", "--server", server(t, ended), "--server", server(t, follower))
+	again := follower
+	again.Restarts, again.LastEnd = 3, &serve.End{
+		Incarnation: "r2_w", At: time.Now().Add(-50*time.Hour - time.Minute), Reason: serve.Hung,
+		How: "the lead has not shown life for 1.0s (stopped): killed", Epoch: 1,
+	}
+	status, out, err := invoke(t, "status", "--server", server(t, ended), "--server", server(t, again))
 	if status != exitOK || err != "" {
 		t.Fatalf("exit %d, %q", status, err)
 	}
 	started := func(at time.Time) string { return at.Local().Format(time.DateTime) }
 	want := [][]string{
-		{"REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME"},
-		{"r1", "lead", "2", "enforced", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s"},
-		{"r2", "understudy", "2", "-", "899", "1", "-", "-", "-", "3m20s"},
+		{"REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS"},
+		{"r1", "lead", "2", "enforced", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s", "0"},
+		{"r2", "understudy", "2", "-", "899", "1", "-", "-", "-", "3m20s", "3 (hung 2d2h0m0s ago: the lead has not shown life for 1.0s (stopped): killed)"},
 		{},
 		{"TERM", "LEAD", "STARTED", "LASTED", "BEGAN", "ENDED", "RECOVERY"},
 		{"2", "r1_x", started(began.Add(time.Minute)), "1m0s", "lease expired", "-", "41ms to first bind"},

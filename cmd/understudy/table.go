@@ -17,13 +17,13 @@ import (
 // printTable shows the replicas, what is wrong with them, and the terms.
 func printTable(w io.Writer, answers []answer, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME")
+	row(t, "REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS")
 	for _, a := range answers {
 		if a.Status == nil {
-			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-", "-")
+			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-", "-", "-")
 			continue
 		}
-		replicaRow(t, a.Status)
+		replicaRow(t, a.Status, now)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -48,7 +48,7 @@ func printTable(w io.Writer, answers []answer, now time.Time) error {
 // row writes the cells of a line. Errors of w come back from Flush.
 func row(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
 
-func replicaRow(w io.Writer, s *serve.Status) {
+func replicaRow(w io.Writer, s *serve.Status, now time.Time) {
 	role, revision, lag, pending := string(s.Role), s.View.Revision, strconv.FormatInt(s.View.Lag, 10), "-"
 	switch {
 	case s.Role == serve.Lead:
@@ -60,7 +60,15 @@ func replicaRow(w io.Writer, s *serve.Status) {
 		role += " (no etcd)"
 	}
 	row(w, s.Replica, role, fmt.Sprint(max(s.Epoch, s.Leader.Epoch)), cmp.Or(string(s.Fence), "-"), fmt.Sprint(revision), lag, pending,
-		counts(s.Counts.Apps), counts(s.Counts.Tasks), span(time.Duration(s.UptimeSeconds*float64(time.Second))))
+		counts(s.Counts.Apps), counts(s.Counts.Tasks), span(time.Duration(s.UptimeSeconds*float64(time.Second))), restarts(s, now))
+}
+
+// restarts says how often a replica was started again, and how it came to be last.
+func restarts(s *serve.Status, now time.Time) string {
+	if s.LastEnd == nil {
+		return strconv.Itoa(s.Restarts)
+	}
+	return fmt.Sprintf("%d (%s %s ago: %s)", s.Restarts, s.LastEnd.Reason, span(now.Sub(s.LastEnd.At)), s.LastEnd.How)
 }
 
 // counts lists states by name, so that two replicas can be compared by eye.

@@ -30,6 +30,8 @@ type ClientConfig struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Guard says whether writes are allowed. Without it none are.
 	Guard Guard
+	// Namespace and PodName are the replica's own; the name is empty outside a cluster.
+	Namespace, PodName string
 	// Margin is how much of the lease must be left for a write to be sent; zero
 	// selects DefaultMargin.
 	Margin time.Duration
@@ -49,6 +51,9 @@ type Clients struct {
 	Lease kubernetes.Interface
 	// DryRuns is not fenced, and sends nothing but dry runs.
 	DryRuns kubernetes.Interface
+	// Own is not fenced, and sends nothing but patches of the own pod and Events in its
+	// namespace.
+	Own kubernetes.Interface
 
 	contact *contact // nil where the clients were not made by NewClients
 }
@@ -93,6 +98,12 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	dry.Wrap(func(next http.RoundTripper) http.RoundTripper { return dryRuns{next} })
 	if clients.DryRuns, err = kubernetes.NewForConfig(dry); err != nil {
 		return nil, fmt.Errorf("client for dry runs: %w", err)
+	}
+
+	own := connection(base)
+	own.Wrap(func(next http.RoundTripper) http.RoundTripper { return ownOnly{next, cfg.Namespace, cfg.PodName} })
+	if clients.Own, err = kubernetes.NewForConfig(own); err != nil {
+		return nil, fmt.Errorf("client for the own pod: %w", err)
 	}
 	return clients, nil
 }

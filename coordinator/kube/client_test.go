@@ -133,7 +133,7 @@ func TestFenceCancelsOnTheWire(t *testing.T) {
 
 // closeIdle ends the connections, whose goroutines would outlive the test.
 func closeIdle(clients *Clients) {
-	for _, c := range []kubernetes.Interface{clients.Reads, clients.Writes, clients.Lease, clients.DryRuns} {
+	for _, c := range []kubernetes.Interface{clients.Reads, clients.Writes, clients.Lease, clients.DryRuns, clients.Own} {
 		utilnet.CloseIdleConnectionsFor(c.CoreV1().RESTClient().(*rest.RESTClient).Client.Transport)
 	}
 }

@@ -22,7 +22,8 @@ import (
 //     not assigned its spec: it takes nothing and no plugin looks at it.
 //   - A terminated one keeps only who and where it was.
 //
-// One in the replicas' namespace keeps what proves the death of a replica.
+// One in the replicas' namespace keeps what proves the death of a replica, and in which
+// epoch it was marked as that of the lead.
 type trimmer struct{ schedulerName, namespace string }
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
@@ -50,7 +51,7 @@ func (t trimmer) pod(pod *v1.Pod) {
 	assigned := pod.Spec.NodeName != ""
 	ended := workload.Terminated(pod)
 	if foreign && t.schedulerName != "" {
-		pod.Annotations = nil
+		pod.Annotations = t.marked(pod)
 	}
 	proofs := t.proofs(pod)
 	switch {
@@ -77,6 +78,15 @@ func (t trimmer) pod(pod *v1.Pod) {
 	status.EphemeralContainerStatuses = nil
 	status.Message, status.HostIP, status.HostIPs, status.PodIP, status.PodIPs = "", "", nil, "", nil
 	status.Conditions = trimConditions(status.Conditions)
+}
+
+// marked leaves what a lead has written on its pod.
+func (t trimmer) marked(pod *v1.Pod) map[string]string {
+	epoch, ok := pod.Annotations[EpochAnnotation]
+	if !ok || pod.Namespace != t.namespace || pod.Labels[RoleLabel] == "" {
+		return nil
+	}
+	return map[string]string{EpochAnnotation: epoch}
 }
 
 // trimContainers leaves what a container takes of its node. It works in place.

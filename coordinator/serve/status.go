@@ -42,6 +42,34 @@ type Status struct {
 	Started time.Time `json:"started"`
 	// UptimeSeconds is how long the process has been running.
 	UptimeSeconds float64 `json:"uptimeSeconds"`
+	// Restarts is how often its supervisor has started it again, and LastEnd how the
+	// process before it ended, nil if there was none.
+	Restarts int  `json:"restarts"`
+	LastEnd  *End `json:"lastEnd,omitempty"`
+}
+
+// Reason is a word for how a process ended.
+type Reason string
+
+// The reasons.
+const (
+	// Ended is for one that ended by itself, without complaint.
+	Ended Reason = "ended"
+	// Crashed is for one that ended in error or by a signal.
+	Crashed Reason = "crashed"
+	// Hung is for one that was ended because it did not get on.
+	Hung Reason = "hung"
+)
+
+// End is how a process ended.
+type End struct {
+	Incarnation string    `json:"incarnation"`
+	At          time.Time `json:"at"`
+	Reason      Reason    `json:"reason"`
+	// How says it in words.
+	How string `json:"how"`
+	// Epoch is the newest in which it led, zero if it never did.
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // Fence is whether the API server refuses what was decided in a term that is

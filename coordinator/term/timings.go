@@ -40,9 +40,11 @@ type timings struct {
 	revision int64     // of the claim; set before anyone else reads it
 }
 
+// StepDied is when the lead before died, as it appears among the steps of a term.
+const StepDied = "died"
+
 // The steps of a recovery, as they appear in the term's record.
 const (
-	stepDied       = "died"
 	stepDetected   = "detected"
 	stepTaken      = "taken"
 	stepClaimed    = "claimed"
@@ -107,7 +109,7 @@ func startTimings(work context.Context, d Deps, term *election.Term, predecessor
 	// By the clock of another machine: it is told where it makes sense here, and
 	// no span is made of it.
 	if died := term.DiedAt(); !died.IsZero() && died.Before(term.DetectedAt()) {
-		f.term.Timings = append(f.term.Timings, record.Timing{Step: stepDied, At: ledger.At(died)})
+		f.term.Timings = append(f.term.Timings, record.Timing{Step: StepDied, At: ledger.At(died)})
 	}
 	f.stepAt(stepDetected, term.DetectedAt())
 	f.stepAt(stepTaken, term.AcquiredAt())
