@@ -295,7 +295,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	}
 	r.standby = standby.New(standby.Config{
 		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view,
-		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, Version: opts.Version, Log: r.log,
+		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel, Version: opts.Version, Log: r.log,
 	})
 	if r.elector, err = r.newElector(); err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Config struct {
 	// log.*, event.* and health.* settings. Without queues.yaml the core's own
 	// default applies: a queue per namespace, created when it is needed.
 	ConfigYAML map[string]string
+	// LogLevel is the level at which the core logs, unless ConfigYAML says so by
+	// log.level: a name, or what the core takes for one.
+	LogLevel string
 	// Now is the clock that stamps events; time.Now if nil.
 	Now func() time.Time
 	// OnWait, if set, is told why a task has no node yet, whenever that is of
@@ -57,7 +60,7 @@ type Config struct {
 
 // Default returns the configuration of a stock installation.
 func Default() Config {
-	return Config{RMID: "mycluster", PolicyGroup: "queues", ExplainInterval: 15 * time.Second, Patience: 30 * time.Second, CompleteAfter: 30 * time.Second}
+	return Config{RMID: "mycluster", PolicyGroup: "queues", LogLevel: slog.LevelWarn.String(), ExplainInterval: 15 * time.Second, Patience: 30 * time.Second, CompleteAfter: 30 * time.Second}
 }
 
 // Validate checks the configuration, that of the core included.
@@ -68,6 +71,9 @@ func (c Config) Validate() error {
 	}
 	if c.PolicyGroup == "" {
 		errs = append(errs, errors.New("policyGroup: must be set"))
+	}
+	if err := validateLevel(c.LogLevel); err != nil {
+		errs = append(errs, fmt.Errorf("logLevel: %w", err))
 	}
 	if c.ExplainInterval <= 0 {
 		errs = append(errs, fmt.Errorf("explainInterval %v: must be positive", c.ExplainInterval))
@@ -116,8 +122,9 @@ func validateKey(key, value string) error {
 }
 
 // split separates the queues from the rest, which the core wants apart. The
-// core's own chatter, several lines per pod, is off unless it was asked for.
-func split(data map[string]string) (queues string, extra map[string]string) {
+// core logs at the level given unless data says otherwise: its chatter is several
+// lines per pod.
+func split(data map[string]string, level string) (queues string, extra map[string]string) {
 	extra = maps.Clone(data)
 	if extra == nil {
 		extra = make(map[string]string)
@@ -128,7 +135,7 @@ func split(data map[string]string) (queues string, extra map[string]string) {
 		queues = configs.DefaultSchedulerConfig
 	}
 	if _, ok := extra[logLevelKey]; !ok {
-		extra[logLevelKey] = slog.LevelWarn.String()
+		extra[logLevelKey] = level
 	}
 	return queues, extra
 }

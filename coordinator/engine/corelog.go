@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	corelog "github.com/apache/yunikorn-core/pkg/log"
@@ -24,17 +25,22 @@ type logSink struct {
 	// held says that nodes have allocations and no capacity, which the core's
 	// health check takes for overcommitted.
 	held atomic.Bool
+	// captured is done by the first use of the core.
+	captured sync.Once
 }
 
 // healthLogger is the name of that check's logger.
 const healthLogger = "core.scheduler.health"
 
 // captureCoreLog routes the core's logger into coreLog. Only the first call in
-// a process has an effect, and it must come before any use of the core.
+// a process has an effect, and it must come before any use of the core: later ones,
+// by the validation of a configuration, leave the levels that are in force.
 func captureCoreLog() {
-	level := zap.NewAtomicLevelAt(zapcore.DebugLevel)
-	corelog.InitializeLogger(zap.New(coreLog), &zap.Config{Level: level})
-	corelog.UpdateLoggingConfig(map[string]string{logLevelKey: slog.LevelWarn.String()})
+	coreLog.captured.Do(func() {
+		level := zap.NewAtomicLevelAt(zapcore.DebugLevel)
+		corelog.InitializeLogger(zap.New(coreLog), &zap.Config{Level: level})
+		corelog.UpdateLoggingConfig(map[string]string{logLevelKey: slog.LevelWarn.String()})
+	})
 }
 
 func (s *logSink) direct(h slog.Handler) { s.dest.Store(&h) }

@@ -94,7 +94,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	if err != nil {
 		return nil, err
 	}
-	queues, extra := split(cfg.ConfigYAML)
+	queues, extra := split(cfg.ConfigYAML, cfg.LogLevel)
 	corelog.UpdateLoggingConfig(extra)
 
 	e := &Engine{
@@ -167,7 +167,7 @@ func (e *Engine) Configure(data map[string]string) error {
 	if stopped {
 		return ErrStopped
 	}
-	queues, extra := split(data)
+	queues, extra := split(data, e.cfg.LogLevel)
 	err := e.proxy.UpdateConfiguration(&si.UpdateConfigurationRequest{
 		RmID: e.cfg.RMID, PolicyGroup: e.cfg.PolicyGroup, Config: queues, ExtraConfig: extra,
 	})

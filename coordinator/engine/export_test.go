@@ -47,3 +47,18 @@ func (e *Engine) HangNode(name string) (letGo func()) {
 	n.Lock()
 	return n.Unlock
 }
+
+// Remembered is how many nodes that are gone the engine remembers something of.
+func (e *Engine) Remembered() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.grants.mu.Lock()
+	defer e.grants.mu.Unlock()
+	return len(e.waiting) + len(e.removing) + len(e.grants.nodes)
+}
+
+// ExtraConfig is what the core is told beside its queues.
+func ExtraConfig(data map[string]string, level string) map[string]string {
+	_, extra := split(data, level)
+	return extra
+}

@@ -45,7 +45,7 @@ func (e *Engine) SetForeign(pod *v1.Pod) error {
 	}
 	f.res = res
 	if n := e.nodes[f.node]; n == nil || !n.accepted {
-		e.absent(f.node).foreign = append(e.absent(f.node).foreign, uid)
+		e.absent(f.node).foreign[uid] = true
 		return nil // sent by nodeAccepted
 	}
 	return e.sendForeign(uid, f)
@@ -67,6 +67,7 @@ func (e *Engine) removeForeign(uid string) error {
 		return nil
 	}
 	delete(e.foreign, uid)
+	e.present(f.node, func(w *absentees) { delete(w.foreign, uid) })
 	if !f.sent {
 		return nil
 	}

@@ -85,7 +85,13 @@ func (g *grants) refuseNode(node string) {
 // allowNode lifts the refusal of a node after its quarantine.
 func (g *grants) allowNode(node string) {
 	g.mu.Lock()
-	g.nodes[node] = time.Now().Add(quarantine)
+	now := time.Now()
+	for old, until := range g.nodes { // most never come back
+		if !until.IsZero() && now.After(until) {
+			delete(g.nodes, old)
+		}
+	}
+	g.nodes[node] = now.Add(quarantine)
 	g.mu.Unlock()
 }
 

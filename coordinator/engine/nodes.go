@@ -31,16 +31,26 @@ type node struct {
 // absentees are what waits for a node that the core does not have yet.
 type absentees struct {
 	tasks   map[string]*task
-	foreign []string
+	foreign map[string]bool
 }
 
 func (e *Engine) absent(node string) *absentees {
 	w := e.waiting[node]
 	if w == nil {
-		w = &absentees{tasks: make(map[string]*task)}
+		w = &absentees{tasks: make(map[string]*task), foreign: make(map[string]bool)}
 		e.waiting[node] = w
 	}
 	return w
+}
+
+// present changes what waits for a node, and forgets the node if nothing does.
+func (e *Engine) present(node string, change func(*absentees)) {
+	if w := e.waiting[node]; w != nil {
+		change(w)
+		if len(w.tasks)+len(w.foreign) == 0 {
+			delete(e.waiting, node)
+		}
+	}
 }
 
 // SetNode adds a node or takes over what has changed about it.
@@ -125,7 +135,7 @@ func (e *Engine) RemoveNode(name string) error {
 		// reported for a new node of this name.
 		if f.node == name && f.sent {
 			f.sent = false
-			e.absent(name).foreign = append(e.absent(name).foreign, uid)
+			e.absent(name).foreign[uid] = true
 			errs = append(errs, e.sendForeignRelease(uid))
 		}
 	}
@@ -203,7 +213,7 @@ func (e *Engine) nodeAccepted(name string) error {
 	x.accepted = true
 	w := e.absent(name)
 	delete(e.waiting, name)
-	for _, uid := range w.foreign {
+	for uid := range w.foreign {
 		if f := e.foreign[uid]; f != nil && f.node == name && !f.sent {
 			if err := e.sendForeign(uid, f); err != nil {
 				return err

@@ -92,6 +92,7 @@ func (e *Engine) track(a *app, rec *ledger.Task) *task {
 
 func (e *Engine) untrack(t *task) {
 	delete(e.tasks, t.rec.ID)
+	e.present(t.at, func(w *absentees) { delete(w.tasks, t.rec.ID) })
 	if a := e.apps[t.rec.AppID]; a != nil {
 		a.setSent(t, false)
 		delete(a.tasks, t.rec.ID)

@@ -31,7 +31,9 @@ type Config struct {
 	SchedulerName string
 	UserLabel     string
 	Version       string
-	Log           *slog.Logger
+	// EngineLogLevel is that of the scheduling core, unless its configuration has one.
+	EngineLogLevel string
+	Log            *slog.Logger
 }
 
 // View is where a standby reads the state that it follows.
@@ -165,6 +167,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	running := engine.Default()
 	running.Version = s.cfg.Version
 	running.ConfigYAML = configuration
+	running.LogLevel = s.cfg.EngineLogLevel
 	running.OnWait = s.waits
 	running.OnStuck = s.engineStuck
 	running.PriorityClass = cluster.PriorityClass
