@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -223,7 +223,7 @@ func (g *Generator) createPod(ctx context.Context, i int) error {
 	g.mu.Lock()
 	g.samples[i].Sent = sent
 	g.mu.Unlock()
-	delay := 20 * time.Millisecond
+	pause := wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 2, Steps: 7, Cap: time.Second}
 	for attempt := 0; ; attempt++ {
 		made, err := pods.Create(ctx, pod, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) && attempt > 0 {
@@ -242,9 +242,8 @@ func (g *Generator) createPod(ctx context.Context, i int) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("create pod %s: %w; last: %w", pod.Name, context.Cause(ctx), err)
-		case <-time.After(delay/2 + rand.N(delay)):
+		case <-time.After(pause.Step()):
 		}
-		delay = min(2*delay, time.Second)
 	}
 }
 
