@@ -21,9 +21,6 @@ const (
 	boundAgainWithin = 15 * time.Second
 	// hung bounds what a scenario does with such a replica, with all waiting.
 	hung = time.Minute
-	// claimTakes is long enough to notice who has taken the Lease before its claim
-	// reaches etcd.
-	claimTakes = 2 * time.Second
 	// lastsHung is how long pods come, so that work waits all the while.
 	lastsHung = 30 * time.Second
 )
@@ -81,9 +78,10 @@ func cutOffAfterAcquire(ctx context.Context, n network) error {
 	if err != nil {
 		return err
 	}
-	// What is on its way when a link is cut is lost, so that the claim never arrives.
+	// Whoever takes the Lease is to lose etcd before its claim has arrived there. Until
+	// then all hear from etcd what they have to, for else none would be ready.
 	for _, name := range c.understudies {
-		if err := n.Lab.Fault(name, lab.ToEtcd, netfault.Slow(claimTakes)); err != nil {
+		if err := n.Lab.Fault(name, lab.ToEtcd, netfault.LostRequests); err != nil {
 			return err
 		}
 	}
