@@ -136,7 +136,7 @@ func (e *executors) Stop() {
 }
 
 // What one attempt of an executor may take is bounded by the timeout of its requests.
-const executorPatience = 15 * time.Second
+const executorPatience = 11 * time.Second
 
 func (e *executors) Probes() []term.Probe {
 	return []term.Probe{

@@ -28,6 +28,7 @@ import (
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
+	"github.com/understudy-ha/understudy/replica/record"
 	"github.com/understudy-ha/understudy/replica/roster"
 	"github.com/understudy-ha/understudy/replica/view"
 )
@@ -106,7 +107,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	// What serves every role outlives ctx until the term has been wound up.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	defer running.Wait()
+	defer r.endWith(running.Wait)
 	defer stop()
 	failed := make(chan error, 1)
 	start := func(name string, run func(context.Context) error) {
@@ -147,15 +148,19 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	})
 	err = r.play(work)
 	r.setRole(serve.Exiting, 0)
-	// What hangs cannot be waited for.
-	defer time.AfterFunc(exitWithin, func() {
-		r.log.Error("this process does not end and is ended")
-		r.opts.Exit(exitHung)
-	}).Stop()
 	if cause := context.Cause(work); cause != nil && ctx.Err() == nil {
 		return cause
 	}
 	return err
+}
+
+// endWith waits for what is still running, and ends the process if some of it hangs.
+func (r *replica) endWith(wait func()) {
+	defer time.AfterFunc(exitWithin, func() {
+		r.log.Error("a part of this process hangs, ending the process")
+		r.opts.Exit(exitHung)
+	}).Stop()
+	wait()
 }
 
 // play goes through the roles once.
@@ -286,6 +291,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	following := view.Default()
 	// The standby is there before the view runs.
 	following.OnChange = func(l *ledger.Ledger, c ledger.Change) { r.standby.Apply(l, c) }
+	following.OnConfiguration = func(c record.Configuration) { r.standby.Recall(c) }
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
 	if opts.Tracing.Enabled() {
 		following.OnLeader = r.followed
@@ -294,9 +300,10 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		return nil, err
 	}
 	r.standby = standby.New(standby.Config{
-		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view,
+		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view, Configured: r.configured, Now: r.now,
 		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel, Version: opts.Version, Log: r.log,
 	})
+	r.measureConfiguration()
 	if r.elector, err = r.newElector(); err != nil {
 		return nil, err
 	}

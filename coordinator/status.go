@@ -33,6 +33,7 @@ func (r *replica) Status() serve.Status {
 			Lag: followed.Lag, LastError: followed.LastError,
 		},
 		Fence:         *r.fence.state.Load(),
+		Configuration: r.configuration(),
 		Version:       r.opts.Version,
 		Started:       r.started,
 		UptimeSeconds: time.Since(r.started).Seconds(),

@@ -97,6 +97,13 @@ func remarks(answers []answer) []string {
 		if a.Fence == serve.FenceAbsent {
 			list = append(list, a.Replica+": the API server does not refuse bindings of an older epoch: deploy/base/fence.yaml is not in force")
 		}
+		if e := a.Configuration.Error; e != "" {
+			consequence := "the last valid one is in force"
+			if a.Configuration.Source == "" {
+				consequence = "there is no other to lead by"
+			}
+			list = append(list, fmt.Sprintf("%s: the queue configuration is not valid, %s: %s", a.Replica, consequence, e))
+		}
 		for _, s := range a.Suspended {
 			list = append(list, fmt.Sprintf("%s: suspended: %s", a.Replica, s))
 		}

@@ -26,6 +26,17 @@ func (c *Cluster) Configuration() (map[string]string, error) {
 	return maps.Clone(configuration), err
 }
 
+// ConfigMap returns the one that overrides the others, of those that exist; nil if none
+// does.
+func (c *Cluster) ConfigMap() *v1.ConfigMap {
+	for i, informer := range slices.Backward(c.configMaps) {
+		if cm, exists := lookUp[*v1.ConfigMap](informer, c.cfg.Namespace+"/"+c.cfg.ConfigMaps[i]); exists {
+			return cm
+		}
+	}
+	return nil
+}
+
 func (c *Cluster) readConfiguration() (map[string]string, error) {
 	merged := make(map[string]string)
 	for i, informer := range c.configMaps {

@@ -172,11 +172,17 @@ func TestConfiguration(t *testing.T) {
 	}
 	fatal(t, c.Follow(t.Context(), j))
 	j.none(t) // nothing new since
+	if cm := c.ConfigMap(); cm == nil || cm.Name != "yunikorn-defaults" {
+		t.Errorf("the ConfigMap that counts is %v", cm)
+	}
 
 	maps, ctx := s.CoreV1().ConfigMaps("own"), t.Context()
 	_, err = maps.Create(ctx, queues("yunikorn-configs", "mine"), metav1.CreateOptions{})
 	fatal(t, err)
 	j.expect(t, "configure mine")
+	if cm := c.ConfigMap(); cm == nil || cm.Name != "yunikorn-configs" {
+		t.Errorf("the ConfigMap that counts is %v", cm)
+	}
 
 	bad := queues("yunikorn-configs", "mine")
 	bad.BinaryData = map[string][]byte{"x.gz": []byte("??")}
@@ -189,6 +195,9 @@ func TestConfiguration(t *testing.T) {
 
 	fatal(t, maps.Delete(ctx, "yunikorn-configs", metav1.DeleteOptions{}))
 	j.expect(t, "configure default")
+	if none := s.cluster(t, ClusterConfig{Namespace: "elsewhere", ConfigMaps: names}); none.ConfigMap() != nil {
+		t.Errorf("one that does not exist: %v", none.ConfigMap())
+	}
 }
 
 func zipped(t *testing.T, plain string) []byte {

@@ -56,7 +56,7 @@ type RecorderConfig struct {
 }
 
 // Recorder puts Kubernetes Events on pods: what happened to them, and why
-// something did not. Each reason is told once for each pod in a term; numbers
+// something did not; and on the ConfigMaps. Each reason is told once for each pod in a term; numbers
 // that change in a message do not make a new reason. An Event that cannot be
 // written after a few tries is given up. Why a pod waits also becomes its
 // condition: see Waits.
@@ -137,6 +137,22 @@ func (r *Recorder) Waits(pod *v1.Pod, reason, message string) {
 	if r.conditions != nil {
 		r.conditions.want(pod, reason, message)
 	}
+}
+
+// ConfigMap tells whether a ConfigMap's configuration is in force, and returns at once.
+// What it was told before counts no more once it has been put right: who breaks it again
+// in the same way is told again. cm may be nil, for one that is gone.
+func (r *Recorder) ConfigMap(cm *v1.ConfigMap, warning bool, reason, message string) {
+	if cm == nil {
+		return
+	}
+	if !warning {
+		r.Forget(string(cm.UID))
+	}
+	r.tell(v1.ObjectReference{
+		Kind: "ConfigMap", APIVersion: "v1",
+		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
+	}, warning, reason, message)
 }
 
 // Stop cancels what is in flight and returns when nothing is; what waits is

@@ -72,6 +72,26 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// TestAConfigMapThatIsBrokenAgainIsToldOfAgain: once each time, however often it is said.
+func TestAConfigMapThatIsBrokenAgainIsToldOfAgain(t *testing.T) {
+	cm := queues("queues", "")
+	cm.UID = "uid-cm"
+	events := record(t, func(r *Recorder) {
+		r.ConfigMap(nil, true, "Refused", "one that is gone")
+		for range 3 {
+			r.ConfigMap(cm, true, "Refused", "no queues")
+			r.ConfigMap(cm, true, "Refused", "no queues")
+			r.ConfigMap(cm, false, "Accepted", "in force")
+		}
+	}, nil)
+	if got := messages(events); len(got) != 6 || got[0] != "queues Accepted in force" || got[3] != "queues Refused no queues" {
+		t.Errorf("told %q", got)
+	}
+	if e := events[0]; e.Namespace != "own" || e.InvolvedObject.Kind != "ConfigMap" || e.InvolvedObject.UID != "uid-cm" {
+		t.Errorf("event = %+v", e)
+	}
+}
+
 func TestReasonsAreToldOncePerPod(t *testing.T) {
 	got := messages(record(t, func(r *Recorder) {
 		for i := range 50 {

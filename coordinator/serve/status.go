@@ -29,6 +29,8 @@ type Status struct {
 	View   View   `json:"view"`
 	Counts Counts `json:"counts"`
 	Fence  Fence  `json:"fence"`
+	// Configuration is the queue configuration in force here.
+	Configuration Configuration `json:"configuration"`
 	// Suspended says in words which guarantees do not hold at the moment, such
 	// as durability while etcd is away. Empty when all is well.
 	Suspended []string `json:"suspended"`
@@ -82,6 +84,19 @@ const (
 	FenceAbsent   Fence = "absent"
 	FenceEnforced Fence = "enforced"
 )
+
+// Configuration says which queue configuration is in force.
+type Configuration struct {
+	// Source is "configmap", or "mirror": the last one that a lead took for valid, while
+	// that of the ConfigMaps is not. Empty while there is none, and the replica waits.
+	Source string `json:"source"`
+	// Accepted is when it was taken, Epoch the term of the lead that wrote it, where
+	// it comes from the mirror.
+	Accepted time.Time `json:"accepted,omitzero"`
+	Epoch    uint64    `json:"epoch,omitempty"`
+	// Error is why the configuration of the ConfigMaps is not in force; empty if it is.
+	Error string `json:"error,omitempty"`
+}
 
 // Leader is who leads, as this replica sees it.
 type Leader struct {

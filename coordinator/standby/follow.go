@@ -82,12 +82,7 @@ func (f follower) drop(pod *v1.Pod) {
 }
 
 func (f follower) Configure(configuration map[string]string, err error) {
-	if err == nil {
-		err = f.s.engine.Configure(configuration)
-	}
-	if err != nil {
-		f.s.log.Error("queue configuration refused, the old one stays in force", "err", err)
-	}
+	f.s.configure(configuration, err)
 }
 
 // foreign reports whether a pod occupies a node without being ours to schedule. One

@@ -18,6 +18,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
 )
 
 // Config says what a standby follows. All of it is required.
@@ -25,8 +26,12 @@ type Config struct {
 	Cluster *kube.Cluster
 	// Writes is the fenced client, with which volumes are bound.
 	Writes kubernetes.Interface
-	// View is the state that is followed: see View.Synced and View.Read of package view.
+	// View is the state that is followed: see the methods of View in package view.
 	View View
+	// Configured is called when the ConfigMaps' queue configuration has come into force.
+	// It must return at once.
+	Configured func()
+	Now        func() time.Time
 
 	SchedulerName string
 	UserLabel     string
@@ -40,10 +45,12 @@ type Config struct {
 type View interface {
 	Synced() bool
 	Read(read func(*ledger.Ledger)) bool
+	Configuration() (record.Configuration, bool)
 }
 
-// Voice tells users about their pods. Its methods return at once.
+// Voice tells users about their pods and their configuration. Its methods return at once.
 type Voice interface {
+	ConfigMap(cm *v1.ConfigMap, warning bool, reason, message string)
 	Waits(pod *v1.Pod, reason, message string)
 	Problems(pod *v1.Pod, found []workload.Problem)
 }
@@ -64,6 +71,8 @@ type Standby struct {
 	// stuck is where it is told that the engine does not get on.
 	stuck atomic.Pointer[func(error)]
 	pulse pulse
+
+	configuring configuring
 	// broken holds why an understudy has to begin anew.
 	broken chan error
 
@@ -155,7 +164,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	if err := cluster.WaitForSync(ctx); err != nil {
 		return err
 	}
-	configuration, err := s.configuration(ctx)
+	configuration, err := s.choose(ctx)
 	if err != nil {
 		return err
 	}
@@ -175,6 +184,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 		return fmt.Errorf("engine: %w", err)
 	}
 	s.tell, s.remembered = s.engine.Do, s.preds.Pod
+	s.configures(s.engine.Configure)
 	if err := cluster.Follow(ctx, follower{s}); err != nil {
 		return err
 	}
@@ -190,36 +200,6 @@ func (s *Standby) prepare(ctx context.Context) error {
 		return err
 	}
 	return s.begin(func() error { return s.engine.Sync(ctx) })
-}
-
-// configurationPeriod is how often a queue configuration that is not valid is
-// looked at again.
-const configurationPeriod = time.Second
-
-// configuration returns the queue configuration once it is valid. Without one
-// there are no quotas to schedule by, so the replica waits, and says why. One
-// that becomes invalid later changes nothing: the last valid one stays in force.
-func (s *Standby) configuration(ctx context.Context) (map[string]string, error) {
-	told := ""
-	for {
-		data, err := s.cfg.Cluster.Configuration()
-		if err == nil {
-			err = engine.Validate(data)
-		}
-		if err == nil {
-			return data, nil
-		}
-		if err.Error() != told {
-			told = err.Error()
-			s.missing("the queue configuration is not valid: " + told)
-			s.log.Error("queue configuration is not valid: this replica cannot lead until it is", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(configurationPeriod):
-		}
-	}
 }
 
 // viewPeriod is how often the view is looked at until it is synced.
@@ -275,8 +255,14 @@ func (s *Standby) heard(event ledger.Event) {
 	}
 }
 
-// SetVoice says by whom users are told about their pods from now on.
-func (s *Standby) SetVoice(voice Voice) { s.voice.Store(&voice) }
+// SetVoice says by whom users are told about their pods and their configuration from
+// now on.
+func (s *Standby) SetVoice(voice Voice) {
+	s.voice.Store(&voice)
+	if err := s.Configuration().Err; err != nil {
+		s.tellConfiguration(err)
+	}
+}
 
 // waits tells the user of a pod why it has no node yet, and autoscalers whether
 // another node would help.

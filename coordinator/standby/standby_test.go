@@ -8,12 +8,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
 )
 
 // heldEngine is what an engine would know of what it is told.
@@ -70,10 +72,12 @@ func (v fixedView) Read(read func(*ledger.Ledger)) bool {
 	return true
 }
 
+func (v fixedView) Configuration() (record.Configuration, bool) { return record.Configuration{}, false }
+
 func stamp(at int64) ledger.Stamp { return ledger.Stamp{At: ledger.Time(at)} }
 
 func testStandby(state *ledger.Ledger, tell func(ledger.Effect) error) *Standby {
-	s := New(Config{Log: slog.New(slog.DiscardHandler), View: fixedView{state}})
+	s := New(Config{Log: slog.New(slog.DiscardHandler), View: fixedView{state}, Configured: func() {}, Now: time.Now})
 	s.tell, s.remembered = tell, func(string) *v1.Pod { return nil }
 	return s
 }

@@ -1,6 +1,7 @@
 package term
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -32,4 +33,38 @@ func TestAPromotionThatFailsHasBeenRecorded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestALeadWritesTheConfigurationInForce: once it leads, and whenever there is another;
+// not before the promotion is over.
+func TestALeadWritesTheConfigurationInForce(t *testing.T) {
+	inHouse(t, func(h *house) {
+		wait := make(chan struct{})
+		h.hooks[stepVerified] = func(context.Context) error { <-wait; return nil }
+		h.queues = "a"
+		l, _, stop := h.lead()
+		defer stop()
+		written := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if !slices.Equal(h.configured, want) {
+				t.Errorf("written %q, want %q", h.configured, want)
+			}
+		}
+		takes := func(queues string) {
+			h.mu.Lock()
+			h.queues = queues
+			h.mu.Unlock()
+			l.Configured()
+		}
+		synctest.Wait()
+		takes("b")
+		written()
+		close(wait)
+		written("b")
+		takes("c")
+		written("b", "c")
+	})
 }

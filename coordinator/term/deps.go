@@ -70,6 +70,7 @@ type Standby interface {
 	Replay()
 	Stop()
 	Probes() []Probe
+	Configuration() standby.Configuration
 }
 
 // View is the follower of the mirror, as package view has it.
@@ -83,6 +84,7 @@ type View interface {
 type Mirror interface {
 	Append(changes []ledger.Change, done func())
 	PutTerm(term record.Term)
+	PutConfiguration(c record.Configuration)
 	Run(ctx context.Context) error
 	Flush(ctx context.Context) error
 	Status() mirror.Status

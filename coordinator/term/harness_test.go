@@ -34,23 +34,25 @@ type house struct {
 	*election.Elector
 	over context.Context // ends with the test
 
-	mu       sync.Mutex
-	hooks    map[string]func(context.Context) error
-	state    *ledger.Ledger
-	terms    []record.Term
-	written  []ledger.Change
-	put      []record.Term
-	claims   []uint64
-	begun    []record.Term // written with the claims
-	done     []ledger.Effect
-	aside    [][]string
-	differ   []engine.Mismatches
-	box      *loop.Mailbox
-	work     chan func() // the engine's goroutine, and a manager's
-	managing sync.WaitGroup
-	stopped  int
-	roles    []serve.Role
-	stuck    map[string]bool
+	mu         sync.Mutex
+	hooks      map[string]func(context.Context) error
+	state      *ledger.Ledger
+	terms      []record.Term
+	written    []ledger.Change
+	put        []record.Term
+	queues     string   // in force
+	configured []string // and written
+	claims     []uint64
+	begun      []record.Term // written with the claims
+	done       []ledger.Effect
+	aside      [][]string
+	differ     []engine.Mismatches
+	box        *loop.Mailbox
+	work       chan func() // the engine's goroutine, and a manager's
+	managing   sync.WaitGroup
+	stopped    int
+	roles      []serve.Role
+	stuck      map[string]bool
 }
 
 // inHouse runs a test in virtual time.
@@ -198,6 +200,12 @@ func (m *fakeMirror) PutTerm(term record.Term) {
 	m.h.put = append(m.h.put, term)
 }
 
+func (m *fakeMirror) PutConfiguration(c record.Configuration) {
+	m.h.mu.Lock()
+	defer m.h.mu.Unlock()
+	m.h.configured = append(m.h.configured, c.Data["queues.yaml"])
+}
+
 func (m *fakeMirror) Run(ctx context.Context) error { return waitFor(ctx) }
 func (m *fakeMirror) Flush(context.Context) error   { return nil }
 func (m *fakeMirror) Status() mirror.Status         { return mirror.Status{} }
@@ -268,6 +276,12 @@ func (s fakeStandby) SetAside(_ context.Context, _ *ledger.Ledger, apps []string
 	defer s.h.mu.Unlock()
 	s.h.aside = append(s.h.aside, apps)
 	return standby.Reconciled{}, nil
+}
+
+func (s fakeStandby) Configuration() standby.Configuration {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	return standby.Configuration{Configuration: record.Configuration{Data: map[string]string{"queues.yaml": s.h.queues}}}
 }
 
 func (s fakeStandby) Begin(ctx context.Context) error { return s.h.hook(ctx, stepReleased) }

@@ -266,6 +266,8 @@ func (t *tenure) attach() {
 	l := t.lead
 	t.carryOutDue()
 	t.timings.leading()
+	l.attached.Store(true)
+	l.Configured()
 	t.timings.put(*l.mirror.Load())
 	l.Role(serve.Lead, t.term.Epoch())
 	l.Leads()

@@ -47,6 +47,8 @@ type Lead struct {
 	counts atomic.Pointer[ledger.Counts] // for readers on other goroutines
 	mirror atomic.Pointer[Mirror]        // nil until the epoch is claimed
 	tenure atomic.Pointer[tenure]        // the present, or the last
+	// attached says that the promotion is over: from now on the lead writes.
+	attached atomic.Bool
 
 	// living ends, with the cause, when the lead is to end whatever its term: it is asked
 	// to, the mirror is fenced, or the watchdog has found that it makes no progress.
@@ -201,6 +203,14 @@ func within(limit time.Duration, do func()) bool {
 
 // Heard takes the events of the engine and of the executors.
 func (l *Lead) Heard(event ledger.Event) { l.box.Push(event) }
+
+// Configured writes the queue configuration that is in force, once this replica leads.
+// It is called whenever another one has come into force.
+func (l *Lead) Configured() {
+	if l.attached.Load() {
+		(*l.mirror.Load()).PutConfiguration(l.Standby.Configuration().Configuration)
+	}
+}
 
 // Guard is what the transport for writes asks before every request: see kube.Guard.
 func (l *Lead) Guard() (ctx context.Context, deadline time.Time, ok bool) {

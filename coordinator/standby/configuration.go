@@ -1,0 +1,195 @@
+package standby
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+)
+
+// Where the queue configuration in force comes from.
+const (
+	FromConfigMap = "configmap"
+	FromMirror    = "mirror"
+)
+
+// Configuration is the queue configuration that is in force here. Its Epoch is zero
+// unless it comes from the mirror.
+type Configuration struct {
+	record.Configuration
+	// Source is FromConfigMap or FromMirror, empty while none is in force.
+	Source string
+	// Err is why that of the ConfigMaps is not in force; nil if it is.
+	Err error
+}
+
+// configuring is the choice of the queue configuration. The ConfigMaps' counts as long
+// as it is valid. Else the last valid one stays in force; what that was is known from
+// the mirror to those that have not seen it: who starts later, and who was told of two
+// changes as of one.
+type configuring struct {
+	// mu is held while the engine takes a configuration.
+	mu     sync.Mutex
+	engine func(map[string]string) error // nil until the engine runs
+	now    atomic.Pointer[Configuration]
+}
+
+// Configuration returns what is in force now, and why.
+func (s *Standby) Configuration() Configuration {
+	if c := s.configuring.now.Load(); c != nil {
+		return *c
+	}
+	return Configuration{}
+}
+
+// configurationPeriod is how often a queue configuration that is not valid is
+// looked at again.
+const configurationPeriod = time.Second
+
+// choose returns the queue configuration to start with, as soon as there is one that is
+// valid: without one there are no quotas to schedule by, so the replica waits, and says
+// why.
+func (s *Standby) choose(ctx context.Context) (map[string]string, error) {
+	for {
+		data, err := s.cfg.Cluster.Configuration()
+		if err == nil {
+			err = engine.Validate(data)
+		}
+		if c := s.start(data, err); c.Source != "" {
+			return c.Data, nil
+		}
+		s.missing("the queue configuration is not valid: " + err.Error())
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(configurationPeriod):
+		}
+	}
+}
+
+// start chooses between the ConfigMaps' configuration, or why it is not valid, and
+// that of the mirror.
+func (s *Standby) start(data map[string]string, err error) Configuration {
+	s.configuring.mu.Lock()
+	defer s.configuring.mu.Unlock()
+	if err == nil {
+		s.accept(data)
+		return s.Configuration()
+	}
+	next := Configuration{Err: err}
+	if held, ok := s.cfg.View.Configuration(); ok && engine.Validate(held.Data) == nil {
+		next.Configuration, next.Source = held, FromMirror
+	}
+	s.enforce(next)
+	return next
+}
+
+// configures says by what the engine takes a configuration from now on.
+func (s *Standby) configures(take func(map[string]string) error) {
+	s.configuring.mu.Lock()
+	s.configuring.engine = take
+	s.configuring.mu.Unlock()
+	if held, ok := s.cfg.View.Configuration(); ok {
+		s.Recall(held) // what has come since the engine was given one
+	}
+}
+
+// configure is told of the ConfigMaps' configuration, or why it cannot be read.
+func (s *Standby) configure(data map[string]string, err error) {
+	s.configuring.mu.Lock()
+	defer s.configuring.mu.Unlock()
+	if err == nil {
+		err = s.configuring.engine(data)
+	}
+	switch {
+	case errors.Is(err, engine.ErrStopped):
+	case err == nil:
+		s.accept(data)
+	default:
+		next := s.Configuration()
+		next.Err = err
+		s.enforce(next)
+		if held, ok := s.cfg.View.Configuration(); ok {
+			s.recall(held)
+		}
+	}
+}
+
+// Recall is told of the last valid configuration that the mirror has. It comes into
+// force if the ConfigMaps have none.
+func (s *Standby) Recall(held record.Configuration) {
+	s.configuring.mu.Lock()
+	defer s.configuring.mu.Unlock()
+	s.recall(held)
+}
+
+// recall does, with configuring.mu held. Who leads says himself what is in force.
+func (s *Standby) recall(held record.Configuration) {
+	was := s.Configuration()
+	if s.configuring.engine == nil || was.Err == nil || s.sink.Load() != nil || maps.Equal(was.Data, held.Data) {
+		return
+	}
+	err := s.configuring.engine(held.Data)
+	if errors.Is(err, engine.ErrStopped) {
+		return
+	}
+	if err != nil {
+		s.log.Error("the mirror's queue configuration is refused, the old one stays in force", "epoch", held.Epoch, "err", err)
+		return
+	}
+	s.enforce(Configuration{Configuration: held, Source: FromMirror, Err: was.Err})
+}
+
+// accept notes that the ConfigMaps' configuration is in force. configuring.mu is held.
+func (s *Standby) accept(data map[string]string) {
+	s.enforce(Configuration{
+		Configuration: record.Configuration{Data: data, Accepted: ledger.At(s.cfg.Now())}, Source: FromConfigMap,
+	})
+	s.cfg.Configured()
+}
+
+// enforce notes what is in force, and tells what is wrong with it. configuring.mu is held.
+func (s *Standby) enforce(next Configuration) {
+	was := s.Configuration()
+	s.configuring.now.Store(&next)
+	told := was.Err != nil && next.Err != nil && was.Err.Error() == next.Err.Error()
+	switch {
+	case next.Err != nil && next.Source == "" && !told:
+		s.log.Error("queue configuration is not valid: this replica cannot lead until it is", "err", next.Err)
+	case next.Source == FromMirror && (was.Source != FromMirror || was.Epoch != next.Epoch):
+		s.log.Error("queue configuration is not valid: the last that was, as the mirror has it, is in force",
+			"epoch", next.Epoch, "accepted", next.Accepted.Time(), "err", next.Err)
+	case next.Err != nil && !told:
+		s.log.Error("queue configuration refused, the old one stays in force", "err", next.Err)
+	case next.Err == nil && was.Source != "":
+		s.log.Info("queue configuration in force", "again", was.Err != nil)
+	}
+	if !told && (next.Err != nil || was.Err != nil) {
+		s.tellConfiguration(next.Err)
+	}
+}
+
+// The reasons of Events about the queue configuration.
+const (
+	ReasonRefused  = "ConfigurationRefused"
+	ReasonAccepted = "ConfigurationAccepted"
+)
+
+// tellConfiguration tells users, through a replica that leads, whether the ConfigMaps'
+// configuration is in force.
+func (s *Standby) tellConfiguration(err error) {
+	voice := s.voice.Load()
+	switch {
+	case voice == nil:
+	case err != nil:
+		(*voice).ConfigMap(s.cfg.Cluster.ConfigMap(), true, ReasonRefused, "the last valid configuration stays in force: "+err.Error())
+	default:
+		(*voice).ConfigMap(s.cfg.Cluster.ConfigMap(), false, ReasonAccepted, "the configuration is in force")
+	}
+}

@@ -1,0 +1,223 @@
+package standby
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/workload"
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+)
+
+// mirrored is a view of which only the queue configuration matters.
+type mirrored struct {
+	fixedView
+	held *record.Configuration
+}
+
+func (v *mirrored) Configuration() (record.Configuration, bool) {
+	if v.held == nil {
+		return record.Configuration{}, false
+	}
+	return *v.held, true
+}
+
+// spoken is what users are told.
+type spoken []string
+
+func (s *spoken) ConfigMap(_ *v1.ConfigMap, warning bool, reason, message string) {
+	*s = append(*s, fmt.Sprint(reason, " ", warning, ": ", message))
+}
+func (s *spoken) Waits(*v1.Pod, string, string)        {}
+func (s *spoken) Problems(*v1.Pod, []workload.Problem) {}
+
+// configured is a standby whose engine notes what it is given.
+type configured struct {
+	*Standby
+	t     *testing.T
+	view  *mirrored
+	given []string
+	calls int // of Configured
+	log   bytes.Buffer
+}
+
+func newConfigured(t *testing.T, held *record.Configuration) *configured {
+	c := &configured{t: t, view: &mirrored{held: held}}
+	c.Standby = New(Config{
+		Log: slog.New(slog.NewTextHandler(&c.log, nil)), View: c.view, Configured: func() { c.calls++ },
+		Now:     func() time.Time { return time.Unix(100, 0) },
+		Cluster: kube.New(&kube.Clients{Reads: fake.NewClientset()}, kube.ClusterConfig{}, slog.New(slog.DiscardHandler)),
+	})
+	return c
+}
+
+// runs starts the engine, which takes what names no bad queue.
+func (c *configured) runs() {
+	c.configures(func(data map[string]string) error {
+		if data["queues.yaml"] == "refused" {
+			return errors.New("no such queue")
+		}
+		c.given = append(c.given, data["queues.yaml"])
+		return nil
+	})
+}
+
+func (c *configured) is(queues, source, problem string, given ...string) {
+	c.t.Helper()
+	now := c.Configuration()
+	said := ""
+	if now.Err != nil {
+		said = now.Err.Error()
+	}
+	if now.Data["queues.yaml"] != queues || now.Source != source || said != problem || !slices.Equal(c.given, given) {
+		c.t.Errorf("%+v in force, the engine was given %q; want %q of %s, %q, and %q", now, c.given, queues, source, problem, given)
+	}
+}
+
+func queues(name string) map[string]string { return map[string]string{"queues.yaml": name} }
+
+func held(name string, epoch uint64) *record.Configuration {
+	return &record.Configuration{Data: queues(name), Accepted: 5, Epoch: epoch}
+}
+
+// valid is a configuration that the real engine takes.
+func valid(queue string) string {
+	return "partitions:\n- name: default\n  queues:\n  - name: root\n    queues:\n    - name: " + queue + "\n"
+}
+
+var errUnreadable = errors.New("ConfigMap own/queues: neither gzip nor gzip in base64")
+
+// TestWithoutAValidConfigMapTheMirrorsConfigurationCounts, for a replica that starts, and
+// only then; without one in the mirror it waits.
+func TestWithoutAValidConfigMapTheMirrorsConfigurationCounts(t *testing.T) {
+	c := newConfigured(t, held(valid("old"), 3))
+	c.start(queues(valid("new")), nil)
+	c.is(valid("new"), FromConfigMap, "")
+	if at := c.Configuration().Accepted; at != ledger.At(time.Unix(100, 0)) || c.Configuration().Epoch != 0 {
+		t.Errorf("%+v", c.Configuration())
+	}
+
+	c = newConfigured(t, held(valid("old"), 3))
+	c.start(nil, errUnreadable)
+	c.is(valid("old"), FromMirror, errUnreadable.Error())
+	if now := c.Configuration(); now.Epoch != 3 || now.Accepted != 5 || c.calls != 0 {
+		t.Errorf("%+v, accepted %d times", now, c.calls)
+	}
+	if !strings.Contains(c.log.String(), "the last that was, as the mirror has it, is in force") {
+		t.Errorf("the log says %s", c.log.String())
+	}
+
+	for name, held := range map[string]*record.Configuration{"none": nil, "one that is not valid either": held("queues: [", 3)} {
+		t.Run(name, func(t *testing.T) {
+			c := newConfigured(t, held)
+			c.start(nil, errUnreadable)
+			c.start(nil, errUnreadable)
+			c.is("", "", errUnreadable.Error())
+			if n := strings.Count(c.log.String(), "cannot lead until it is"); n != 1 {
+				t.Errorf("said %d times", n)
+			}
+			c.start(queues(valid("mended")), nil)
+			c.is(valid("mended"), FromConfigMap, "")
+		})
+	}
+}
+
+// TestTheLastValidConfigurationStaysInForce, and is the one that the mirror has if that
+// is another: a replica may have missed one.
+func TestTheLastValidConfigurationStaysInForce(t *testing.T) {
+	c := newConfigured(t, nil)
+	c.start(queues(valid("a")), nil)
+	c.runs()
+	c.Recall(*held("b", 1)) // the ConfigMaps' counts
+	c.is(valid("a"), FromConfigMap, "")
+
+	c.configure(queues("refused"), nil)
+	c.is(valid("a"), FromConfigMap, "no such queue")
+	c.Recall(*held("b", 1))
+	c.is("b", FromMirror, "no such queue", "b")
+	c.Recall(*held("b", 2)) // the same
+	c.Recall(*held("refused", 3))
+	c.is("b", FromMirror, "no such queue", "b")
+
+	c.configure(queues("c"), nil)
+	c.is("c", FromConfigMap, "", "b", "c")
+	c.view.held = held("d", 4) // told while c was in force
+	c.configure(nil, errUnreadable)
+	c.is("d", FromMirror, errUnreadable.Error(), "b", "c", "d")
+	if c.calls != 2 {
+		t.Errorf("accepted %d times", c.calls)
+	}
+}
+
+// TestWhatComesWhileTheEngineStartsIsNotMissed.
+func TestWhatComesWhileTheEngineStartsIsNotMissed(t *testing.T) {
+	c := newConfigured(t, held(valid("a"), 1))
+	c.start(nil, errUnreadable)
+	c.view.held = held("b", 2)
+	c.Recall(*c.view.held) // there is no engine yet
+	c.is(valid("a"), FromMirror, errUnreadable.Error())
+	c.runs()
+	c.is("b", FromMirror, errUnreadable.Error(), "b")
+}
+
+// TestALeadIsNotToldByTheMirror, which it writes itself.
+func TestALeadIsNotToldByTheMirror(t *testing.T) {
+	c := newConfigured(t, nil)
+	c.start(queues(valid("a")), nil)
+	c.runs()
+	sink := func(ledger.Event) {}
+	c.sink.Store(&sink)
+	c.view.held = held("late", 1)
+	c.configure(nil, errUnreadable)
+	c.is(valid("a"), FromConfigMap, errUnreadable.Error())
+}
+
+// TestAnEngineThatHasStoppedRefusesNothing: a process that ends does not complain of a
+// configuration that is right.
+func TestAnEngineThatHasStoppedRefusesNothing(t *testing.T) {
+	c := newConfigured(t, nil)
+	c.start(queues(valid("a")), nil)
+	c.configures(func(map[string]string) error { return engine.ErrStopped })
+	c.configure(queues("b"), nil)
+	c.is(valid("a"), FromConfigMap, "")
+	if strings.Contains(c.log.String(), "ERROR") {
+		t.Errorf("the log says %s", c.log.String())
+	}
+}
+
+// TestUsersAreToldOfTheirConfiguration: by a replica that leads, at once or as soon as
+// it leads, and once for each reason.
+func TestUsersAreToldOfTheirConfiguration(t *testing.T) {
+	c := newConfigured(t, held(valid("a"), 1))
+	c.start(nil, errUnreadable)
+	c.runs()
+	var said spoken
+	c.SetVoice(&said)
+	c.configure(nil, errUnreadable)
+	c.configure(queues("refused"), nil)
+	c.configure(queues("b"), nil)
+	c.configure(queues("c"), nil)
+	want := []string{
+		"ConfigurationRefused true: the last valid configuration stays in force: " + errUnreadable.Error(),
+		"ConfigurationRefused true: the last valid configuration stays in force: no such queue",
+		"ConfigurationAccepted false: the configuration is in force",
+	}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+	if !maps.Equal(c.Configuration().Data, queues("c")) {
+		t.Errorf("%+v in force", c.Configuration())
+	}
+}
