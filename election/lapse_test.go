@@ -158,3 +158,24 @@ func TestUnansweredAcquisitionOfAnEpochOnRecord(t *testing.T) {
 		equal(w, "epoch", within(w, won, 3*time.Second, "acquisition").Epoch(), 2)
 	})
 }
+
+// Work that can not write any more may take its time, as it does on a busy machine.
+func TestWatchdogSparesQuietWork(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.replica("a_1")
+		lost := a.lead()
+		a.lapse(lost)
+		lost.Quiet()
+		notWithin(w, a.expired, time.Minute, "the watchdog")
+		if _, err := a.Campaign(w.ctx); !errors.Is(err, election.ErrTermUnfinished) {
+			t.Errorf("a term that is only quiet is taken for finished: %v", err)
+		}
+		lost.Finished()
+		a.line.Heal()
+		// A term that is given up ends when it is quiet.
+		next := a.lead()
+		next.Quiet()
+		equal(w, "valid", next.Valid(), false)
+		notWithin(w, a.expired, time.Minute, "the watchdog")
+	})
+}

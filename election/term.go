@@ -31,6 +31,7 @@ type Term struct {
 	cause    error     // set once, when the term is over
 	ended    time.Time
 	finished bool
+	quiet    bool // nothing of the term can write any more
 	// successor is whom the asker wants to follow, empty for anyone.
 	successor string
 	stepDown  bool        // asked is closed
@@ -179,7 +180,7 @@ func (t *Term) end(cause error) {
 	if by := now.Add(t.cfg.grace()); by.Before(t.stopBy) {
 		t.stopBy = by
 	}
-	if !t.finished {
+	if !t.finished && !t.quiet {
 		t.dog.Reset(time.Until(t.stopBy))
 	}
 	t.mu.Unlock()
@@ -195,8 +196,8 @@ func (t *Term) watchdog() {
 	t.Valid() // a process that was stopped comes here first
 	t.mu.Lock()
 	early := time.Until(t.stopBy)
-	if t.finished || t.tolled || early > 0 {
-		if early > 0 && !t.finished {
+	if t.finished || t.quiet || t.tolled || early > 0 {
+		if early > 0 && !t.finished && !t.quiet {
 			t.dog.Reset(early)
 		}
 		t.mu.Unlock()
@@ -286,6 +287,18 @@ func (t *Term) Successor() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.successor
+}
+
+// Quiet declares that nothing of the term can write any more: what sends is fenced
+// off and no request is in flight. It ends the term if it is not over, and calls the
+// watchdog off, so that what is left, which only cleans up, may take its time on a
+// busy machine. Finished or Release is still to be called after that.
+func (t *Term) Quiet() {
+	t.mu.Lock()
+	t.quiet = true
+	t.dog.Stop()
+	t.mu.Unlock()
+	t.end(ErrReleased)
 }
 
 // Finished declares that all work of the term has stopped: the watchdog is
