@@ -2,16 +2,12 @@ package drill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
-	"github.com/understudy-ha/understudy/e2e/netfault"
 	"github.com/understudy-ha/understudy/e2e/timeline"
 )
 
@@ -69,52 +65,6 @@ func (s *Session) boundAgain(ctx context.Context, f Fault) error {
 	}
 	s.log.Info("pods are bound again", "after", bound.Offset, "epoch", line.NewEpoch)
 	return nil
-}
-
-// cutOffAfterAcquire takes etcd from a replica that has just taken the Lease. Its
-// renewals go on, and would for ever: it has to leave the Lease to those who have etcd.
-func cutOffAfterAcquire(ctx context.Context, n network) error {
-	c, err := n.standing(ctx)
-	if err != nil {
-		return err
-	}
-	// Whoever takes the Lease is to lose etcd before its claim has arrived there. Until
-	// then all hear from etcd what they have to, for else none would be ready.
-	for _, name := range c.understudies {
-		if err := n.Lab.Fault(name, lab.ToEtcd, netfault.LostRequests); err != nil {
-			return err
-		}
-	}
-	fault, err := n.KillLead(ctx, syscall.SIGKILL)
-	if err != nil {
-		return err
-	}
-	var next string
-	if err := await(ctx, "an understudy to take the Lease", func() (bool, error) {
-		holder, err := n.Lab.Leader(ctx)
-		next = holder
-		return err == nil && slices.Contains(c.understudies, holder), nil
-	}); err != nil {
-		return err
-	}
-	fault.At = time.Now()
-	if err := n.Lab.Fault(next, lab.ToEtcd, netfault.Cut); err != nil {
-		return err
-	}
-	for _, name := range c.understudies {
-		if name != next {
-			n.Lab.Heal(name)
-		}
-	}
-	if err := n.boundAgain(ctx, fault); err != nil {
-		return fmt.Errorf("%s was cut off from etcd: %w", next, err)
-	}
-	lead, err := n.lead(ctx)
-	if err == nil && lead.Replica == next {
-		err = errors.New("the one that is cut off from etcd leads")
-	}
-	n.Lab.Heal(next)
-	return errors.Join(err, n.AwaitReady(ctx))
 }
 
 // tellFailpoints arms, holds or releases one in a replica.
