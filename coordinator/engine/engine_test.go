@@ -334,6 +334,37 @@ func TestConfigurationIsReloaded(t *testing.T) {
 	waitFor(f, func(e ledger.AppAccepted) bool { return e.AppID == "late" })
 }
 
+// TestNodesThatRefusedATaskAreAvoided, until the ledger asks for them again.
+func TestNodesThatRefusedATaskAreAvoided(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	f.release()
+	app := newApp("app", "root.a")
+	f.submit(app)
+	task := newTask(app, f.pod("p", "1"))
+	f.do(ledger.Ask{App: app, Task: task})
+	f.allocated("p")
+	f.do(ledger.Release{Task: task, Termination: ledger.StoppedByRM})
+	f.events = nil
+	avoiding := *task
+	avoiding.State, avoiding.Avoid, avoiding.NextAttempt = ledger.TaskStateScheduling, []string{"n1"}, 1
+	f.do(ledger.Ask{App: app, Task: &avoiding})
+	f.until("the reason", func() bool { return len(f.reasons) > 0 })
+	if want := "p: 0/1 nodes fit: 1 node(s) for which the binding of the pod was refused"; f.reasons[0] != want {
+		t.Errorf("got  %q\nwant %q", f.reasons[0], want)
+	}
+	if n := count(f, func(e ledger.Allocated) bool { return e.TaskID == "p" }); n != 0 {
+		t.Error("placed on the node that refuses it")
+	}
+	again := avoiding
+	again.NextAttempt = 0
+	f.do(ledger.Ask{App: app, Task: &again})
+	f.allocated("p")
+}
+
 func TestUnschedulableReasonIsToldOnce(t *testing.T) {
 	if isolated(t) {
 		return

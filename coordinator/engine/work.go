@@ -98,6 +98,7 @@ func (e *Engine) untrack(t *task) {
 		delete(a.tasks, t.rec.ID)
 	}
 	e.explain.forget(t.rec.ID)
+	e.preds.Avoid(t.rec.ID, nil)
 }
 
 // setSent notes whether the core has been told of a task.
@@ -122,6 +123,7 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 	}
 	t := e.track(a, rec)
 	t.ending = ledger.NotTerminated
+	e.preds.Avoid(rec.ID, rec.Avoids())
 	if t.node != "" {
 		if !maps.Equal(t.res, rec.Resources) {
 			return e.sendTask(a, t)
@@ -149,6 +151,7 @@ func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
 		return err
 	}
 	t := e.track(a, rec)
+	e.preds.Avoid(rec.ID, nil)
 	e.preds.Assume(rec.ID, rec.Node)
 	if t.sent && t.node == rec.Node && maps.Equal(t.res, rec.Resources) {
 		return nil

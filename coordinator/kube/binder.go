@@ -32,7 +32,7 @@ type Binder struct {
 	tenure Tenure
 	log    *slog.Logger
 	pool   *pool
-	before func(ctx context.Context, taskID, node string) error
+	before func(ctx context.Context, task *ledger.Task) error
 	isSlow func(taskID string) bool
 	slow   *pool // for tasks that isSlow; nil without before
 }
@@ -61,7 +61,7 @@ const slowBinders = 1024
 // instance; its error is that of the attempt, and ErrNodeGone or ErrUnfit among it
 // ends the allocation. Tasks for which it may take long, as slow says, hold up no
 // others. It is set before the first Do.
-func (b *Binder) Before(prepare func(ctx context.Context, taskID, node string) error, slow func(taskID string) bool) {
+func (b *Binder) Before(prepare func(ctx context.Context, task *ledger.Task) error, slow func(taskID string) bool) {
 	b.before, b.isSlow, b.slow = prepare, slow, newPool(slowBinders, b.pool.sink)
 }
 
@@ -113,7 +113,7 @@ func (b *Binder) Progress() (waits bool, done uint64) { return b.pool.progress()
 func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Event, refused bool) {
 	failpoint.Hit(failpoint.BindBefore)
 	if b.before != nil {
-		if err := b.before(ctx, task.ID, task.Node); err != nil {
+		if err := b.before(ctx, task); err != nil {
 			if over(ctx, err) {
 				return nil, false
 			}
@@ -161,10 +161,11 @@ func (b *Binder) judge(ctx context.Context, task *ledger.Task, err error) ledger
 	switch {
 	case apierrors.IsNotFound(err):
 		return gone
-	case !apierrors.IsConflict(err):
+	case !apierrors.IsConflict(err) && !permanent(err):
 		return failed(err)
 	}
-	// A conflict may be the echo of an earlier attempt that did succeed.
+	// A conflict may be the echo of an earlier attempt that did succeed, and what is
+	// refused now may have been allowed then.
 	pod, getErr := b.client.CoreV1().Pods(task.Namespace).Get(ctx, task.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(getErr):
@@ -177,6 +178,9 @@ func (b *Binder) judge(ctx context.Context, task *ledger.Task, err error) ledger
 		return ledger.BindDone{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: pod.Spec.NodeName}
 	case pod.DeletionTimestamp != nil:
 		return gone // it can never be assigned any more
+	case permanent(err):
+		b.log.Info("binding refused", "app", task.AppID, "task", task.ID, "node", task.Node, "err", err)
+		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Refused: true}
 	}
 	return failed(err)
 }

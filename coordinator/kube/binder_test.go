@@ -60,6 +60,10 @@ func TestBindOutcomes(t *testing.T) {
 		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error()}
 	}
 	timeout, refused := apierrors.NewTimeoutError("slow", 1), apierrors.NewForbidden(podResource, "p", errors.New("policy"))
+	overloaded, invalid := apierrors.NewTooManyRequests("busy", 1), apierrors.NewBadRequest("no")
+	forGood := func(err error) ledger.Event {
+		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error(), Refused: true}
+	}
 	leaving := pod("p")
 	leaving.DeletionTimestamp = &leaving.CreationTimestamp
 	tests := []struct {
@@ -70,7 +74,11 @@ func TestBindOutcomes(t *testing.T) {
 	}{
 		{"pod gone", notFound, nil, gone},
 		{"timeout", timeout, nil, failed(timeout)},
-		{"refused", refused, nil, failed(refused)},
+		{"overloaded", overloaded, pod("p"), failed(overloaded)},
+		{"refused", refused, pod("p"), forGood(refused)},
+		{"invalid", invalid, pod("p"), forGood(invalid)},
+		{"refused: bound by an earlier attempt", refused, pod("p", on("node-1")), bound("node-1")},
+		{"refused: pod gone", refused, nil, gone},
 		{"no connection", context.DeadlineExceeded, nil, failed(context.DeadlineExceeded)},
 		{"conflict: bound by an earlier attempt", conflict, pod("p", on("node-1")), bound("node-1")},
 		{"conflict: bound elsewhere", conflict, pod("p", on("node-2")), bound("node-2")},
@@ -201,7 +209,7 @@ func TestNothingIsBoundBeforeItsVolumes(t *testing.T) {
 			return nil, nil
 		})
 		b := NewBinder(s, 1, tenure, box.sink, quiet)
-		b.Before(func(context.Context, string, string) error { return tt.err }, func(string) bool { return false })
+		b.Before(func(context.Context, *ledger.Task) error { return tt.err }, func(string) bool { return false })
 		b.Do(ledger.Bind{Task: task("p")})
 		if got := box.next(t); got != tt.want {
 			t.Errorf("%v: event = %#v, want %#v", tt.err, got, tt.want)
@@ -220,8 +228,8 @@ func TestVolumesHoldUpNoOtherBinding(t *testing.T) {
 	b := NewBinder(s, 1, tenure, box.sink, quiet)
 	defer b.Stop()
 	provisioned, slow := make(chan struct{}), func(taskID string) bool { return taskID != "uid-p" }
-	b.Before(func(_ context.Context, taskID, _ string) error {
-		if slow(taskID) {
+	b.Before(func(_ context.Context, task *ledger.Task) error {
+		if slow(task.ID) {
 			<-provisioned
 		}
 		return nil

@@ -282,9 +282,16 @@ func (s *Standby) problems(pod *v1.Pod, found []workload.Problem) {
 	}
 }
 
-// Prepare binds the volumes of a pod ahead of the pod itself.
-func (s *Standby) Prepare(ctx context.Context, taskID, node string) error {
-	err := s.preds.BindVolumes(ctx, taskID, node)
+// Prepare binds the volumes of a pod ahead of the pod itself. When an attempt has
+// failed before, it looks first whether the node has been cordoned or tainted since.
+func (s *Standby) Prepare(ctx context.Context, task *ledger.Task) error {
+	var err error
+	if task.Retries > 0 {
+		err = s.preds.Fits(task.ID, task.Node, false)
+	}
+	if err == nil {
+		err = s.preds.BindVolumes(ctx, task.ID, task.Node)
+	}
 	var refusal *predicates.Refusal
 	switch {
 	case errors.Is(err, predicates.ErrUnknownNode):

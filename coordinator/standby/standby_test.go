@@ -11,7 +11,10 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -250,5 +253,30 @@ func TestAMirrorThatWasWipedLeavesItsPodsSuspect(t *testing.T) {
 	s.settle()
 	if findings := s.finish(state); len(findings) != 1 || findings[0].pod != pod {
 		t.Errorf("findings %v", findings)
+	}
+}
+
+// TestAnAttemptIsNotRepeatedOnANodeThatIsCordoned: a binding that has failed is tried
+// again where the pod may still go, and nowhere else.
+func TestAnAttemptIsNotRepeatedOnANodeThatIsCordoned(t *testing.T) {
+	s := testStandby(ledger.New(), nil)
+	var err error
+	if s.preds, err = predicates.New(slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	node := func(name string, cordoned bool) *v1.Node {
+		return &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1.NodeSpec{Unschedulable: cordoned}}
+	}
+	s.preds.SetNode(node("n", false))
+	s.preds.SetNode(node("cordoned", true))
+	s.preds.SetPod(testPod("x", "", v1.PodPending))
+	for _, c := range []struct {
+		node    string
+		retries uint32
+		want    error
+	}{{"n", 0, nil}, {"n", 1, nil}, {"cordoned", 0, nil}, {"cordoned", 1, kube.ErrUnfit}, {"gone", 0, kube.ErrNodeGone}, {"gone", 1, kube.ErrNodeGone}} {
+		if err := s.Prepare(t.Context(), &ledger.Task{ID: "x", Node: c.node, Retries: c.retries}); !errors.Is(err, c.want) {
+			t.Errorf("after %d attempts on %s: %v, want %v", c.retries, c.node, err, c.want)
+		}
 	}
 }

@@ -19,12 +19,18 @@ func (l *Ledger) Due(now Time) []Effect {
 			effects = append(effects, ReportApp{App: n.app})
 		}
 		for _, t := range n.sortedOpen() {
-			if t.NextAttempt <= now {
+			if t.due(now) {
 				effects = append(effects, outstanding(n.app, t))
 			}
 		}
 	}
 	return effects
+}
+
+// due reports whether unconfirmed work on a task is to be carried out now. A task that
+// only avoids some nodes until its next attempt is asked for all the same.
+func (t *Task) due(now Time) bool {
+	return t.NextAttempt <= now || t.State == TaskStateScheduling && !t.FailPod && !t.HeldBack()
 }
 
 // outstanding returns the unconfirmed work on one task, nil if there is none.

@@ -171,11 +171,13 @@ type (
 		AppID, TaskID string
 		Node          string
 	}
-	// BindFailed reports an attempt that did not succeed and may be repeated.
+	// BindFailed reports an attempt that did not succeed and may be repeated; Refused
+	// says that the API server would refuse it again.
 	BindFailed struct {
 		Stamp
 		AppID, TaskID string
 		Message       string
+		Refused       bool
 	}
 	// NodeLost says that the node of an allocation not yet bound is gone or, with
 	// a message for the user, cannot take the pod any more: the allocation is

@@ -116,7 +116,7 @@ func (g *generator) answer() Event {
 		return Allocated{g.stamp(), e.Task.AppID, e.Task.ID, g.node()}
 	case Bind:
 		if fails {
-			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
+			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 70)}
 		}
 		return BindDone{g.stamp(), e.Task.AppID, e.Task.ID, e.Task.Node}
 	case CreatePlaceholder:
@@ -241,7 +241,7 @@ func (g *generator) executor() Event {
 	case 0:
 		return BindDone{g.stamp(), app, task, g.node()}
 	case 1:
-		return BindFailed{g.stamp(), app, task, g.text()}
+		return BindFailed{g.stamp(), app, task, g.text(), g.chance("refused", 70)}
 	case 2:
 		return NodeLost{g.stamp(), app, task, g.text()}
 	case 3:

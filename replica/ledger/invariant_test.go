@@ -173,7 +173,8 @@ func checkTask(t *rapid.T, app *App, task *Task) {
 	if task.FailPod && (task.State.Terminal() || task.Node != "" || task.DeletePod) {
 		fail("its pod can not be failed")
 	}
-	if task.NextAttempt != 0 && !task.DeletePod && !task.FailPod && task.State != TaskStateAllocated {
+	avoids := len(task.Avoid) > 0 && (task.State == TaskStateScheduling || task.State == TaskStateNew)
+	if task.NextAttempt != 0 && !task.DeletePod && !task.FailPod && task.State != TaskStateAllocated && !avoids {
 		fail("an attempt at nothing")
 	}
 	if task.State.Terminal() && task.Retries != 0 && task.NextAttempt != 0 {
@@ -254,7 +255,7 @@ func (s *tables) check(t *rapid.T, event Event, was before, d Delta) {
 // over, starts again with a new record.
 func (s *tables) anew(event Event, from, to TaskState) bool {
 	switch event.(type) {
-	case NodeLost, Released:
+	case NodeLost, Released, BindFailed:
 		return from == TaskStateAllocated && s.task[[2]string{string(TaskStateNew), string(to)}]
 	case AddTask, BindDone:
 		return from == TaskStateFailed && to == TaskStateBound

@@ -146,7 +146,8 @@ type Task struct {
 	// NextAttempt is when the next one is due, zero for at once.
 	Retries     uint32
 	NextAttempt Time
-	// Avoid names the nodes that have refused the pod for good.
+	// Avoid names the nodes that have refused the pod for good, the newest last, at
+	// most AvoidLimit. A task that is Scheduling keeps off them until NextAttempt.
 	Avoid []string
 
 	Message string

@@ -116,7 +116,9 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "bound":
 		return BindDone{at, app, task, a.word(1)}
 	case "bind-failed":
-		return BindFailed{at, app, task, a.rest(1)}
+		return BindFailed{at, app, task, a.rest(1), false}
+	case "bind-refused":
+		return BindFailed{at, app, task, a.rest(1), true}
 	case "node-lost":
 		return NodeLost{at, app, task, a.rest(1)}
 	case "delete-failed":

@@ -207,6 +207,7 @@ func (s *scene) change(c Change) {
 		field("delete", "pod", t.DeletePod)
 		field("fail", "pod", t.FailPod)
 		field("retries", t.Retries, t.Retries != 0)
+		field("avoids", strings.Join(t.Avoid, ","), len(t.Avoid) > 0)
 		field("next", since(t.NextAttempt), t.NextAttempt != 0)
 		field("message", fmt.Sprintf("%q", t.Message), t.Message != "")
 	}

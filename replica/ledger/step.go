@@ -89,7 +89,7 @@ func (s *step) stepEngine(event Event) {
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindDone(n, t, e.Node) })
 	case BindFailed:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindFailed(n, t, e.Message) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindFailed(n, t, e.Message, e.Refused) })
 	case NodeLost:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.nodeLost(n, t, e.Message) })
@@ -303,9 +303,13 @@ const (
 // hash of task and attempt, so that tasks that failed together do not come back
 // together; a ledger that is replayed arrives at the same time.
 func (s *step) retry(t *Task) {
+	tries := t.Retries
+	if t.State == TaskStateAllocated && len(t.Avoid) > 0 {
+		tries %= refusalsPerNode // each node is tried as if it were the first
+	}
 	pause := backoffLimit
-	if t.Retries < 10 {
-		pause = min(backoffLimit, backoffFirst<<t.Retries)
+	if tries < 10 {
+		pause = min(backoffLimit, backoffFirst<<tries)
 	}
 	t.Retries++
 	h := fnv.New32a()

@@ -45,11 +45,10 @@ func (s *step) addApp(e AddApp) {
 	}
 	// Due could not ask for what tasks without an application wait for.
 	for _, t := range n.sortedOpen() {
-		if t.NextAttempt <= s.at {
+		if t.due(s.at) {
 			s.effect(outstanding(n.app, t))
-		} else {
-			s.l.watchTask(t)
 		}
+		s.l.watchTask(t)
 	}
 }
 
@@ -185,7 +184,7 @@ func (s *step) engineForgot(n *entry) {
 		switch {
 		case t.Node != "" && !t.State.Terminal():
 			s.effect(Restore{App: n.app, Task: t})
-		case t.State == TaskStateScheduling && !t.FailPod:
+		case t.State == TaskStateScheduling && !t.FailPod && !t.HeldBack():
 			s.effect(Ask{App: n.app, Task: t})
 		}
 	}

@@ -47,7 +47,7 @@ func (s *step) beginAnew(failed *Task, retries uint32) *Task {
 	return s.begin(&Task{
 		AppID: failed.AppID, ID: failed.ID, Namespace: failed.Namespace, Name: failed.Name, State: TaskStateNew,
 		Placeholder: failed.Placeholder, TaskGroup: failed.TaskGroup, Resources: failed.Resources,
-		Submitted: failed.Submitted, Retries: retries, Trace: failed.Trace, Unknown: failed.Unknown,
+		Submitted: failed.Submitted, Retries: retries, Avoid: failed.Avoid, Trace: failed.Trace, Unknown: failed.Unknown,
 	})
 }
 
@@ -108,7 +108,8 @@ func (s *step) assigned(n *entry, t *Task, node string) {
 	}
 	task := s.editTask(n, t)
 	task.Node, task.Allocated, task.Bound = node, s.at, s.at
-	task.FailPod, task.Retries, task.Message = false, 0, ""
+	task.FailPod, task.Retries, task.Message, task.Avoid = false, 0, "", nil
+	s.schedule(task, 0)
 	s.effect(Restore{App: n.app, Task: task})
 	switch {
 	case n.app.State == AppStateKilling, task.Placeholder && !s.wantsHolds(n):
@@ -155,7 +156,9 @@ func (s *step) admitReal(n *entry, t *Task) {
 func (s *step) ask(n *entry, t *Task) {
 	s.moveTask(n, t, initTask)
 	task := s.moveTask(n, n.tasks[t.ID], submitTask)
-	s.effect(Ask{App: n.app, Task: task})
+	if !task.HeldBack() {
+		s.effect(Ask{App: n.app, Task: task})
+	}
 	s.report(task, reasonScheduling, "%s is queued and waiting for allocation", task.alias())
 }
 
@@ -174,7 +177,10 @@ func (s *step) allocated(e Allocated) {
 		s.refuse("the allocation of task %s names no node", t.ID)
 	case t.State == TaskStateScheduling && !t.FailPod:
 		task := s.moveTask(n, t, taskAllocated)
-		task.Node, task.Allocated, task.Retries = e.Node, s.at, 0
+		task.Node, task.Allocated = e.Node, s.at
+		if len(task.Avoid) == 0 {
+			task.Retries = 0
+		}
 		s.schedule(task, 0)
 		s.effect(Bind{Task: task})
 		s.report(task, reasonScheduled, "Successfully assigned %s to node %s", task.alias(), task.Node)
@@ -207,7 +213,7 @@ func (s *step) bound(n *entry, t *Task, node string) {
 		s.rebind(n, t, node)
 	}
 	task := s.moveTask(n, t, taskBound)
-	task.Bound, task.Retries, task.Message = s.at, 0, ""
+	task.Bound, task.Retries, task.Message, task.Avoid = s.at, 0, "", nil
 	s.schedule(task, 0)
 	s.report(task, reasonBindSuccessful, "Pod %s is successfully bound to node %s", task.alias(), task.Node)
 	s.held(n, task)
@@ -223,12 +229,15 @@ func (s *step) rebind(n *entry, t *Task, node string) {
 	s.effect(Restore{App: n.app, Task: task})
 }
 
-func (s *step) bindFailed(n *entry, t *Task, message string) {
-	if t.State != TaskStateAllocated {
+func (s *step) bindFailed(n *entry, t *Task, message string, refused bool) {
+	switch {
+	case t.State != TaskStateAllocated:
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
-		return
+	case refused:
+		s.bindRefused(n, t, message)
+	default:
+		s.failedAttempt(n, t, "FailedBinding", message)
 	}
-	s.failedAttempt(n, t, "FailedBinding", message)
 }
 
 // failedAttempt plans the next attempt and tells why the last one failed, once
@@ -255,7 +264,13 @@ func (s *step) nodeLost(n *entry, t *Task, message string) {
 	if message != "" {
 		s.effect(ReportTask{Task: &old, Warning: true, Reason: "FailedBinding", Message: message})
 	}
-	s.admit(n, s.beginAnew(failed, failed.Retries+1))
+	retries := failed.Retries + 1
+	if len(failed.Avoid) > 0 {
+		retries = failed.Retries // which counts refusals
+	}
+	anew := s.beginAnew(failed, retries)
+	s.avoidFor(anew)
+	s.admit(n, anew)
 }
 
 // released carries out what the engine says of an allocation.
@@ -288,7 +303,9 @@ func (s *step) askReleased(n *entry, t *Task, why Termination, _ string) {
 	switch {
 	case t.State != TaskStateScheduling || t.FailPod || why == StoppedByRM || why == NotTerminated:
 	case !t.Placeholder:
-		s.effect(Ask{App: n.app, Task: t})
+		if !t.HeldBack() {
+			s.effect(Ask{App: n.app, Task: t})
+		}
 	case why == Timeout && n.app.State == AppStateReserving:
 		s.gangTimeout(n)
 	default:
@@ -320,6 +337,7 @@ func (s *step) rejectTask(n *entry, t *Task, message string) {
 	}
 	task := s.moveTask(n, t, taskFail)
 	task.Message = message
+	s.schedule(task, 0)
 	if wasAsked {
 		s.effect(Release{Task: task, Termination: StoppedByRM})
 	}
@@ -371,7 +389,9 @@ func (s *step) podFailed(n *entry, t *Task) {
 		return
 	}
 	s.moveTask(n, t, taskRejected)
-	s.moveTask(n, t, taskFail).FailPod = false
+	task := s.moveTask(n, t, taskFail)
+	task.FailPod = false
+	s.schedule(task, 0)
 }
 
 // resize takes over requests that were changed in place.
@@ -384,7 +404,7 @@ func (s *step) resize(n *entry, t *Task, resources map[string]int64) {
 	switch {
 	case task.Node != "":
 		s.effect(Restore{App: n.app, Task: task})
-	case task.State == TaskStateScheduling && !task.FailPod:
+	case task.State == TaskStateScheduling && !task.FailPod && !task.HeldBack():
 		s.effect(Ask{App: n.app, Task: task})
 	}
 }

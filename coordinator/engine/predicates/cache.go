@@ -36,6 +36,8 @@ type Cache struct {
 	mu    sync.RWMutex
 	nodes map[string]*nodeEntry
 	pods  map[string]*podEntry
+	// avoid has the nodes that have refused a pod, by its UID.
+	avoid map[string][]string
 	index nodeIndex
 	gens  generations
 
@@ -103,6 +105,7 @@ func New(log *slog.Logger, opts ...Option) (*Cache, error) {
 		ctx:   klog.NewContext(context.Background(), logr.Discard()),
 		nodes: make(map[string]*nodeEntry),
 		pods:  make(map[string]*podEntry),
+		avoid: make(map[string][]string),
 	}
 	c.signatures.init()
 	factory := o.factory
@@ -259,6 +262,19 @@ func (c *Cache) Forget(uid string) {
 	if e := c.pods[uid]; e != nil && e.assumed {
 		c.uncount(e)
 	}
+}
+
+// Avoid has some nodes not fit a pod, known or not, in place of those that it was told
+// before; with none the pod is as any other, and has to be when it is of no interest
+// any more.
+func (c *Cache) Avoid(uid string, nodes []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(nodes) == 0 {
+		delete(c.avoid, uid)
+		return
+	}
+	c.avoid[uid] = nodes
 }
 
 // node returns the entry of a node, creating one for a node not yet seen.

@@ -583,6 +583,36 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestAvoidedNodes: what has refused a pod does not fit it, and says so, until that
+// is taken back; other pods and other nodes are as before.
+func TestAvoidedNodes(t *testing.T) {
+	c := newCache(t)
+	c.SetNode(node("n1"))
+	c.SetNode(node("n2"))
+	c.Avoid("p", []string{"n1"}) // the pod may be heard of later
+	c.SetPod(pod("p"))
+	c.SetPod(pod("q"))
+	for _, allocate := range []bool{true, false} {
+		var refusal *predicates.Refusal
+		if err := c.Fits("p", "n1", allocate); !errors.As(err, &refusal) || !refusal.Final {
+			t.Errorf("the node that has refused the pod: %v", err)
+		}
+		if err := errors.Join(c.Fits("p", "n2", allocate), c.Fits("q", "n1", allocate)); err != nil {
+			t.Errorf("what has refused nothing: %v", err)
+		}
+	}
+	c.SetNode(node("n2", taint("gpu", v1.TaintEffectNoSchedule)))
+	x, err := c.Explain("p")
+	want := "0/2 nodes fit: 1 node(s) for which the binding of the pod was refused, 1 node(s) had untolerated taint(s)"
+	if err != nil || x.Message() != want {
+		t.Errorf("got %q, %v, want %q", x.Message(), err, want)
+	}
+	c.Avoid("p", nil)
+	if err := c.Fits("p", "n1", true); err != nil {
+		t.Errorf("no longer avoided: %v", err)
+	}
+}
+
 func newCacheWith(t *testing.T, p *v1.Pod) *predicates.Cache {
 	c := newCache(t)
 	c.SetPod(p)

@@ -2,6 +2,7 @@ package predicates
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -137,12 +138,21 @@ func hasRequiredTerms(pod *v1.Pod) bool {
 		a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0
 }
 
+// What a node has against a pod whose binding it has been refused.
+const (
+	avoided       = "Avoided"
+	reasonAvoided = "node(s) for which the binding of the pod was refused"
+)
+
 // fitsNode checks what concerns the node as such, whoever runs on it.
 func (c *Cache) fitsNode(e *podEntry, own *ownState, n fwk.NodeInfo) error {
 	if own.err != nil {
 		return own.err
 	}
 	p, node := c.plugins, n.Node()
+	if slices.Contains(c.avoid[string(e.pod.UID)], node.Name) {
+		return &Refusal{Plugin: avoided, Reasons: []string{reasonAvoided}, Final: true}
+	}
 	if own.named {
 		if err := c.filter(p.name, &own.state, e.pod, n); err != nil {
 			return err
