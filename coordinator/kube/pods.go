@@ -68,10 +68,12 @@ func (p *Pods) Do(effect ledger.Effect) {
 			return p.remove(ctx, e.Task), 0
 		})
 	case ledger.FailPod:
-		var pause backoff
 		p.pool.add(e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
 			outcome, err := p.fail(ctx, e)
-			return outcome, p.settle(ctx, &pause, "pod not failed", e.Task.Name, err)
+			if err != nil && !over(ctx, err) {
+				outcome = ledger.PodNotFailed{Stamp: stamp(), AppID: e.Task.AppID, TaskID: e.Task.ID, Message: err.Error()}
+			}
+			return outcome, 0
 		})
 	default:
 		p.log.Error("not an effect on pods", "effect", fmt.Sprintf("%T", effect))

@@ -1,5 +1,7 @@
 package ledger
 
+import "cmp"
+
 // Due returns the work that no event has confirmed: what a lead that takes over
 // has to carry out, in order of submission. What is to be tried again later than
 // now is left to Tick. A new engine has to know Feed first. The cost follows the
@@ -39,7 +41,7 @@ func outstanding(app *App, t *Task) Effect {
 	case t.DeletePod:
 		return DeletePod{Task: t}
 	case t.FailPod:
-		return FailPod{Task: t, Reason: t.Message}
+		return FailPod{Task: t, Reason: cmp.Or(t.Reason, t.Message)} // Older versions keep it as the message.
 	case t.State == TaskStateScheduling:
 		return Ask{App: app, Task: t}
 	case t.State == TaskStateAllocated:

@@ -200,6 +200,12 @@ type (
 		AppID, TaskID string
 		Message       string
 	}
+	// PodNotFailed reports an attempt at failing a pod that is to be repeated.
+	PodNotFailed struct {
+		Stamp
+		AppID, TaskID string
+		Message       string
+	}
 	// PodFailed confirms a FailPod effect; the task has failed.
 	PodFailed struct {
 		Stamp

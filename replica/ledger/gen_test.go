@@ -136,6 +136,9 @@ func (g *generator) answer() Event {
 		}
 		return RemoveTask{g.stamp(), e.Task.AppID, e.Task.ID}
 	case FailPod:
+		if fails {
+			return PodNotFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
+		}
 		return PodFailed{g.stamp(), e.Task.AppID, e.Task.ID}
 	}
 	return nil

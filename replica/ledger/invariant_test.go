@@ -143,17 +143,19 @@ func checkTask(t *rapid.T, app *App, task *Task) {
 	case TaskStateNew:
 		switch app.State {
 		case AppStateRunning:
-			fail("not asked for")
+			if !task.FailPod {
+				fail("not asked for")
+			}
 		case AppStateReserving, AppStateResuming:
 			if task.Placeholder {
 				fail("a placeholder that nobody cares for")
 			}
 		}
-		if app.State.Terminal() {
+		if app.State.Terminal() && !task.FailPod {
 			fail("waits for an application that is over")
 		}
 	case TaskStateScheduling:
-		if app.State.Terminal() || app.State == AppStateKilling || app.State == AppStateFailing && !task.FailPod {
+		if !task.FailPod && (app.State.Terminal() || app.State == AppStateKilling || app.State == AppStateFailing) {
 			fail("asked for though its application is over")
 		}
 	case TaskStateAllocated, TaskStateBound:

@@ -123,6 +123,8 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 		return NodeLost{at, app, task, a.rest(1)}
 	case "delete-failed":
 		return DeleteFailed{at, app, task, a.rest(1)}
+	case "pod-not-failed":
+		return PodNotFailed{at, app, task, a.rest(1)}
 	case "pod-failed":
 		return PodFailed{at, app, task}
 	}

@@ -99,6 +99,9 @@ func (s *step) stepEngine(event Event) {
 	case DeleteFailed:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.deleteFailed(n, t, e.Message) })
+	case PodNotFailed:
+		s.trace = e.Trace
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.podNotFailed(n, t, e.Message) })
 	case PodFailed:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, s.podFailed)

@@ -122,12 +122,22 @@ func (s *step) run(n *entry) {
 	}
 }
 
-// rejected ends an application that the engine did not take.
+// ReasonApplicationRejected is the reason of pods that fail because their application
+// was rejected; YuniKorn's.
+const ReasonApplicationRejected = "ApplicationRejected"
+
+// rejected ends an application that the engine did not take. Its pods fail, or they
+// would wait for ever.
 func (s *step) rejected(n *entry, message string) {
 	if !s.moveApp(n, rejectApplication) {
 		return
 	}
 	s.editApp(n).Message = message
+	for _, t := range n.sorted() {
+		if t.Node == "" && !t.Placeholder && !t.State.Terminal() && t.State != TaskStateKilling {
+			s.failPod(n, t, ReasonApplicationRejected, message)
+		}
+	}
 	s.giveUp(n, message)
 }
 
@@ -209,7 +219,7 @@ func (s *step) failApp(n *entry, message, reason string) {
 				s.countGang(n, t, Timeout)
 				s.kill(n, t, Timeout)
 			case t.Node == "":
-				s.failPod(n, t, reason)
+				s.failPod(n, t, reason, message)
 			}
 		}
 	}

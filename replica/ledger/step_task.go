@@ -108,7 +108,7 @@ func (s *step) assigned(n *entry, t *Task, node string) {
 	}
 	task := s.editTask(n, t)
 	task.Node, task.Allocated, task.Bound = node, s.at, s.at
-	task.FailPod, task.Retries, task.Message, task.Avoid = false, 0, "", nil
+	task.FailPod, task.Retries, task.Reason, task.Message, task.Avoid = false, 0, "", "", nil
 	s.schedule(task, 0)
 	s.effect(Restore{App: n.app, Task: task})
 	switch {
@@ -122,6 +122,9 @@ func (s *step) assigned(n *entry, t *Task, node string) {
 
 // admit does with a new task what its application's state asks for.
 func (s *step) admit(n *entry, t *Task) {
+	if t.FailPod {
+		return // Its pod is on its way out.
+	}
 	switch n.app.State {
 	case AppStateSubmitted, AppStateRecovering:
 	case AppStateReserving:
@@ -147,6 +150,10 @@ func (s *step) admitReal(n *entry, t *Task) {
 		message := n.app.Message
 		if message == "" {
 			message = "application is " + string(n.app.State)
+		}
+		if n.app.State == AppStateRejected {
+			s.failPod(n, t, ReasonApplicationRejected, message)
+			return
 		}
 		s.rejectTask(n, t, message)
 	}
@@ -363,16 +370,33 @@ func (s *step) kill(n *entry, t *Task, why Termination) {
 	s.effect(DeletePod{Task: task})
 }
 
-// failPod has a pod fail that was never placed; the task ends when the pod says
-// that it has failed.
-func (s *step) failPod(n *entry, t *Task, reason string) {
+// failPod has a pod fail that was never placed, so that its controller makes another;
+// the task ends when the pod says that it has failed.
+func (s *step) failPod(n *entry, t *Task, reason, message string) {
+	if t.FailPod {
+		return
+	}
 	task := s.editTask(n, t)
-	task.FailPod, task.Message = true, reason
+	task.FailPod, task.Reason, task.Message, task.Retries = true, reason, message, 0
 	s.schedule(task, 0)
 	if task.State == TaskStateScheduling {
 		s.effect(Release{Task: task, Termination: StoppedByRM})
 	}
+	s.effect(ReportTask{Task: task, Warning: true, Reason: reason, Message: message})
 	s.effect(FailPod{Task: task, Reason: reason})
+}
+
+// podNotFailed plans the next attempt at failing a pod.
+func (s *step) podNotFailed(n *entry, t *Task, message string) {
+	if !t.FailPod {
+		s.refuse("pod of task %s is not being failed", t.ID)
+		return
+	}
+	task := s.editTask(n, t)
+	if task.Retries == 0 { // Message says why the pod is to fail; others of it are alike.
+		s.effect(ReportTask{Task: task, Warning: true, Reason: "FailedUpdate", Message: message})
+	}
+	s.retry(task)
 }
 
 func (s *step) deleteFailed(n *entry, t *Task, message string) {
