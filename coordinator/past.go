@@ -11,14 +11,6 @@ import (
 	"github.com/understudy-ha/understudy/election/supervise"
 )
 
-// The reasons of Events on the pod of a replica whose process has ended.
-const (
-	// ReasonCrashed is for a process that ended in error or by a signal.
-	ReasonCrashed = "ReplicaCrashed"
-	// ReasonHung is for one that was ended because it did not get on.
-	ReasonHung = "ReplicaHung"
-)
-
 // knowPast takes over what the supervisor has seen before this process.
 func (r *replica) knowPast() {
 	past, err := supervise.Before()
@@ -79,9 +71,9 @@ func (r *replica) tellPast(ctx context.Context) error {
 	if pod == nil {
 		return nil
 	}
-	reason := ReasonCrashed
+	reason := kube.ReasonCrashed
 	if end.Reason == serve.Hung {
-		reason = ReasonHung
+		reason = kube.ReasonHung
 	}
 	recorder := kube.NewRecorder(r.kube.Own, kube.RecorderConfig{Instance: r.incarnation}, r.log)
 	defer recorder.Stop()

@@ -17,6 +17,14 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 )
 
+// The reasons of Events on the pod of a replica whose process has ended.
+const (
+	// ReasonCrashed is for a process that ended in error or by a signal.
+	ReasonCrashed = "ReplicaCrashed"
+	// ReasonHung is for one that was ended because it did not get on.
+	ReasonHung = "ReplicaHung"
+)
+
 // OwnPod is the pod of this replica, nil if it has none or that is not known yet.
 func (c *Cluster) OwnPod() *v1.Pod {
 	if c.cfg.PodName == "" {
