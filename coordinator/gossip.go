@@ -56,16 +56,31 @@ func (r *replica) gossip(ctx context.Context) error {
 
 // standing is what this replica says about itself.
 func (r *replica) standing() roster.Standing {
-	ready := len(r.missing()) == 0 && !r.steppedBack.Load()
-	s := roster.Standing{Role: string(*r.role.Load()), Ready: ready, HTTP: r.cfg.HTTP.Address}
+	missing := r.missing()
+	if r.steppedBack.Load() {
+		missing = append(missing, "it has stepped back")
+	}
+	s := roster.Standing{
+		Role: string(*r.role.Load()), Ready: len(missing) == 0, Missing: roster.Summary(missing),
+		HTTP: r.cfg.Reachable(), Template: r.cfg.Template, Created: r.created(),
+	}
 	if l := r.lead.Load(); l != nil {
 		mirrored, _ := l.MirrorStatus()
-		s.Epoch, s.Ready, s.Revision = l.Epoch(), false, mirrored.Revision
+		s.Epoch, s.Ready, s.Revision, s.Missing = l.Epoch(), false, mirrored.Revision, ""
 		return s
 	}
 	view := r.view.Status()
 	s.Epoch, s.Revision, s.Lag = view.Leader.Epoch, view.Revision, view.Lag
 	return s
+}
+
+// created is when the own pod was created, in seconds since 1970; zero outside a
+// cluster.
+func (r *replica) created() int64 {
+	if pod := r.cluster.OwnPod(); pod != nil {
+		return pod.CreationTimestamp.Unix()
+	}
+	return 0
 }
 
 // successor is who should lead next, empty where nobody is known to be ready.
@@ -83,6 +98,7 @@ func memberStatus(m roster.Member) serve.Member {
 	return serve.Member{
 		Replica: m.Replica, Incarnation: m.Name, Address: m.Address, Gone: m.Gone, Since: m.Since,
 		Role: serve.Role(m.Role), Ready: m.Ready, Epoch: m.Epoch, Revision: m.Revision, Lag: m.Lag, HTTP: m.HTTP,
+		Missing: m.Missing, Template: m.Template,
 	}
 }
 
