@@ -302,11 +302,13 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 	debt.Suspended = []string{"durability: etcd is away for 12s"}
 	debt.Mirror.LastError = "deadline exceeded"
 	debt.Fence = serve.FenceAbsent
+	debt.Configuration = serve.Configuration{Source: "mirror", Error: "queues.yaml: no root"}
 	stale := follower
 	stale.View = serve.View{Connected: false, Synced: true, LastError: "connection refused",
 		Refused: []serve.Refused{{Key: "/understudy/apps/a", Error: "newer schema"}}}
 	fresh := follower
 	fresh.Replica, fresh.View = "r4", serve.View{}
+	fresh.Configuration = serve.Configuration{Error: "queues.yaml: no root"}
 	rival := lead
 	rival.Replica = "r3"
 	_, out, _ := invoke(t, "status", "--server", server(t, debt), "--server", server(t, stale),
@@ -315,6 +317,8 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 		"! r1: suspended: durability: etcd is away for 12s",
 		"! r1: mirror: deadline exceeded",
 		"! r1: the API server does not refuse bindings of an older epoch: deploy/base/fence.yaml is not in force",
+		"! r1: the queue configuration is not valid, the last valid one is in force: queues.yaml: no root",
+		"! r4: the queue configuration is not valid, there is no other to lead by: queues.yaml: no root",
 		"! r2: view: connection refused",
 		"! r2: record /understudy/apps/a is not read: newer schema",
 		"! several leads in epoch 2: r1, r3",
