@@ -341,7 +341,7 @@ func TestNodesThatRefusedATaskAreAvoided(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	f.node("n1")
-	f.release()
+	f.engage()
 	app := newApp("app", "root.a")
 	f.submit(app)
 	task := newTask(app, f.pod("p", "1"))

@@ -209,14 +209,6 @@ func (c *Cluster) Pod(namespace, name string) *v1.Pod {
 	return pod
 }
 
-// OwnPod returns the replica's own pod, nil if it is not known or there is none.
-func (c *Cluster) OwnPod() *v1.Pod {
-	if c.cfg.PodName == "" {
-		return nil
-	}
-	return c.Pod(c.cfg.Namespace, c.cfg.PodName)
-}
-
 // PodCount is how many pods there are.
 func (c *Cluster) PodCount() int { return len(c.pods.GetStore().ListKeys()) }
 

@@ -20,8 +20,7 @@ import (
 
 // resume begins another term after one that lapsed. The error says why there is none.
 func (l *Lead) resume(lapsed *tenure) error {
-	lapsed.seal()
-	if !within(windUp, lapsed.stopExecutors) {
+	if !within(windUp, lapsed.silence) {
 		l.giveUp("what carries out effects on the cluster")
 		return ErrHung
 	}

@@ -104,6 +104,9 @@ func (l *Lead) lead(writing context.Context) error {
 			break
 		}
 	}
+	if !within(windUp, l.tenure.Load().silence) {
+		l.giveUp("what carries out effects on the cluster")
+	}
 	stop()
 	watchers.Wait()
 	if !within(windUp, func() { <-ended }) {
@@ -163,7 +166,7 @@ func (l *Lead) takeDown(t *tenure, stepBack bool) {
 		name string
 		stop func()
 	}{
-		{"what carries out effects on the cluster", t.stopExecutors},
+		{"what carries out effects on the cluster", t.silence},
 		{"what catches up with the cluster", t.catching.Wait},
 		{"managers and engine", func() {
 			if !stepBack {
@@ -176,7 +179,6 @@ func (l *Lead) takeDown(t *tenure, stepBack bool) {
 			l.giveUp(part.name)
 		}
 	}
-	t.seal()
 }
 
 func (l *Lead) giveUp(what string) {

@@ -25,6 +25,7 @@ type tenure struct {
 	seal   context.CancelFunc
 	undo   func() bool
 
+	silenced  sync.Once
 	executors atomic.Pointer[Executors]
 	timings   *timings
 	revision  int64 // of the claim
@@ -73,12 +74,21 @@ func (t *tenure) start() {
 	t.executors.Store(&executors)
 }
 
-// stopExecutors ends the executors, if there are any.
-func (t *tenure) stopExecutors() {
-	t.undo()
-	if e := t.executors.Load(); e != nil {
-		(*e).Stop()
-	}
+// silence ends everything that can write in the name of the term; it may be called more
+// than once. Of a term that is over nothing can outlive it then: what is left is clean-up,
+// and may take its time on a busy machine. A term that still holds the Lease is renewed
+// until that is given up.
+func (t *tenure) silence() {
+	t.silenced.Do(func() {
+		t.undo()
+		t.seal()
+		if e := t.executors.Load(); e != nil {
+			(*e).Stop()
+		}
+		if !t.term.Valid() {
+			t.term.Quiet()
+		}
+	})
 }
 
 // refusalPeriod is how often it is told that the API server refuses the term.
