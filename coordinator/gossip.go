@@ -3,7 +3,10 @@ package coordinator
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
@@ -37,21 +40,20 @@ const standingPeriod = 100 * time.Millisecond
 
 // gossip tells the others how this replica stands until ctx ends.
 func (r *replica) gossip(ctx context.Context) error {
+	return beside(ctx, func() { r.roster.Update(r.standing()) }, r.roster.Run)
+}
+
+// beside runs do, and tell again and again meanwhile. It returns when neither is under
+// way any more.
+func beside(ctx context.Context, tell func(), do func(context.Context) error) error {
 	telling, stop := context.WithCancel(ctx)
+	var teller sync.WaitGroup
+	defer teller.Wait()
 	defer stop()
-	go func() {
-		tick := time.NewTicker(standingPeriod)
-		defer tick.Stop()
-		for {
-			r.roster.Update(r.standing())
-			select {
-			case <-tick.C:
-			case <-telling.Done():
-				return
-			}
-		}
-	}()
-	return r.roster.Run(ctx)
+	teller.Go(func() {
+		wait.UntilWithContext(telling, func(context.Context) { tell() }, standingPeriod)
+	})
+	return do(ctx)
 }
 
 // standing is what this replica says about itself.
