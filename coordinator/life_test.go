@@ -22,6 +22,7 @@ func TestALeadShowsLifeUntilItsTermIsOver(t *testing.T) {
 		r := &replica{opts: Options{Tie: p}}
 		rest := r.showLife()
 		time.Sleep(beatPeriod*10 + 1)
+		synctest.Wait()
 		if want := 11; p.beats != want || !slices.Equal(p.leads, []bool{true}) {
 			t.Errorf("%d beats in a second, want %d; leads %v", p.beats, want, p.leads)
 		}
