@@ -129,12 +129,15 @@ func TestConditionOfAPodThatWaits(t *testing.T) {
 		r.Waits(w.pod("", "a"), ReasonSkipped, "beyond the quota")
 		pass(time.Minute)
 		r.Waits(w.pod("", "a"), ReasonUnschedulable, "0/7 nodes fit: 7 Insufficient cpu")
+		pass(time.Minute)
+		r.Waits(w.pod("", "b"), ReasonUnschedulable, "beyond the quota")
 	})
 	w.expect(t,
 		"a PodScheduled=False Unschedulable 0/3 nodes fit: 3 Insufficient cpu",
 		"b PodScheduled=False SchedulingSkipped beyond the quota",
 		"a PodScheduled=False SchedulingSkipped beyond the quota",
 		"a PodScheduled=False Unschedulable 0/7 nodes fit: 7 Insufficient cpu",
+		"b PodScheduled=False Unschedulable beyond the quota",
 	)
 }
 
@@ -234,6 +237,8 @@ func TestNewestConditionWinsAndOneIsInFlight(t *testing.T) {
 			c.want(w.pod("", "a"), ReasonUnschedulable, why)
 			pass(100 * time.Millisecond)
 		}
+		pass(time.Minute)
+		c.want(w.pod("", "a"), ReasonUnschedulable, "last") // which it says by now
 		pass(time.Minute)
 		c.want(w.pod("", "a"), ReasonUnschedulable, "anew")
 		pass(time.Minute)

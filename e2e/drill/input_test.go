@@ -207,6 +207,7 @@ func unschedulablePods(t *testing.T, s *Session) {
 		}
 	}
 	eventually(t, "an Event that says what is missing", reasons("0/20 nodes fit: 20 Insufficient cpu"))
+	scheduled(t, s, wide, v1.ConditionFalse, "Unschedulable")
 
 	// It is looked at again every 15 s. Other numbers are no other reason.
 	nodes := s.Lab.Client().CoreV1().Nodes()
@@ -248,6 +249,45 @@ func unschedulablePods(t *testing.T, s *Session) {
 	if ok, err := both(t.Context()); !ok {
 		t.Error(err)
 	}
+	scheduled(t, s, wide, v1.ConditionTrue, "")
+}
+
+// scheduled waits until the condition PodScheduled of a pod is as autoscalers should
+// find it.
+func scheduled(t *testing.T, s *Session, pod *v1.Pod, status v1.ConditionStatus, reason string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s to be PodScheduled=%s %s", pod.Name, status, reason), func(ctx context.Context) (bool, error) {
+		now, err := s.Lab.Client().CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, c := range now.Status.Conditions {
+			if c.Type == v1.PodScheduled {
+				return c.Status == status && c.Reason == reason, fmt.Errorf("it is %s %s: %s", c.Status, c.Reason, c.Message)
+			}
+		}
+		return false, errors.New("it has no such condition")
+	})
+}
+
+// A pod that a quota holds has no use for another node.
+func podsBeyondTheirQuota(t *testing.T, s *Session) {
+	namespace := &v1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "small", Annotations: map[string]string{"yunikorn.apache.org/namespace.quota": `{"cpu": "1"}`},
+	}}
+	if _, err := s.Lab.Client().CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	in := func(p *v1.Pod) { p.Namespace = namespace.Name }
+	first := create(t, s, podOf("first", "first", in, requests("1")))
+	bound(t, s, first)
+	second := create(t, s, podOf("second", "second", in, requests("1")))
+	scheduled(t, s, second, v1.ConditionFalse, "SchedulingSkipped")
+	if err := s.Lab.Client().CoreV1().Pods(first.Namespace).Delete(t.Context(), first.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bound(t, s, second)
+	scheduled(t, s, second, v1.ConditionTrue, "")
 }
 
 // Records that nobody can read are named, and the cluster tells what was in them.
@@ -387,6 +427,7 @@ func TestBadInput(t *testing.T) {
 	s := begin(t, l)
 	t.Run("pods that cannot be read", func(t *testing.T) { malformedPods(t, s) })
 	t.Run("pods that fit nowhere", func(t *testing.T) { unschedulablePods(t, s) })
+	t.Run("pods beyond their quota", func(t *testing.T) { podsBeyondTheirQuota(t, s) })
 	t.Run("records that cannot be read", func(t *testing.T) { badRecords(t, s, false) })
 	t.Run("records that could never be read", func(t *testing.T) { badRecords(t, s, true) })
 	t.Run("nothing is lost", func(t *testing.T) {
