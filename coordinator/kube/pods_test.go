@@ -349,3 +349,18 @@ func TestPermanent(t *testing.T) {
 		}
 	}
 }
+
+// TestAPodThatCannotBeFailedIsReported: the ledger decides when to try again, so that
+// the attempt holds up no others.
+func TestAPodThatCannotBeFailedIsReported(t *testing.T) {
+	s, box := newServer(pod("p", version("5"))), newInbox()
+	s.answer("patch", "pods", func(clienttesting.Action) (runtime.Object, error) {
+		return nil, apierrors.NewForbidden(podResource, "p", errors.New("webhook"))
+	})
+	p := NewPods(s, podsConfig, box.sink, quiet)
+	defer p.Stop()
+	p.Do(ledger.FailPod{Task: task("p"), Reason: "r"})
+	if got, ok := box.next(t).(ledger.PodNotFailed); !ok || got.TaskID != "uid-p" || got.Message == "" {
+		t.Errorf("event = %#v", got)
+	}
+}
