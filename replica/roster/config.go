@@ -36,6 +36,10 @@ type Config struct {
 	// Gone is called when a member has left or is taken for dead. It must return
 	// at once. Nil for nobody.
 	Gone func(Member)
+	// TermEnded is called when another replica has stated that its term is over: see
+	// TellTermEnded. It must return at once. Without a keyring it is never called. Nil for
+	// nobody.
+	TermEnded func(TermEnded)
 }
 
 // Default finds a dead member of three within about three seconds.

@@ -9,10 +9,15 @@
 //
 // # What it is not
 //
-// Proof. A replica that is silent here may lead, and one that is seen here may
-// be about to lose its term. Nothing that this package says makes anyone take
-// the Lease, or lets anyone keep it; with gossip cut off or configured away the
-// replicas do the same, a little later.
+// Proof, with one exception. A replica that is silent here may lead, and one that
+// is seen here may be about to lose its term. Nothing else that this package says
+// makes anyone take the Lease, or lets anyone keep it; with gossip cut off or
+// configured away the replicas do the same, a little later.
+//
+// The exception is what a replica states of itself once its work has stopped: that its
+// term of an epoch is over (TellTermEnded). It is neither made nor believed without a
+// keyring, whose owners trust each other as replicas do; a stranger could say it of a
+// lead that lives.
 //
 // # Names
 //

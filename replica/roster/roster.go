@@ -25,6 +25,9 @@ type Roster struct {
 	ring *memberlist.Keyring // nil without encryption
 	list *memberlist.Memberlist
 	wake chan struct{} // there is something new to say
+	// broadcasts go along with gossip, telling are messages under way.
+	broadcasts *memberlist.TransmitLimitedQueue
+	telling    sync.WaitGroup
 	// address is at which the others reach this replica. It is asked for once:
 	// memberlist's own lists cannot be read while it is at work.
 	address string
@@ -34,6 +37,8 @@ type Roster struct {
 	said    Standing
 	members map[string]Member // but for this one
 	joining string            // the last error of joining
+	heard   []TermEnded       // the last statements
+	over    bool              // nothing more is told
 }
 
 // New starts to listen. Run joins the others.
@@ -46,6 +51,7 @@ func New(cfg Config, log *slog.Logger) (*Roster, error) {
 		self: Standing{Replica: cfg.Replica},
 	}
 	r.said = r.self
+	r.broadcasts = &memberlist.TransmitLimitedQueue{NumNodes: r.alive, RetransmitMult: 3}
 	host, port, err := split(cfg.Bind)
 	if err != nil {
 		return nil, err
@@ -114,6 +120,10 @@ func (r *Roster) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			r.mu.Lock()
+			r.over = true
+			r.mu.Unlock()
+			r.telling.Wait()
 			err := r.list.Leave(leaveTimeout)
 			return errors.Join(err, r.list.Shutdown())
 		case <-join.C:
@@ -355,10 +365,12 @@ func (d delegate) NodeMeta(limit int) []byte {
 	defer d.r.mu.Unlock()
 	return d.r.said.encode(min(limit, maxMeta))
 }
-func (delegate) NotifyMsg([]byte)                {}
-func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
-func (delegate) LocalState(bool) []byte          { return nil }
-func (delegate) MergeRemoteState([]byte, bool)   {}
+func (d delegate) NotifyMsg(raw []byte) { d.r.hear(raw) }
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.r.broadcasts.GetBroadcasts(overhead, limit)
+}
+func (delegate) LocalState(bool) []byte        { return nil }
+func (delegate) MergeRemoteState([]byte, bool) {}
 
 // logger passes on what memberlist logs, a level lower: a peer that does not
 // answer is what a roster is there for.

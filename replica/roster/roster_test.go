@@ -30,6 +30,11 @@ type replica struct {
 
 func start(t *testing.T, name, keyring string, peers ...string) *replica {
 	t.Helper()
+	return startWith(t, name, keyring, func(*Config) {}, peers...)
+}
+
+func startWith(t *testing.T, name, keyring string, change func(*Config), peers ...string) *replica {
+	t.Helper()
 	cfg := Default()
 	cfg.Name, cfg.Replica, cfg.KeyringFile, cfg.Peers = name+"_1", name, keyring, peers
 	cfg.JoinInterval = 50 * time.Millisecond
@@ -40,6 +45,7 @@ func start(t *testing.T, name, keyring string, peers ...string) *replica {
 		defer mu.Unlock()
 		gone = append(gone, m.Name)
 	}
+	change(&cfg)
 	r, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
