@@ -32,7 +32,18 @@ func (r *replica) newRoster() (*roster.Roster, error) {
 		}
 		r.elector.Look()
 	}
+	cfg.TermEnded = func(said roster.TermEnded) {
+		r.log.Info("a replica states that its term is over and its work has stopped", "incarnation", said.Incarnation, "of", said.Epoch)
+		r.elector.TermEnded(said.Incarnation, said.Epoch)
+	}
 	return roster.New(cfg, r.log)
+}
+
+// tellStopped states to the others that all work of a term has stopped.
+func (r *replica) tellStopped(epoch uint64) {
+	if r.roster != nil && r.roster.TellTermEnded(epoch) {
+		r.log.Info("stating that the term is over and its work has stopped", "of", epoch)
+	}
 }
 
 // standingPeriod is how often this replica looks at itself for the others.

@@ -35,6 +35,7 @@ func (r *replica) termDeps() term.Deps {
 			r.fence.again()
 			r.markAlone()
 		},
+		Stopped:  r.tellStopped,
 		Events:   r.events,
 		Refusals: r.refusals,
 		Tracing:  r.opts.Tracing,

@@ -50,6 +50,9 @@ type Deps struct {
 	Role func(role serve.Role, epoch uint64)
 	// Leads is told once this replica leads.
 	Leads func()
+	// Stopped is told of a term whose Lease could not be renewed, once all its work has
+	// stopped: nobody has to wait for the Lease to expire. It must return at once.
+	Stopped func(epoch uint64)
 
 	Events, Refusals *prometheus.CounterVec
 	Tracing          *telemetry.Tracing

@@ -29,6 +29,7 @@ func (l *Lead) resume(lapsed *tenure) error {
 	lapsed.timings.end()
 	l.log.Warn("the term has lapsed: campaigning again with what is there", "epoch", lapsed.term.Epoch())
 	lapsed.term.Finished()
+	lapsed.tellStopped()
 	won, err := l.Resume(l.living)
 	if err != nil {
 		l.log.Warn("the lead does not resume", "err", err)

@@ -138,6 +138,7 @@ func (l *Lead) end(ctx context.Context, t *tenure, err error, writing context.Co
 	}
 	stopWriting()
 	l.writers.Wait()
+	t.tellStopped()
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
 	defer cancel()
 	if err := t.timings.release(releasing, t.term, l.Successor(t.term.Successor())); err != nil {

@@ -2,6 +2,7 @@ package term
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,9 @@ type tenure struct {
 	// see raiseBarrier.
 	barrier  chan error
 	catching sync.WaitGroup
+
+	// told sees to it that the end of its work is told once.
+	told sync.Once
 
 	// refusedAt is when it was last told that the API server refuses the term.
 	refusedAt atomic.Int64
@@ -89,6 +93,14 @@ func (t *tenure) silence() {
 			t.term.Quiet()
 		}
 	})
+}
+
+// tellStopped has others know that all work of the term has stopped, if the Lease was not
+// renewed in time and so cannot be released. Of work that hangs nothing is said.
+func (t *tenure) tellStopped() {
+	if errors.Is(context.Cause(t.term.Context()), election.ErrRenewDeadline) && !t.lead.hung.Load() {
+		t.told.Do(func() { t.lead.Stopped(t.term.Epoch()) })
+	}
 }
 
 // refusalPeriod is how often it is told that the API server refuses the term.
