@@ -2,6 +2,7 @@ package lab
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -53,6 +54,13 @@ func newPKI(dir string) (*pki, error) {
 		keyutil.WriteKey(p.servingKey, servingKey),
 		keyutil.WriteKey(p.accountKey, accountKey),
 	)
+}
+
+// newKeyring returns a keyring of one key for gossip.
+func newKeyring() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return base64.StdEncoding.EncodeToString(key) + "\n"
 }
 
 // newToken returns a bearer token that nobody guesses.

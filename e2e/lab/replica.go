@@ -86,6 +86,9 @@ func (l *Lab) writeReplicaFiles(ctx context.Context, keys *pki, who identity, sh
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(l.keyring(), []byte(newKeyring()), 0o600); err != nil {
+		return err
+	}
 	for i := range l.plan.replicas {
 		if err := l.createReplicaPod(ctx, i, who); err != nil {
 			return fmt.Errorf("pod of %s: %w", replicaName(i), err)
@@ -133,6 +136,7 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	}
 	set(file, l.plan.gossipOf(i), "gossip", "advertise")
 	set(file, peers, "gossip", "peers")
+	set(file, l.keyring(), "gossip", "keyringFile")
 	if l.plan.opts.Configure != nil {
 		l.plan.opts.Configure(replicaName(i), file)
 	}
@@ -168,6 +172,9 @@ func set(m map[string]any, value any, section, field string) {
 	}
 	inner[field] = value
 }
+
+// keyring is the file with the key of the replicas' gossip.
+func (l *Lab) keyring() string { return l.path("pki", "gossip.keys") }
 
 func (l *Lab) replicaConfig(i int) string {
 	return l.path("config", replicaName(i)+".yaml")
