@@ -26,7 +26,8 @@ type tenure struct {
 	seal   context.CancelFunc
 	undo   func() bool
 
-	silenced  sync.Once
+	silencing atomic.Bool
+	silent    chan struct{} // closed when nothing can write any more
 	executors atomic.Pointer[Executors]
 	timings   *timings
 	revision  int64 // of the claim
@@ -49,7 +50,7 @@ func (l *Lead) begin(won *election.Term) *tenure {
 	if failpoint.Off(failpoint.TermGuard) {
 		limit = context.WithoutCancel(limit)
 	}
-	t := &tenure{lead: l, term: won}
+	t := &tenure{lead: l, term: won, silent: make(chan struct{})}
 	t.work, t.stop = context.WithCancelCause(limit)
 	t.writes, t.seal = context.WithCancel(won.Context())
 	t.undo = context.AfterFunc(l.living, func() { t.stop(context.Cause(l.living)) })
@@ -83,16 +84,19 @@ func (t *tenure) start() {
 // and may take its time on a busy machine. A term that still holds the Lease is renewed
 // until that is given up.
 func (t *tenure) silence() {
-	t.silenced.Do(func() {
-		t.undo()
-		t.seal()
-		if e := t.executors.Load(); e != nil {
-			(*e).Stop()
-		}
-		if !t.term.Valid() {
-			t.term.Quiet()
-		}
-	})
+	if t.silencing.Swap(true) {
+		<-t.silent
+		return
+	}
+	t.undo()
+	t.seal()
+	if e := t.executors.Load(); e != nil {
+		(*e).Stop()
+	}
+	if !t.term.Valid() {
+		t.term.Quiet()
+	}
+	close(t.silent)
 }
 
 // tellStopped has others know that all work of the term has stopped, if the Lease was not
