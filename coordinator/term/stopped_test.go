@@ -20,10 +20,10 @@ func (h *house) says() []uint64 {
 func TestACutOffLeadSaysThatItsWorkHasStopped(t *testing.T) {
 	for _, promoting := range []bool{false, true} {
 		inHouse(t, func(h *house) {
-			var early []uint64
+			early := make(chan []uint64, 1)
 			h.hooks["stop executors"] = func(context.Context) error {
 				<-time.After(300 * time.Millisecond)
-				early = h.says()
+				early <- h.says()
 				return nil
 			}
 			if promoting {
@@ -36,8 +36,8 @@ func TestACutOffLeadSaysThatItsWorkHasStopped(t *testing.T) {
 			epoch := l.Epoch()
 			h.line.Hang()
 			<-time.After(3200 * time.Millisecond)
-			if len(early) > 0 {
-				t.Errorf("said of %v while work went on", early)
+			if got := <-early; len(got) > 0 {
+				t.Errorf("said of %v while work went on", got)
 			}
 			if got := h.says(); !slices.Equal(got, []uint64{epoch}) {
 				t.Errorf("said of %v, want of %d", got, epoch)
