@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 // Effect is work that a step asks for. Each kind is a struct below. The ledger
 // never does the work, and asks for it again through Due until an event
 // confirms it, so every effect may be carried out more than once.
@@ -60,21 +62,38 @@ type (
 		external
 		Task *Task
 	}
-	// CreatePlaceholder creates the pod Name for member Index of group Group.
-	// A pod of that name that exists confirms it.
+	// AssessGang tells the pod of Originator if the cluster, as it is, can never hold
+	// the gang of App.
+	AssessGang struct {
+		external
+		App        *App
+		Originator *Task
+	}
+	// CreatePlaceholder creates the pod Name for member Index of group Group, to be
+	// gone when Originator is, but not before Pause has passed. A pod of that name
+	// that exists confirms it.
 	CreatePlaceholder struct {
 		external
-		App   *App
-		Group string
-		Index int32
-		Name  string
+		App        *App
+		Originator *Task
+		Group      string
+		Index      int32
+		Name       string
+		Pause      time.Duration
+	}
+	// CancelPlaceholders takes back the creations for an application that have not
+	// been carried out.
+	CancelPlaceholders struct {
+		external
+		AppID string
 	}
 	// DeletePod deletes the pod of Task, with its UID as precondition.
 	DeletePod struct {
 		external
 		Task *Task
 	}
-	// FailPod writes phase Failed with Reason to the unassigned pod of Task.
+	// FailPod writes phase Failed with Reason, and the task's Message, to the
+	// unassigned pod of Task.
 	FailPod struct {
 		external
 		Task   *Task
@@ -85,12 +104,13 @@ type (
 		external
 		App *App
 	}
-	// ReportTask puts a Kubernetes Event on the pod of Task.
+	// ReportTask puts a Kubernetes Event on the pod of Task. Action may be empty.
 	ReportTask struct {
 		external
 		Task    *Task
 		Warning bool
 		Reason  string
+		Action  string
 		Message string
 	}
 )

@@ -187,9 +187,16 @@ type (
 		AppID, TaskID string
 		Message       string
 	}
-	// PlaceholderFailed reports that a placeholder pod could not be created;
-	// the gang is cleaned up and the application runs without it.
+	// PlaceholderFailed reports that a placeholder pod can not be created; the gang is
+	// cleaned up, and the application runs without it or, if its style is Hard, fails.
 	PlaceholderFailed struct {
+		Stamp
+		AppID   string
+		Message string
+	}
+	// PlaceholderDelayed reports that a placeholder pod can not be created for now; it
+	// is tried again, until the time for the gang is up.
+	PlaceholderDelayed struct {
 		Stamp
 		AppID   string
 		Message string

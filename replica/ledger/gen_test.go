@@ -171,7 +171,9 @@ func (g *generator) addTask(app string) AddTask {
 		e.Placeholder, e.TaskGroup = true, g.pick("group", "g0", "g1", "nobody's")
 	case id == "4": // created by us, and again under the same name
 		e.Placeholder, e.TaskGroup = true, g.pick("group", "g0", "g1")
-		e.Name = PlaceholderName(app, e.TaskGroup, int32(rapid.IntRange(0, 1).Draw(g.t, "index")))
+		if of := g.l.App(app); of != nil {
+			e.Name = placeholderOf(of, e.TaskGroup, int32(rapid.IntRange(0, 1).Draw(g.t, "index")))
+		}
 	}
 	if g.chance("assigned", 20) {
 		e.Node = g.node()
@@ -248,6 +250,9 @@ func (g *generator) executor() Event {
 	case 2:
 		return NodeLost{g.stamp(), app, task, g.text()}
 	case 3:
+		if g.chance("for now", 50) {
+			return PlaceholderDelayed{g.stamp(), app, g.text()}
+		}
 		return PlaceholderFailed{g.stamp(), app, g.text()}
 	case 4:
 		return DeleteFailed{g.stamp(), app, task, g.text()}

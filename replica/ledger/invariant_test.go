@@ -76,6 +76,19 @@ func checkInvariants(t *rapid.T, l *Ledger) {
 				t.Fatalf("application %s is Resuming without placeholders", app.ID)
 			}
 		}
+		switch originator := n.tasks[app.Originator]; app.State {
+		case AppStateSubmitted, AppStateRecovering, AppStateReserving:
+			if n.real() != (originator != nil && !originator.State.Terminal()) {
+				t.Fatalf("application %s has a real task %v, its originator is %+v", app.ID, n.real(), originator)
+			}
+			if app.State == AppStateReserving && n.bereft() && (n.kept > 0 || n.live == 0) {
+				t.Fatalf("application %s waits for a gang that nobody needs: %d placeholders", app.ID, n.kept)
+			}
+		default:
+			if n.real() && app.Originator == "" {
+				t.Fatalf("application %s has no originator", app.ID)
+			}
+		}
 		if app.State.Terminal() {
 			if n.live == 0 {
 				ended++

@@ -35,7 +35,12 @@ type entry struct {
 	live  int // tasks that have not ended
 	holds int // live placeholders among them
 	kept  int // placeholders among those whose pod is not being deleted
-	fresh int // tasks that are New
+	// keptIn is how many of them each task group has.
+	keptIn map[string]int32
+	// members are those of the gang by the names of their placeholders; nil while
+	// nobody has asked.
+	members map[string]member
+	fresh   int // tasks that are New
 	// open are the tasks with work that no event has confirmed.
 	open map[string]struct{}
 	// placed is what each task with an allocation takes, used their sum.
@@ -84,7 +89,7 @@ func (l *Ledger) putApp(id string, app *App) {
 	if old != nil {
 		l.count(l.counts.Apps, old.State)
 	}
-	e.app = app
+	e.app, e.members = app, nil
 	if app == nil {
 		l.drop(id, e)
 		return
@@ -125,7 +130,7 @@ func (l *Ledger) putTask(key Key, task *Task) {
 
 func (l *Ledger) newEntry(id string) *entry {
 	e := &entry{
-		tasks: make(map[string]*Task), open: make(map[string]struct{}),
+		tasks: make(map[string]*Task), open: make(map[string]struct{}), keptIn: make(map[string]int32),
 		placed: make(map[string]map[string]int64), used: make(map[string]int64),
 	}
 	l.apps[id] = e
@@ -166,6 +171,9 @@ func (l *Ledger) tally(e *entry, t *Task, by int) {
 	}
 	e.holds += by
 	if t.State != TaskStateKilling {
+		if e.keptIn[t.TaskGroup] += int32(by); e.keptIn[t.TaskGroup] == 0 {
+			delete(e.keptIn, t.TaskGroup)
+		}
 		if e.kept += by; e.kept == 1 {
 			l.watchGang(e) // Its deadline matters again.
 		}
@@ -344,6 +352,7 @@ func (l *Ledger) Clone() *Ledger {
 		copied.tasks, copied.open = maps.Clone(e.tasks), maps.Clone(e.open)
 		copied.doubles = maps.Clone(e.doubles)
 		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
+		copied.keptIn, copied.members = maps.Clone(e.keptIn), nil
 		c.apps[id] = &copied
 	}
 	return c

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -216,7 +217,7 @@ func TestBackoffGrowsAndSpreads(t *testing.T) {
 // TestPlaceholderNames: whatever the application is called, the name is one that
 // the API server takes, and belongs to one member only.
 func TestPlaceholderNames(t *testing.T) {
-	if got := PlaceholderName("spark-1", "executors", 3); got != "tg-executors-spark-1-3" {
+	if got := PlaceholderName("spark-1", 1, "executors", 3, 0); !regexp.MustCompile(`^tg-spark-1-executors-[a-z0-9]{10}$`).MatchString(got) {
 		t.Errorf("plain names: %s", got)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -225,11 +226,12 @@ func TestPlaceholderNames(t *testing.T) {
 		for range 20 {
 			app, group := text.Draw(t, "app"), text.Draw(t, "group")
 			i := rapid.Int32Min(0).Draw(t, "index")
-			name := PlaceholderName(app, group, i)
+			submitted, replaced := Time(rapid.Int64Range(0, 1).Draw(t, "submitted")), rapid.Uint32Range(0, 1).Draw(t, "replaced")
+			name := PlaceholderName(app, submitted, group, i, replaced)
 			if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
 				t.Fatalf("%q of %q: %q: %v", group, app, name, problems)
 			}
-			whose := fmt.Sprintf("%q %q %d", app, group, i)
+			whose := fmt.Sprintf("%q %d %q %d %d", app, submitted, group, i, replaced)
 			if other, ok := seen[name]; ok && other != whose {
 				t.Fatalf("%s is for %s and for %s", name, other, whose)
 			}
@@ -259,7 +261,7 @@ func TestEffectsThatWait(t *testing.T) {
 			t.Errorf("%T waits", effect)
 		}
 	}
-	for _, effect := range []Effect{Bind{}, CreatePlaceholder{}, DeletePod{}, FailPod{}, ReportApp{}, ReportTask{}} {
+	for _, effect := range []Effect{Bind{}, AssessGang{}, CreatePlaceholder{}, CancelPlaceholders{}, DeletePod{}, FailPod{}, ReportApp{}, ReportTask{}} {
 		if !effect.External() {
 			t.Errorf("%T does not wait", effect)
 		}

@@ -82,6 +82,8 @@ func (w work) asked(effect Effect) {
 		}
 	case CreatePlaceholder:
 		w["create "+e.App.ID+" "+e.Name] = fmt.Sprint(e.Group, e.Index)
+	case CancelPlaceholders:
+		w.clearCreates(e.AppID)
 	case Ask:
 		w[taskWork("ask", e.Task.ID)] = ""
 	case Bind:
@@ -112,7 +114,8 @@ func (w work) clearCreates(app string) {
 func dueWork(effects []Effect) (w work, count int) {
 	w = make(work)
 	for _, effect := range effects {
-		if _, ok := effect.(ReportApp); ok {
+		switch effect.(type) {
+		case ReportApp, CreatePlaceholder: // see checkCreations
 			continue
 		}
 		w.asked(effect)
@@ -124,6 +127,9 @@ func dueWork(effects []Effect) (w work, count int) {
 func (w work) lines() string {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(w)) {
+		if strings.HasPrefix(key, "create ") {
+			continue
+		}
 		fmt.Fprintf(&b, "%s %s\n", key, w[key])
 	}
 	return b.String()

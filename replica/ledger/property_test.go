@@ -121,6 +121,49 @@ func (r *run) checkCrash() {
 		r.t.Fatalf("due asks (%d) for\n%soutstanding is\n%s\nledger:\n%s", count, all.lines(), r.work.lines(), dump(r.live))
 	}
 	r.checkLater()
+	r.checkCreations()
+}
+
+// checkCreations: each group that is waited for, for a pod that exists, has as many
+// placeholders on their way as it lacks. Nothing is on its way that nobody has asked
+// for, or that is there, or was.
+func (r *run) checkCreations() {
+	due := make(map[Key]int32)
+	for _, effect := range r.live.Due(math.MaxInt64) {
+		e, ok := effect.(CreatePlaceholder)
+		if !ok {
+			continue
+		}
+		due[Key{e.App.ID, e.Group}]++
+		if _, asked := r.work["create "+e.App.ID+" "+e.Name]; !asked {
+			r.t.Fatalf("nobody has asked for %s", e.Name)
+		}
+		for task := range r.live.Tasks(e.App.ID) {
+			if task.Name == e.Name {
+				r.t.Fatalf("%s is due and there: %+v", e.Name, *task)
+			}
+		}
+		if e.Originator == nil || e.Originator.Placeholder || e.Originator.State.Terminal() {
+			r.t.Fatalf("%s is for %+v", e.Name, e.Originator)
+		}
+	}
+	for app := range r.live.Apps() {
+		for _, g := range app.Gang {
+			lacks, real := g.Wanted, false
+			for task := range r.live.Tasks(app.ID) {
+				real = real || !task.Placeholder && !task.State.Terminal()
+				if task.TaskGroup == g.Name && task.keptHold() {
+					lacks--
+				}
+			}
+			if app.State != AppStateReserving || !real || lacks < 0 {
+				lacks = 0
+			}
+			if got := due[Key{app.ID, g.Name}]; got != lacks {
+				r.t.Fatalf("%s/%s: %d placeholders are due, %d missing", app.ID, g.Name, got, lacks)
+			}
+		}
+	}
 }
 
 // checkFeed: a new engine hears of every application that is to be scheduled or

@@ -87,6 +87,8 @@ func sceneEvent(name string, a arguments, at Stamp) Event {
 		return RemoveApp{at, a.word(0)}
 	case "placeholder-failed":
 		return PlaceholderFailed{at, a.word(0), a.rest(1)}
+	case "placeholder-delayed":
+		return PlaceholderDelayed{at, a.word(0), a.rest(1)}
 	}
 	return a.taskEvent(name, at)
 }
@@ -157,7 +159,7 @@ func (a arguments) addApp(at Stamp) Event {
 }
 
 // addTask reads a pod; hold=group:index makes it a placeholder that was created
-// for that member, group=name a member of a group.
+// for that member, hold=group one of another name, group=name a member of a group.
 func (a arguments) addTask(at Stamp) Event {
 	app, task := a.key()
 	e := AddTask{
@@ -165,12 +167,8 @@ func (a arguments) addTask(at Stamp) Event {
 		Resources: a.resources(), Submitted: at.At, Node: a.named("node"), Terminated: a.named("terminated") != "",
 	}
 	if hold := a.named("hold"); hold != "" {
-		group, index, _ := strings.Cut(hold, ":")
-		n, err := strconv.ParseInt(index, 10, 32)
-		if err != nil {
-			a.t.Fatalf("%s: %v", a.line, err)
-		}
-		e.Placeholder, e.TaskGroup, e.Name = true, group, PlaceholderName(app, group, int32(n))
+		e.Placeholder = true
+		e.TaskGroup, _, _ = strings.Cut(hold, ":")
 	}
 	return e
 }

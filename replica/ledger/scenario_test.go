@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,8 +137,23 @@ func (s *scene) command(line string) {
 		if event == nil {
 			s.t.Fatalf("unknown command: %s", line)
 		}
-		s.step(event)
+		s.step(s.named(event, a))
 	}
+}
+
+// named gives a placeholder of ours its name.
+func (s *scene) named(event Event, a arguments) Event {
+	add, ok := event.(AddTask)
+	app := s.ledger.App(add.AppID)
+	if group, index, hold := strings.Cut(a.named("hold"), ":"); ok && hold && app != nil {
+		i, err := strconv.Atoi(index)
+		if err != nil {
+			s.t.Fatalf("%s: %v", a.line, err)
+		}
+		add.Name = placeholderOf(app, group, int32(i))
+		return add
+	}
+	return event
 }
 
 func (s *scene) stamp() Stamp { return Stamp{At: s.now} }
@@ -198,6 +214,8 @@ func (s *scene) change(c Change) {
 		for _, g := range a.Gang {
 			field("gang", fmt.Sprintf("%s:%d/%d,replaced:%d,timedout:%d", g.Name, g.Bound, g.Wanted, g.Replaced, g.TimedOut), true)
 		}
+		field("replacements", a.Replacements, len(a.Replacements) > 0)
+		field("originator", a.Originator, a.Originator != "")
 		field("message", fmt.Sprintf("%q", a.Message), a.Message != "")
 	default:
 		t := c.Task
@@ -206,6 +224,7 @@ func (s *scene) change(c Change) {
 		field("ends", t.Termination, t.Termination != "")
 		field("delete", "pod", t.DeletePod)
 		field("fail", "pod", t.FailPod)
+		field("reason", t.Reason, t.Reason != "")
 		field("retries", t.Retries, t.Retries != 0)
 		field("avoids", strings.Join(t.Avoid, ","), len(t.Avoid) > 0)
 		field("next", since(t.NextAttempt), t.NextAttempt != 0)
@@ -240,7 +259,15 @@ func effectLine(effect Effect) string {
 	case Bind:
 		return fmt.Sprintf("%s %s/%s to %s", name, e.Task.AppID, e.Task.ID, e.Task.Node)
 	case CreatePlaceholder:
-		return fmt.Sprintf("%s %s", name, e.Name)
+		line := fmt.Sprintf("%s %s/%d of %s as %s", name, e.Group, e.Index, e.Originator.ID, e.Name)
+		if e.Pause > 0 {
+			line += fmt.Sprintf(" after %s", e.Pause)
+		}
+		return line
+	case AssessGang:
+		return fmt.Sprintf("%s %s/%s", name, e.App.ID, e.Originator.ID)
+	case CancelPlaceholders:
+		return fmt.Sprintf("%s %s", name, e.AppID)
 	case DeletePod:
 		return fmt.Sprintf("%s %s/%s", name, e.Task.AppID, e.Task.ID)
 	case FailPod:
@@ -248,7 +275,7 @@ func effectLine(effect Effect) string {
 	case ReportApp:
 		return fmt.Sprintf("%s %s %s", name, e.App.ID, e.App.State)
 	case ReportTask:
-		return fmt.Sprintf("%s %s/%s warning=%v %s: %s", name, e.Task.AppID, e.Task.ID, e.Warning, e.Reason, e.Message)
+		return fmt.Sprintf("%s %s/%s warning=%v %s: %s", name, e.Task.AppID, e.Task.ID, e.Warning, strings.Trim(e.Reason+"/"+e.Action, "/"), e.Message)
 	}
 	return name
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"time"
 )
 
@@ -95,7 +96,10 @@ func (s *step) stepEngine(event Event) {
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.nodeLost(n, t, e.Message) })
 	case PlaceholderFailed:
 		s.trace = e.Trace
-		s.withApp(e.AppID, func(n *entry) { s.abandonGang(n, e.Message, StoppedByRM) })
+		s.withApp(e.AppID, func(n *entry) { s.failGang(n, "PlaceholderCreateFailed", e.Message) })
+	case PlaceholderDelayed:
+		s.trace = e.Trace
+		s.withApp(e.AppID, func(n *entry) { s.delayGang(n, e.Message) })
 	case DeleteFailed:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.deleteFailed(n, t, e.Message) })
@@ -115,7 +119,8 @@ type step struct {
 	l     *Ledger
 	at    Time
 	trace string
-	task  string // that the event is about; empty for one about an application
+	task  string  // that the event is about; empty for one about an application
+	lost  []*Task // placeholders that are gone or going
 	delta Delta
 	index map[Key]int // of delta.Changes, once there are many
 }
@@ -151,11 +156,14 @@ func (s *step) withTask(appID, taskID string, do func(*entry, *Task)) {
 // settling does something with an application, and moves it on if it waited for
 // that.
 func (s *step) settling(n *entry, do func()) {
-	live, holds, state := n.live, n.holds, n.app.State
+	live, holds, kept, state, gang := n.live, n.holds, n.kept, n.app.State, n.gang()
 	do()
-	if n.app != nil && (n.live != live || n.holds != holds || n.app.State != state) {
-		s.settle(n)
+	if n.app == nil || n.live == live && n.holds == holds && n.kept == kept && n.app.State == state && len(s.lost) == 0 {
+		return
 	}
+	s.originate(n)
+	s.settleGang(n, gang)
+	s.settle(n)
 }
 
 // manyChanges is from where on an index beats looking through the changes.
@@ -205,6 +213,7 @@ func (s *step) editApp(n *entry) *App {
 	app := *n.app
 	app.StateLog = append([]Transition(nil), app.StateLog...)
 	app.Gang = append([]GroupCount(nil), app.Gang...)
+	app.Replacements = maps.Clone(app.Replacements)
 	if s.trace != "" {
 		app.Trace = s.trace
 	}
@@ -239,6 +248,9 @@ func (s *step) moveApp(n *entry, by appTrigger) bool {
 	}
 	if to == n.app.State {
 		return true
+	}
+	if n.app.State == AppStateReserving && to != AppStateRunning {
+		s.effect(CancelPlaceholders{AppID: n.app.ID})
 	}
 	app := s.editApp(n)
 	if app.State != AppStateNew { // New was never counted: it does not outlast a step.

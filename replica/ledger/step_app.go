@@ -36,6 +36,7 @@ func (s *step) addApp(e AddApp) {
 		by = recoverApplication
 	}
 	s.moveApp(n, by)
+	s.originate(n)
 	s.effect(SubmitApp{App: n.app, Recovery: recovery})
 	for _, restore := range restores {
 		s.effect(restore)
@@ -185,8 +186,13 @@ func (s *step) engineForgot(n *entry) {
 	if n.app.State.Terminal() {
 		return
 	}
-	if n.live == 0 && n.app.State == AppStateRunning {
+	switch {
+	case n.live > 0:
+	case n.app.State == AppStateRunning:
 		s.moveApp(n, completeApplication)
+		return
+	case n.app.State == AppStateReserving:
+		s.endGang(n)
 		return
 	}
 	s.effect(SubmitApp{App: n.app, Recovery: n.app.State != AppStateSubmitted})
@@ -211,13 +217,17 @@ func (s *step) failApp(n *entry, message, reason string) {
 	}
 	s.editApp(n).Message = message
 	s.reportFailed(n, message)
+	why := StoppedByRM
+	if reason == ReasonReservationTimeout {
+		why = Timeout
+	}
 	if reason != "" {
 		for _, t := range n.sorted() {
 			switch {
 			case t.State.Terminal() || t.State == TaskStateKilling:
 			case t.Placeholder:
-				s.countGang(n, t, Timeout)
-				s.kill(n, t, Timeout)
+				s.countGang(n, t, why)
+				s.kill(n, t, why)
 			case t.Node == "":
 				s.failPod(n, t, reason, message)
 			}
@@ -243,6 +253,9 @@ func (s *step) killApp(n *entry) {
 // deleted, if only once.
 func (s *step) removeApp(n *entry) {
 	id := n.app.ID
+	if n.app.State == AppStateReserving {
+		s.effect(CancelPlaceholders{AppID: id})
+	}
 	for _, t := range n.sorted() {
 		switch {
 		case t.DeletePod:

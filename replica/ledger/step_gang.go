@@ -2,9 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"hash/fnv"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -16,12 +13,14 @@ const DefaultPlaceholderTimeout = 15 * time.Minute
 // gang was not complete in time.
 const ReasonReservationTimeout = "ResourceReservationTimeout"
 
-// reserve asks for the placeholders of an application with task groups.
+// ReasonPlaceholderFailed is the reason of pods that fail because the placeholders of
+// their Hard gang are refused.
+const ReasonPlaceholderFailed = "PlaceholderCreateFailed"
+
+// reserve lets an application wait for its gang.
 func (s *step) reserve(n *entry) {
 	s.moveApp(n, tryReserve)
-	for _, e := range missingPlaceholders(n) {
-		s.effect(e)
-	}
+	s.fillGang(n, false)
 	for _, t := range n.sorted() {
 		if t.State == TaskStateNew {
 			s.admit(n, t)
@@ -30,79 +29,133 @@ func (s *step) reserve(n *entry) {
 	s.runIfHeld(n)
 }
 
-// missingPlaceholders returns the creations that no task of the application
-// confirms.
-func missingPlaceholders(n *entry) []Effect {
-	known := make(map[string]bool)
+// fillGang asks for the placeholders that an application lacks, if a real task is
+// there to need them. anew says that it had given up the ones it had, those that were on
+// their way among them.
+func (s *step) fillGang(n *entry, anew bool) {
+	if !n.real() {
+		return
+	}
+	s.tellGang(n, false, "CreatingPlaceholders", "Application %s creating placeholders", n.app.ID)
+	s.effect(AssessGang{App: n.app, Originator: n.originator()})
+	if !s.renameLost(n, anew) {
+		return
+	}
+	for _, e := range missingPlaceholders(n) {
+		s.effect(e)
+	}
+}
+
+// renameLost gives new names to placeholders that have ended or are going, and with all
+// to any that is not there to stay. It reports false if that was one time too many, and
+// the gang has been given up.
+func (s *step) renameLost(n *entry, all bool) bool {
+	kept, lost := make(map[string]bool), all
 	for _, t := range n.tasks {
 		if t.Placeholder {
-			known[t.Name] = true
+			kept[t.Name] = t.keptHold()
+			lost = lost || !kept[t.Name]
 		}
 	}
-	var effects []Effect
+	if !lost {
+		return true
+	}
 	for _, group := range n.app.TaskGroups {
 		for i := range group.MinMember {
-			if name := PlaceholderName(n.app.ID, group.Name, i); !known[name] {
-				known[name] = true
-				effects = append(effects, CreatePlaceholder{App: n.app, Group: group.Name, Index: i, Name: name})
+			stays, known := kept[placeholderOf(n.app, group.Name, i)]
+			if stays || !known && !all {
+				continue
+			}
+			if !s.rename(n, member{group.Name, i}) {
+				return false
 			}
 		}
 	}
-	return effects
+	return true
 }
 
-// replaceHold asks for a placeholder again whose pod is gone before the gang was
+// rename has a placeholder made under another name the next time, and reports
+// whether there is a next time.
+func (s *step) rename(n *entry, m member) bool {
+	if n.app.Replacements[m.key()] >= maxReplacements {
+		s.failGang(n, "PlaceholderCreateFailed", fmt.Sprintf(
+			"a placeholder of task group %s was lost for the %dth time", m.group, maxReplacements+1))
+		return false
+	}
+	delete(n.members, placeholderOf(n.app, m.group, m.index))
+	app := s.editApp(n)
+	if app.Replacements == nil {
+		app.Replacements = make(map[string]uint32)
+	}
+	app.Replacements[m.key()]++
+	if n.members != nil {
+		n.members[placeholderOf(app, m.group, m.index)] = m
+	}
+	return true
+}
+
+// replaceHold asks for a placeholder anew that the gang has lost before it was
 // complete.
-func (s *step) replaceHold(n *entry, gone *Task) {
-	if n.app.State != AppStateReserving || !gone.Placeholder {
+func (s *step) replaceHold(n *entry, lost *Task) {
+	if n.app.State != AppStateReserving || !lost.Placeholder || !n.real() {
 		return
 	}
-	i, err := strconv.ParseInt(gone.Name[strings.LastIndexByte(gone.Name, '-')+1:], 10, 32)
-	if err != nil || PlaceholderName(n.app.ID, gone.TaskGroup, int32(i)) != gone.Name {
-		return // Created by somebody else.
-	}
-	for _, t := range n.tasks {
-		if t.Placeholder && t.Name == gone.Name {
-			return // Created again already.
+	m, ours := n.memberOf(lost.Name)
+	switch {
+	case !ours: // made by an older version, or by somebody: it stood for any member
+		for _, e := range missingPlaceholders(n) {
+			s.effect(e)
 		}
+	case s.rename(n, m) && n.keptIn[m.group] < n.wanted(m.group):
+		s.effect(createPlaceholder(n, n.originator(), m))
 	}
-	for _, group := range n.app.TaskGroups {
-		if group.Name == gone.TaskGroup && i < int64(group.MinMember) {
-			s.effect(CreatePlaceholder{App: n.app, Group: group.Name, Index: int32(i), Name: gone.Name})
-			return
+}
+
+// gangBefore is what an application that may wait for a gang was like before a step.
+type gangBefore struct {
+	reserving, real bool
+	live            int
+	originator      string
+}
+
+func (n *entry) gang() gangBefore {
+	return gangBefore{n.app.State == AppStateReserving, n.real(), n.live, n.app.Originator}
+}
+
+// settleGang keeps a gang that is waited for in step with what it is for.
+func (s *step) settleGang(n *entry, was gangBefore) {
+	switch {
+	case n.app.State != AppStateReserving:
+	case n.bereft():
+		if was.real || !was.reserving {
+			s.bereave(n)
+		}
+		if n.live == 0 {
+			s.endGang(n)
+		}
+	case n.real() && was.reserving && !was.real:
+		s.fillGang(n, was.originator != "")
+	default:
+		for _, t := range s.lost {
+			s.replaceHold(n, t)
 		}
 	}
 }
 
-// PlaceholderName is the name of the pod for a member of a task group. It is the
-// same in every term, so that a creation may be repeated. Where application or
-// group had to be cut or changed to make a name, or the name does not tell where
-// one ends and the other begins, a hash keeps it unique.
-func PlaceholderName(appID, group string, index int32) string {
-	g, a := nameable(group, 20), nameable(appID, 28)
-	if g == group && a == appID && !strings.Contains(g, "-") {
-		return fmt.Sprintf("tg-%s-%s-%d", g, a, index)
-	}
-	h := fnv.New32a()
-	fmt.Fprintf(h, "%s\x00%s", appID, group)
-	// Shorter by the hash: names are host names too, of 63 characters at most.
-	return fmt.Sprintf("tg-%s-%s-%08x-%d", g, nameable(appID, 19), h.Sum32(), index)
+// bereave ends the wait of an application whose last real task has gone: nobody is
+// left for whom to hold a place. Should one come while placeholders go, it waits for
+// a gang of its own; when they have gone the application has completed, as one does
+// in YuniKorn whose pods are gone.
+func (s *step) bereave(n *entry) {
+	s.effect(CancelPlaceholders{AppID: n.app.ID})
+	s.releaseHolds(n, StoppedByRM)
 }
 
-// nameable cuts s to a part of a DNS-1123 name of at most limit characters.
-func nameable(s string, limit int) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(s) {
-		if b.Len() == limit {
-			break
-		}
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			b.WriteRune(r)
-		} else {
-			b.WriteByte('-')
-		}
-	}
-	return strings.Trim(b.String(), "-")
+// endGang completes an application that waited for a gang and has no tasks left.
+func (s *step) endGang(n *entry) {
+	s.moveApp(n, resumingApplication)
+	s.moveApp(n, runApplication)
+	s.moveApp(n, completeApplication)
 }
 
 // held notes that a placeholder is bound, and runs the application when the last
@@ -113,6 +166,7 @@ func (s *step) held(n *entry, t *Task) {
 	}
 	s.editGang(n, t.TaskGroup, func(g *GroupCount) { g.Bound++ })
 	if n.app.State == AppStateReserving {
+		s.tellGang(n, false, "PlaceholderAllocated", "Application %s placeholder has been allocated.", n.app.ID)
 		s.moveApp(n, updateReservation)
 		s.runIfHeld(n)
 	}
@@ -137,6 +191,8 @@ func (s *step) runIfHeld(n *entry) {
 			return
 		}
 	}
+	s.tellGang(n, false, "GangReservationComplete",
+		"Application %s all placeholders are allocated. Transitioning to running state.", n.app.ID)
 	s.run(n)
 }
 
@@ -184,8 +240,10 @@ func (s *step) startGangTimer(n *entry) {
 // wantsHolds reports whether an application has a use for placeholders.
 func (s *step) wantsHolds(n *entry) bool {
 	switch n.app.State {
-	case AppStateSubmitted, AppStateRecovering, AppStateReserving:
+	case AppStateSubmitted, AppStateRecovering:
 		return true
+	case AppStateReserving:
+		return !n.bereft()
 	case AppStateRunning:
 		return n.app.PlaceholderDeadline == 0 || n.app.PlaceholderDeadline > s.at
 	}
@@ -220,6 +278,7 @@ func (s *step) tick() {
 func (s *step) gangTimeout(n *entry) {
 	switch n.app.State {
 	case AppStateReserving:
+		s.tellGang(n, true, "PlaceholderTimeOut", "Application %s placeholder has been timed out", n.app.ID)
 		if n.app.Style == Hard {
 			s.failApp(n, "the gang was not complete in time", ReasonReservationTimeout)
 			return
@@ -230,14 +289,61 @@ func (s *step) gangTimeout(n *entry) {
 	}
 }
 
+// failGang ends the wait for a gang that can not be complete: a Hard one fails, the
+// pods of a Soft one run on their own.
+func (s *step) failGang(n *entry, action, why string) {
+	if n.app.State != AppStateReserving {
+		s.refuse("application %s is %s, not waiting for a gang", n.app.ID, n.app.State)
+		return
+	}
+	if n.app.Style == Hard {
+		s.tellGang(n, true, action, "Application %s fails (HARD): %s", n.app.ID, why)
+		s.failApp(n, why, ReasonPlaceholderFailed)
+		return
+	}
+	s.tellGang(n, true, action, "Application %s fall back to normal scheduling: %s", n.app.ID, why)
+	s.abandonGang(n, why, StoppedByRM)
+}
+
+// delayGang notes that placeholders are refused for now, as by a quota: the gang
+// waits for them no longer than for a node.
+func (s *step) delayGang(n *entry, why string) {
+	if n.app.State != AppStateReserving {
+		s.refuse("application %s is %s, not waiting for a gang", n.app.ID, n.app.State)
+		return
+	}
+	s.startGangTimer(n)
+	s.tellGang(n, true, "PlaceholderCreateFailed", "Application %s tries again until its time is up: %s", n.app.ID, why)
+}
+
 // abandonGang gives the placeholders back and lets the application run as
 // ordinary pods once they are gone.
 func (s *step) abandonGang(n *entry, message string, why Termination) {
 	if !s.moveApp(n, resumingApplication) {
 		return
 	}
+	s.tellGang(n, true, "GangSchedulingFailed", "Application %s resuming as non-gang application (SOFT)", n.app.ID)
 	s.editApp(n).Message = message
 	s.releaseHolds(n, why)
+}
+
+// ReasonGang is the reason of Events about gangs, on the pod that the application
+// began with; their actions and words are those of YuniKorn's shim 1.9
+// (pkg/cache/application.go), since tools look for them.
+const ReasonGang = "GangScheduling"
+
+// tellMember tells a real task that it is one of a gang.
+func (s *step) tellMember(t *Task) {
+	if !t.Placeholder && t.TaskGroup != "" {
+		s.effect(ReportTask{Task: t, Reason: ReasonGang, Action: "TaskGroupMatch", Message: fmt.Sprintf(
+			"Pod belongs to the taskGroup %s, it will be scheduled as a gang member", t.TaskGroup)})
+	}
+}
+
+func (s *step) tellGang(n *entry, warning bool, action, format string, args ...any) {
+	if t := n.originator(); t != nil {
+		s.effect(ReportTask{Task: t, Warning: warning, Reason: ReasonGang, Action: action, Message: fmt.Sprintf(format, args...)})
+	}
 }
 
 // releaseHolds gives all live placeholders back.

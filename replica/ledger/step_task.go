@@ -25,10 +25,13 @@ func (s *step) addTask(e AddTask) {
 		})
 		switch {
 		case e.Terminated:
+			s.lose(t)
 			s.moveTask(n, t, completeTask)
 		case e.Node != "":
+			s.originated(n, t)
 			s.assigned(n, t, e.Node)
 		default:
+			s.originated(n, t)
 			s.admit(n, t)
 		}
 	})
@@ -128,7 +131,11 @@ func (s *step) admit(n *entry, t *Task) {
 	switch n.app.State {
 	case AppStateSubmitted, AppStateRecovering:
 	case AppStateReserving:
-		if t.Placeholder {
+		switch {
+		case !t.Placeholder:
+		case n.bereft():
+			s.kill(n, t, StoppedByRM) // It was on its way when the gang was given up.
+		default:
 			s.ask(n, t)
 		}
 	default:
@@ -167,6 +174,7 @@ func (s *step) ask(n *entry, t *Task) {
 		s.effect(Ask{App: n.app, Task: task})
 	}
 	s.report(task, reasonScheduling, "%s is queued and waiting for allocation", task.alias())
+	s.tellMember(task)
 }
 
 // allocated notes the engine's choice and has it carried out.
@@ -328,7 +336,7 @@ func (s *step) askRejected(n *entry, t *Task, message string) {
 	case t.State != TaskStateScheduling || t.FailPod:
 		s.refuse("task %s is %s, not asked for", t.ID, t.State)
 	case t.Placeholder && n.app.State == AppStateReserving:
-		s.abandonGang(n, message, StoppedByRM)
+		s.failGang(n, "PlaceholderCreateFailed", message)
 	case t.Placeholder:
 		s.kill(n, t, StoppedByRM)
 	default:
@@ -357,6 +365,7 @@ func (s *step) kill(n *entry, t *Task, why Termination) {
 		return
 	}
 	s.unheld(n, t)
+	s.lose(t)
 	wasAsked := t.State == TaskStateScheduling
 	if t.State == TaskStateNew {
 		s.moveTask(n, t, initTask)
@@ -368,6 +377,13 @@ func (s *step) kill(n *entry, t *Task, why Termination) {
 		s.effect(Release{Task: task, Termination: why})
 	}
 	s.effect(DeletePod{Task: task})
+}
+
+// lose notes that a placeholder is gone, or going: see replaceHold.
+func (s *step) lose(t *Task) {
+	if t.keptHold() {
+		s.lost = append(s.lost, t)
+	}
 }
 
 // failPod has a pod fail that was never placed, so that its controller makes another;
@@ -451,6 +467,7 @@ func (s *step) end(n *entry, t *Task) {
 	if t.State == TaskStateKilling {
 		by = taskKilled
 	}
+	s.lose(t)
 	holds := t.Node != "" || t.State == TaskStateScheduling
 	task := s.moveTask(n, t, by)
 	task.DeletePod, task.FailPod = false, false
@@ -480,5 +497,4 @@ func (s *step) removeTask(n *entry, t *Task) {
 		s.complete(n, t)
 	}
 	s.dropTask(n.tasks[t.ID])
-	s.replaceHold(n, t)
 }
