@@ -106,6 +106,8 @@ func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executor
 		binder: kube.NewBinder(r.kube.Writes, r.cfg.Binder.Workers, tenure, sink, r.log),
 		pods: kube.NewPods(r.kube.Writes, kube.PodsConfig{
 			Tenure: tenure, Image: r.cfg.Placeholder.Image, SchedulerName: r.cfg.SchedulerName,
+			RunAsUser: int64(r.cfg.Placeholder.RunAsUser), RunAsGroup: int64(r.cfg.Placeholder.RunAsGroup),
+			FSGroup: int64(r.cfg.Placeholder.FSGroup),
 		}, sink, r.log),
 	}
 	e.recorder = kube.NewRecorder(r.kube.Writes, kube.RecorderConfig{
@@ -121,7 +123,7 @@ func (e *executors) Do(effect ledger.Effect) {
 	switch x := effect.(type) {
 	case ledger.Bind:
 		e.binder.Do(x)
-	case ledger.CreatePlaceholder, ledger.DeletePod, ledger.FailPod:
+	case ledger.CreatePlaceholder, ledger.CancelPlaceholders, ledger.DeletePod, ledger.FailPod:
 		e.pods.Do(x)
 	case ledger.ReportTask:
 		e.recorder.Task(x)

@@ -134,6 +134,11 @@ type Binder struct {
 // Placeholder configures the pods that hold the place of a gang.
 type Placeholder struct {
 	Image string `yaml:"image"`
+	// RunAsUser, RunAsGroup and FSGroup are as whom they run; zero leaves it to the
+	// image and the namespace.
+	RunAsUser  int `yaml:"runAsUser"`
+	RunAsGroup int `yaml:"runAsGroup"`
+	FSGroup    int `yaml:"fsGroup"`
 }
 
 // Workload says how pods describe themselves.

@@ -70,7 +70,7 @@ etcd:
 mirror: {policy: strict, patience: 100ms, maxOps: 64, maxBytes: 524288}
 engine: {defaultsConfigMap: d, configMap: c, logLevel: debug}
 binder: {workers: 8}
-placeholder: {image: "registry.example/pause:1"}
+placeholder: {image: "registry.example/pause:1", runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000}
 workload: {userLabel: example.com/user}
 http: {address: "0.0.0.0:8080", profiling: true}
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
@@ -215,6 +215,7 @@ func TestValuesAreChecked(t *testing.T) {
 		// The holder identity is NAME_TOKEN; the name must not hold the separator.
 		"identity with an underscore": {func(c *Config) { c.Identity = "a_b" }, []string{"identity"}},
 		"label":                       {func(c *Config) { c.Workload.UserLabel = "no label" }, []string{"workload.userLabel"}},
+		"user":                        {func(c *Config) { c.Placeholder.RunAsUser = -1 }, []string{"placeholder.runAsUser"}},
 		"image":                       {func(c *Config) { c.Placeholder.Image = "" }, []string{"placeholder.image"}},
 		"several": {func(c *Config) { c.Log.Level, c.Log.Format, c.Engine.LogLevel = "loud", "xml", "" },
 			[]string{"engine.logLevel", "log.level", "log.format"}},

@@ -54,6 +54,11 @@ func (c Config) check() []*Error {
 		"is the same as engine.defaultsConfigMap, want two names")
 	k.oneOf("engine.logLevel", c.Engine.LogLevel, "debug", "info", "warn", "error")
 	k.between("binder.workers", c.Binder.Workers, 1, 1024)
+	for name, id := range map[string]int{
+		"runAsUser": c.Placeholder.RunAsUser, "runAsGroup": c.Placeholder.RunAsGroup, "fsGroup": c.Placeholder.FSGroup,
+	} {
+		k.must("placeholder."+name, id >= 0, "is %d, want zero or more", id)
+	}
 	k.must("placeholder.image", c.Placeholder.Image != "" && !strings.ContainsAny(c.Placeholder.Image, " \t\r\n"),
 		"is %q, want the name of an image", c.Placeholder.Image)
 	k.all("workload.userLabel", validation.IsQualifiedName(c.Workload.UserLabel))

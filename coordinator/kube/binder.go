@@ -73,7 +73,7 @@ func (b *Binder) Do(bind ledger.Bind) {
 		pool = b.slow
 	}
 	var pause backoff
-	pool.add(task.ID, task.Node, func(ctx context.Context) (ledger.Event, time.Duration) {
+	pool.add(task.AppID, task.ID, task.Node, func(ctx context.Context) (ledger.Event, time.Duration) {
 		event, refused := b.bind(ctx, task)
 		if refused {
 			return nil, pause.next()

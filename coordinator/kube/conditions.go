@@ -85,7 +85,7 @@ func (c *conditions) want(pod *v1.Pod, reason, message string) {
 	tries := 0
 	var pause backoff
 	c.number++ // a job that is about to end does not stand for this one
-	c.pool.add(string(uid), strconv.FormatUint(c.number, 10), func(ctx context.Context) (ledger.Event, time.Duration) {
+	c.pool.add("", string(uid), strconv.FormatUint(c.number, 10), func(ctx context.Context) (ledger.Event, time.Duration) {
 		for {
 			w := c.newest(uid)
 			err := c.write(ctx, uid, namespace, name, w)

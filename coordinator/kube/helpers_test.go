@@ -72,6 +72,9 @@ func timeless(e ledger.Event) ledger.Event {
 	case ledger.PlaceholderFailed:
 		e.Stamp = ledger.Stamp{}
 		return e
+	case ledger.PlaceholderDelayed:
+		e.Stamp = ledger.Stamp{}
+		return e
 	case ledger.DeleteFailed:
 		e.Stamp = ledger.Stamp{}
 		return e

@@ -8,6 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -15,39 +16,33 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-const (
-	placeholderContainer = "pause"
-	placeholderUser      = int64(1000)
-	placeholderGroup     = int64(3000)
-)
+const placeholderContainer = "pause"
 
-// placeholder builds the pod that holds the place of one member of a gang. Its
-// labels and annotations are such that the gang can be told from its
-// placeholders alone, should every record and every other pod be lost.
+// placeholder builds the pod that holds the place of one member of a gang, as the shim
+// of YuniKorn 1.9 does (pkg/cache/placeholder.go): tools look at them. It is in the
+// namespace of the originator, who owns it.
+// Labels and annotations are such that the gang can be told from its placeholders
+// alone, should every record and every other pod be lost; but for the user, whom
+// YuniKorn's admission webhook lets nobody name who is not a system user.
 func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
-	namespace := e.App.Tags[workload.TagNamespace]
-	if namespace == "" {
-		return nil, errors.New("the namespace of the application is not known")
+	if e.Originator == nil {
+		return nil, errors.New("the application has no pod to hold a place for")
 	}
+	namespace := e.Originator.Namespace
 	group := taskGroup(e.App, e.Group)
 	if group == nil {
 		return nil, fmt.Errorf("the application has no task group %q", e.Group)
 	}
-	labels, annotations, err := placeholderMeta(e.App, group)
-	if err != nil {
-		return nil, err
-	}
+	labels, annotations := placeholderMeta(e.App, group)
 	// Records are shared; what goes into the pod is a copy.
 	group = group.DeepCopy()
-	owners := make([]metav1.OwnerReference, len(e.App.OwnerReferences))
-	for i := range e.App.OwnerReferences {
-		e.App.OwnerReferences[i].DeepCopyInto(&owners[i])
-	}
-	requests, limits := placeholderResources(group)
-	no, yes, user, usersGroup, grace := false, true, placeholderUser, placeholderGroup, int64(0)
+	no, yes, grace := false, true, int64(0)
 	meta := metav1.ObjectMeta{
-		Namespace: namespace, Name: e.Name,
-		Labels: labels, Annotations: annotations, OwnerReferences: owners,
+		Namespace: namespace, Name: e.Name, Labels: labels, Annotations: annotations,
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "v1", Kind: "Pod", Name: e.Originator.Name, UID: types.UID(e.Originator.ID),
+			Controller: &no, BlockOwnerDeletion: &yes,
+		}},
 	}
 	cfg.Tenure.sign(&meta)
 	return &v1.Pod{
@@ -64,16 +59,19 @@ func placeholder(e ledger.CreatePlaceholder, cfg PodsConfig) (*v1.Pod, error) {
 			Affinity:                      group.Affinity,
 			TopologySpreadConstraints:     group.TopologySpreadConstraints,
 			SecurityContext: &v1.PodSecurityContext{
-				RunAsNonRoot: &yes, RunAsUser: &user, RunAsGroup: &usersGroup,
+				RunAsNonRoot: &yes, RunAsUser: unlessZero(cfg.RunAsUser), RunAsGroup: unlessZero(cfg.RunAsGroup),
+				FSGroup:        unlessZero(cfg.FSGroup),
 				SeccompProfile: &v1.SeccompProfile{Type: v1.SeccompProfileTypeRuntimeDefault},
 			},
 			Containers: []v1.Container{{
 				Name:            placeholderContainer,
 				Image:           cfg.Image,
 				ImagePullPolicy: v1.PullIfNotPresent,
-				Resources:       v1.ResourceRequirements{Requests: requests, Limits: limits},
+				Resources:       v1.ResourceRequirements{Requests: resourcesOf(group), Limits: resourcesOf(group)},
 				SecurityContext: &v1.SecurityContext{
+					Privileged:               &no,
 					AllowPrivilegeEscalation: &no,
+					ReadOnlyRootFilesystem:   &yes,
 					Capabilities:             &v1.Capabilities{Drop: []v1.Capability{"ALL"}},
 				},
 			}},
@@ -93,18 +91,14 @@ func taskGroup(app *ledger.App, name string) *v1alpha1.TaskGroup {
 // placeholderMeta returns the group's labels and annotations with those that
 // make the pod a placeholder on top, under their old names too, by which tools
 // select pods.
-func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annotations map[string]string, err error) {
+func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annotations map[string]string) {
 	labels, annotations = map[string]string{}, map[string]string{}
 	maps.Copy(labels, group.Labels)
 	maps.Copy(annotations, group.Annotations)
 
-	queue := app.Queue
-	if queue == "" {
-		queue = app.PlacedQueue
-	}
 	for _, fact := range []struct{ key, old, value string }{
 		{workload.KeyAppID, workload.LabelOldAppID, app.ID},
-		{workload.KeyQueue, workload.LabelOldQueue, queue},
+		{workload.KeyQueue, workload.LabelOldQueue, app.Queue},
 	} {
 		switch {
 		case fact.value == "":
@@ -124,28 +118,25 @@ func placeholderMeta(app *ledger.App, group *v1alpha1.TaskGroup) (labels, annota
 			annotations[key] = value
 		}
 	}
-	if app.User != "" {
-		if annotations[workload.AnnotationUserInfo], err = workload.FormatUserInfo(app.User, app.Groups); err != nil {
-			return nil, nil, fmt.Errorf("user: %w", err)
-		}
-	}
-	return labels, annotations, nil
+	// A group's own may name a user.
+	delete(annotations, workload.AnnotationUserInfo)
+	return labels, annotations
 }
 
-// placeholderResources returns what one member of the group requests. The API
-// server wants a limit for everything that cannot be overcommitted.
-func placeholderResources(group *v1alpha1.TaskGroup) (requests, limits v1.ResourceList) {
-	requests, limits = v1.ResourceList{}, v1.ResourceList{}
-	for key, quantity := range group.MinResource {
-		name := v1.ResourceName(key)
-		requests[name] = quantity
-		switch name {
-		case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
-		default:
-			limits[name] = quantity
-		}
+// resourcesOf returns what one member of the group requests, which is its limit too.
+func resourcesOf(group *v1alpha1.TaskGroup) v1.ResourceList {
+	list := make(v1.ResourceList, len(group.MinResource))
+	for name, quantity := range group.MinResource {
+		list[v1.ResourceName(name)] = quantity.DeepCopy()
 	}
-	return requests, limits
+	return list
+}
+
+func unlessZero(id int64) *int64 {
+	if id == 0 {
+		return nil
+	}
+	return &id
 }
 
 func pullSecrets(names string) []v1.LocalObjectReference {

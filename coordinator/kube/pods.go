@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -27,6 +28,9 @@ type PodsConfig struct {
 	SchedulerName string
 	// Image is what placeholders run: a program that does nothing.
 	Image string
+	// RunAsUser, RunAsGroup and FSGroup are those of placeholders; zero leaves them to
+	// the image and the namespace.
+	RunAsUser, RunAsGroup, FSGroup int64
 	// Workers is how many requests are in flight at a time; zero selects 8.
 	Workers int
 }
@@ -53,22 +57,23 @@ func NewPods(client kubernetes.Interface, cfg PodsConfig, sink Sink, log *slog.L
 	return &Pods{client: client, cfg: cfg, log: log, pool: newPool(cfg.Workers, sink)}
 }
 
-// Do takes a CreatePlaceholder, DeletePod or FailPod and returns at once. One
-// that has been taken and is not done is not taken twice.
+// createTag is the tag of creations.
+const createTag = "create"
+
+// Do takes a CreatePlaceholder, CancelPlaceholders, DeletePod or FailPod and returns at
+// once. One that has been taken and is not done is not taken twice.
 func (p *Pods) Do(effect ledger.Effect) {
 	switch e := effect.(type) {
 	case ledger.CreatePlaceholder:
-		var pause backoff
-		p.pool.add("placeholder/"+e.App.ID+"/"+e.Name, "create", func(ctx context.Context) (ledger.Event, time.Duration) {
-			outcome, err := p.create(ctx, e)
-			return outcome, p.settle(ctx, &pause, "placeholder not created", e.Name, err)
-		})
+		p.pool.add(e.App.ID, "placeholder/"+e.App.ID+"/"+e.Name, createTag, p.creation(e))
+	case ledger.CancelPlaceholders:
+		p.pool.drop(e.AppID, createTag)
 	case ledger.DeletePod:
-		p.pool.add(e.Task.ID, "delete", func(ctx context.Context) (ledger.Event, time.Duration) {
+		p.pool.add(e.Task.AppID, e.Task.ID, "delete", func(ctx context.Context) (ledger.Event, time.Duration) {
 			return p.remove(ctx, e.Task), 0
 		})
 	case ledger.FailPod:
-		p.pool.add(e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
+		p.pool.add(e.Task.AppID, e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
 			outcome, err := p.fail(ctx, e)
 			if err != nil && !over(ctx, err) {
 				outcome = ledger.PodNotFailed{Stamp: stamp(), AppID: e.Task.AppID, TaskID: e.Task.ID, Message: err.Error()}
@@ -95,6 +100,34 @@ func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err
 	again := pause.next()
 	p.log.Warn(what+", trying again", "pod", pod, "in", again, "err", err)
 	return again
+}
+
+// creation is the job of creating a placeholder, after its pause. A quota that has no
+// room for it is told once, and may have later.
+func (p *Pods) creation(e ledger.CreatePlaceholder) job {
+	var pause backoff
+	told := false
+	return func(ctx context.Context) (ledger.Event, time.Duration) {
+		if wait := e.Pause; wait > 0 {
+			e.Pause = 0
+			return nil, wait
+		}
+		outcome, err := p.create(ctx, e)
+		if overQuota(err) && !told {
+			told = true
+			outcome = ledger.PlaceholderDelayed{
+				Stamp: stamp(), AppID: e.App.ID,
+				Message: fmt.Sprintf("placeholder %s cannot be created yet: %v", e.Name, err),
+			}
+		}
+		return outcome, p.settle(ctx, &pause, "placeholder not created", e.Name, err)
+	}
+}
+
+// overQuota reports whether the API server refused a pod because a ResourceQuota has
+// no room for it now. It has no code of its own for that.
+func overQuota(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
 
 // create makes one attempt at a placeholder. It returns an error if another
@@ -124,7 +157,7 @@ func (p *Pods) create(ctx context.Context, e ledger.CreatePlaceholder) (ledger.E
 		return nil, err
 	case p.cfg.Tenure.refused(err): // which is said of the term, not of the placeholder
 		return nil, err
-	case permanent(err):
+	case permanent(err) && !overQuota(err):
 		return failed(err)
 	}
 	return nil, err

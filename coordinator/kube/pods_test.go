@@ -7,6 +7,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -44,7 +46,10 @@ func gang() *ledger.App {
 }
 
 func create(app *ledger.App) ledger.CreatePlaceholder {
-	return ledger.CreatePlaceholder{App: app, Group: "tg", Index: 0, Name: "tg-tg-app-0"}
+	return ledger.CreatePlaceholder{
+		App: app, Originator: &ledger.Task{ID: "uid-driver", Namespace: "ns", Name: "driver"},
+		Group: "tg", Index: 0, Name: "tg-tg-app-0",
+	}
 }
 
 var podsConfig = PodsConfig{Tenure: tenure, Image: "pause:1", SchedulerName: "yunikorn"}
@@ -71,7 +76,6 @@ func TestPlaceholder(t *testing.T) {
 		"yunikorn.apache.org/task-group-name":            "tg",
 		"yunikorn.apache.org/task-groups":                `[{"name":"tg"}]`,
 		"yunikorn.apache.org/schedulingPolicyParameters": "gangSchedulingStyle=Hard",
-		"yunikorn.apache.org/user.info":                  `{"user":"ann","groups":["g"]}`,
 		"understudy.dev/epoch":                           "7",
 		"understudy.dev/holder":                          "me",
 	}
@@ -86,8 +90,20 @@ func TestPlaceholder(t *testing.T) {
 		p.Spec.Affinity == nil || len(p.Spec.TopologySpreadConstraints) != 1 || len(p.OwnerReferences) != 1 || c.Image != "pause:1" {
 		t.Errorf("pod = %+v", p)
 	}
-	if c.Resources.Requests.Cpu().Value() != 1 || len(c.Resources.Limits) != 1 || c.Resources.Limits[gpu] != c.Resources.Requests[gpu] {
-		t.Errorf("resources = %+v; want minResource, with limits for what cannot be overcommitted", c.Resources)
+	if c.Resources.Requests.Cpu().Value() != 1 || len(c.Resources.Limits) != 2 || c.Resources.Limits[gpu] != c.Resources.Requests[gpu] ||
+		!equality.Semantic.DeepEqual(c.Resources.Limits, c.Resources.Requests) {
+		t.Errorf("resources = %+v; want minResource, and limits alike", c.Resources)
+	}
+	yes, no := true, false
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "driver", UID: "uid-driver", Controller: &no, BlockOwnerDeletion: &yes}
+	if !equality.Semantic.DeepEqual(p.OwnerReferences, []metav1.OwnerReference{owner}) {
+		t.Errorf("owners = %+v, want the originator", p.OwnerReferences)
+	}
+	if s := p.Spec.SecurityContext; s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
+		t.Errorf("security context = %+v; want users and groups that nobody has configured left out", s)
+	}
+	if s := c.SecurityContext; !*s.ReadOnlyRootFilesystem || *s.Privileged || *s.AllowPrivilegeEscalation {
+		t.Errorf("security context = %+v", s)
 	}
 
 	// The record is shared.
@@ -99,7 +115,7 @@ func TestPlaceholder(t *testing.T) {
 
 	task, problems := workload.ParseTask(p)
 	meta, more := workload.ParseApplication(p, nil, workload.DefaultUserLabel)
-	if !task.Placeholder || task.TaskGroupName != "tg" || meta.ApplicationID != "app" || meta.QueueName != "root.q" || meta.User != "ann" || len(problems) > 0 {
+	if !task.Placeholder || task.TaskGroupName != "tg" || meta.ApplicationID != "app" || meta.QueueName != "root.q" || len(problems) > 0 {
 		t.Errorf("read back: %+v, %+v, %q, %q", task, meta, problems, more)
 	}
 }
@@ -146,7 +162,8 @@ func TestCreateOutcomes(t *testing.T) {
 		{"exists and is leaving", exists, held(leaving), "", true, false},
 		{"exists and has ended", exists, held(in(v1.PodFailed)), "", true, true},
 		{"name taken by another pod", exists, pod("tg-tg-app-0"), "is not this placeholder", false, false},
-		{"forbidden", apierrors.NewForbidden(podResource, "p", errors.New("quota")), nil, "quota", false, false},
+		{"forbidden", apierrors.NewForbidden(podResource, "p", errors.New("maximum cpu usage per Container is 1")), nil, "maximum cpu", false, false},
+		{"no room in the quota", apierrors.NewForbidden(podResource, "p", errors.New("exceeded quota: q")), nil, "", true, false},
 		{"namespace gone", notFound, nil, "not found", false, false},
 		{"throttled", apierrors.NewTooManyRequests("later", 1), nil, "", true, false},
 		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, "", true, false},
@@ -197,10 +214,10 @@ func TestCreateRefusesWhatCannotBe(t *testing.T) {
 	s, box := newServer(), newInbox()
 	p := NewPods(s, podsConfig, box.sink, quiet)
 	defer p.Stop()
-	nowhere := gang()
-	delete(nowhere.Tags, workload.TagNamespace)
-	p.Do(create(nowhere))
-	if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || !strings.Contains(e.Message, "namespace") {
+	nobodys := create(gang())
+	nobodys.Originator = nil
+	p.Do(nobodys)
+	if e, ok := box.next(t).(ledger.PlaceholderFailed); !ok || !strings.Contains(e.Message, "no pod") {
 		t.Errorf("event = %#v", e)
 	}
 	other := create(gang())
@@ -212,6 +229,86 @@ func TestCreateRefusesWhatCannotBe(t *testing.T) {
 	if n := len(s.Actions()); n != 0 {
 		t.Errorf("%d requests sent", n)
 	}
+}
+
+func TestPlaceholderRunsAsConfigured(t *testing.T) {
+	cfg := podsConfig
+	cfg.RunAsUser, cfg.RunAsGroup, cfg.FSGroup = 1, 2, 3
+	p, err := placeholder(create(gang()), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := p.Spec.SecurityContext; *s.RunAsUser != 1 || *s.RunAsGroup != 2 || *s.FSGroup != 3 {
+		t.Errorf("security context = %+v", s)
+	}
+}
+
+// What the pod did not ask for is not asked for by its placeholders: they would not be
+// where the placement rules put the pod.
+func TestPlaceholderAsksForNoQueueOfItsOwn(t *testing.T) {
+	app := gang()
+	app.Queue, app.PlacedQueue = "", "root.placed"
+	p, err := placeholder(create(app), podsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if queue := workload.Queue(p); queue != "" {
+		t.Errorf("asks for %s", queue)
+	}
+}
+
+// A quota that is full is told, once, and the placeholder made when there is room.
+func TestQuotaThatHasRoomLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := 3
+		s, box := newServer(), newInbox()
+		s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+			if full--; full >= 0 {
+				return nil, apierrors.NewForbidden(podResource, "p", errors.New("exceeded quota: q"))
+			}
+			return a.(clienttesting.CreateAction).GetObject(), nil
+		})
+		p := NewPods(s, podsConfig, box.sink, quiet)
+		defer p.Stop()
+		p.Do(create(gang()))
+		p.Do(create(gang()))
+		pass(time.Minute)
+		if e, ok := box.next(t).(ledger.PlaceholderDelayed); !ok || e.AppID != "app" || !strings.Contains(e.Message, "exceeded quota") {
+			t.Errorf("event = %#v", e)
+		}
+		box.empty(t)
+		if n := len(s.Actions()); n != 4 {
+			t.Errorf("%d requests, want 4", n)
+		}
+	})
+}
+
+// Creations wait for their pause, and are not carried out when they are taken back.
+func TestPlaceholdersAreCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		p := NewPods(s, podsConfig, newInbox().sink, quiet)
+		defer p.Stop()
+		later := func(name string, pause time.Duration) ledger.CreatePlaceholder {
+			e := create(gang())
+			e.Name, e.Pause = name, pause
+			return e
+		}
+		p.Do(later("soon", time.Second))
+		p.Do(later("late", time.Hour))
+		pass(time.Minute)
+		if n := len(s.Actions()); n != 1 {
+			t.Errorf("%d requests, want that of the one whose pause is over", n)
+		}
+		p.Do(ledger.CancelPlaceholders{AppID: "other"})
+		p.Do(later("later", time.Hour))
+		p.Do(ledger.CancelPlaceholders{AppID: "app"})
+		p.Do(later("again", 0))
+		pass(3 * time.Hour)
+		if n := len(s.Actions()); n != 2 {
+			t.Errorf("%d requests, want one more, asked for since", n)
+		}
+	})
 }
 
 func TestDeleteOutcomes(t *testing.T) {

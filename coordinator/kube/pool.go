@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,15 +20,21 @@ type job func(ctx context.Context) (outcome ledger.Event, again time.Duration)
 // waits for its next try included. It never refuses a job while it is open: what
 // it holds is bounded by how many keys and kinds of work there are, because a
 // job that is already waiting is not taken twice.
+//
+// Keys belong to parties, which are applications. Parties take turns, and one has no
+// more than a quarter of the goroutines while others that have less are waiting: what
+// one of them wants in thousands does not hold up what another wants twice.
 type pool struct {
 	limit  int
+	share  int  // of a party, while others wait
 	sink   Sink // hears the outcomes; those of a key in order
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	lines   map[string]*line
-	ready   []*line // whose first job can be done now, longest waiting first
+	parties map[string]*party // those with lines
+	turns   []*party          // those with a line that is ready, whose turn it is first
 	workers int
 	// attempts counts those that have ended.
 	attempts uint64
@@ -38,9 +45,18 @@ type pool struct {
 	idle time.Time
 }
 
-// line holds the jobs of one key. The first may be under way.
+// party is one of those who take turns.
+type party struct {
+	lines int     // it has
+	ready []*line // whose first job can be done now, longest waiting first
+	under int     // how many of its jobs are under way
+}
+
+// line holds the jobs of one key.
 type line struct {
 	key   string
+	owner string // its party
+	under bool   // the first is under way
 	jobs  []tagged
 	timer *time.Timer // runs while the first job waits for its next try
 }
@@ -49,16 +65,22 @@ type tagged struct {
 	tag  string
 	job  job
 	over bool // it stands for no other any more
+	once bool // it is not tried again
 }
 
 func newPool(limit int, sink Sink) *pool {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &pool{limit: max(1, limit), sink: sink, ctx: ctx, cancel: cancel, lines: make(map[string]*line)}
+	limit = max(1, limit)
+	return &pool{
+		limit: limit, share: max(1, limit/4), sink: sink, ctx: ctx, cancel: cancel,
+		lines: make(map[string]*line), parties: make(map[string]*party),
+	}
 }
 
 // add takes a job; tag says what it does. A job of the same key and tag that
-// has been taken and is not done stands for this one too.
-func (p *pool) add(key, tag string, j job) {
+// has been taken and is not done stands for this one too. A key is always the same
+// party's.
+func (p *pool) add(owner, key, tag string, j job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -66,22 +88,36 @@ func (p *pool) add(key, tag string, j job) {
 	}
 	l := p.lines[key]
 	if l == nil {
-		l = &line{key: key}
+		l = &line{key: key, owner: owner}
 		p.lines[key] = l
+		p.partyOf(l).lines++
 		p.enqueue(l)
 	}
 	for _, waiting := range l.jobs {
-		if waiting.tag == tag && !waiting.over {
+		if waiting.tag == tag && !waiting.over && !waiting.once {
 			return
 		}
 	}
 	l.jobs = append(l.jobs, tagged{tag: tag, job: j})
 }
 
+// partyOf returns the party of l. The caller holds mu.
+func (p *pool) partyOf(l *line) *party {
+	of := p.parties[l.owner]
+	if of == nil {
+		of = &party{}
+		p.parties[l.owner] = of
+	}
+	return of
+}
+
 // enqueue makes the first job of l due, and a worker if there is room for one.
 // The caller holds mu.
 func (p *pool) enqueue(l *line) {
-	p.ready = append(p.ready, l)
+	of := p.partyOf(l)
+	if of.ready = append(of.ready, l); len(of.ready) == 1 {
+		p.turns = append(p.turns, of)
+	}
 	if p.workers < p.limit {
 		if p.workers == 0 {
 			p.busy = make(chan struct{})
@@ -96,23 +132,88 @@ func (p *pool) work() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.leave()
-	for !p.closed && len(p.ready) > 0 {
-		l := p.ready[0]
-		p.ready[0] = nil
-		p.ready = p.ready[1:]
+	for !p.closed && len(p.turns) > 0 {
+		l, of := p.next()
 		first := l.jobs[0].job
+		l.under = true
+		of.under++
 		p.mu.Unlock()
 		outcome, again := first(p.ctx)
 		p.mu.Lock()
 		p.attempts++
 		if outcome != nil {
 			// Whoever hears it may want the same done anew, before it is off the line.
-			l.jobs[0].over = true
+			l.jobs[0].over = again == 0
 			p.mu.Unlock()
 			p.sink(outcome)
 			p.mu.Lock()
 		}
+		of.under--
+		l.under = false
 		p.finish(l, again)
+	}
+}
+
+// next takes the line whose turn it is. The caller holds mu.
+func (p *pool) next() (*line, *party) {
+	at := slices.IndexFunc(p.turns, func(of *party) bool { return of.under < p.share })
+	at = max(0, at) // or nobody waits that has less
+	of := p.turns[at]
+	l := of.ready[0]
+	of.ready[0] = nil
+	of.ready = of.ready[1:]
+	p.turns = slices.Delete(p.turns, at, at+1)
+	if len(of.ready) > 0 {
+		p.turns = append(p.turns, of)
+	}
+	return l, of
+}
+
+// drop forgets the jobs of a party that are tagged so. One that is under way is not
+// tried again.
+func (p *pool) drop(owner, tag string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := p.parties[owner]
+	if of == nil {
+		return
+	}
+	for _, l := range p.lines {
+		if l.owner != owner {
+			continue
+		}
+		if l.under && l.jobs[0].tag == tag {
+			l.jobs[0].once = true
+		}
+		p.dropOf(l, tag)
+	}
+	if of.ready = slices.DeleteFunc(of.ready, func(l *line) bool { return len(l.jobs) == 0 }); len(of.ready) == 0 {
+		p.turns = slices.DeleteFunc(p.turns, func(other *party) bool { return other == of })
+	}
+}
+
+// dropOf forgets the jobs of a line that are tagged so and not under way. The caller
+// holds mu.
+func (p *pool) dropOf(l *line, tag string) {
+	kept := l.jobs[:0]
+	for i, j := range l.jobs {
+		if l.under && i == 0 || j.tag != tag {
+			kept = append(kept, j)
+		}
+	}
+	dropped := !l.under && l.jobs[0].tag == tag
+	clear(l.jobs[len(kept):])
+	l.jobs = kept
+	waits := dropped && l.timer != nil
+	if waits {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	switch {
+	case len(l.jobs) == 0:
+		p.leaveLine(l)
+	case waits:
+		p.enqueue(l)
 	}
 }
 
@@ -157,24 +258,39 @@ func (p *pool) finish(l *line, again time.Duration) {
 	if p.closed {
 		return
 	}
-	if again > 0 {
-		l.timer = time.AfterFunc(again, func() {
+	if again > 0 && !l.jobs[0].once {
+		var timer *time.Timer
+		timer = time.AfterFunc(again, func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
+			if l.timer != timer {
+				return // dropped
+			}
 			l.timer = nil
 			if !p.closed {
 				p.enqueue(l)
 			}
 		})
+		l.timer = timer
 		return
 	}
 	l.jobs[0] = tagged{}
 	l.jobs = l.jobs[1:]
 	if len(l.jobs) == 0 {
-		delete(p.lines, l.key)
+		p.leaveLine(l)
 		return
 	}
 	p.enqueue(l)
+}
+
+// leaveLine forgets a line without jobs. The caller holds mu.
+func (p *pool) leaveLine(l *line) {
+	delete(p.lines, l.key)
+	if of := p.partyOf(l); of.lines == 1 {
+		delete(p.parties, l.owner)
+	} else {
+		of.lines--
+	}
 }
 
 // stop cancels what is under way and waits for it; what waits is dropped.
@@ -186,7 +302,7 @@ func (p *pool) stop() {
 			l.timer.Stop()
 		}
 	}
-	p.lines, p.ready = nil, nil
+	p.lines, p.parties, p.turns = nil, nil, nil
 	p.mu.Unlock()
 	p.cancel()
 	p.running.Wait()
@@ -215,5 +331,5 @@ func (b *backoff) next() time.Duration {
 func (p *pool) progress() (waits bool, done uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.workers > 0 || len(p.ready) > 0, p.attempts
+	return p.workers > 0 || len(p.turns) > 0, p.attempts
 }

@@ -22,7 +22,7 @@ func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
 		var at, most atomic.Int32
 		for n := range 20 {
 			for _, key := range []string{"a", "b", "c", "d", "e"} {
-				p.add(key, fmt.Sprint(n), func(context.Context) (ledger.Event, time.Duration) {
+				p.add("", key, fmt.Sprint(n), func(context.Context) (ledger.Event, time.Duration) {
 					most.Store(max(most.Load(), at.Add(1)))
 					time.Sleep(time.Millisecond) // of the bubble
 					at.Add(-1)
@@ -45,6 +45,91 @@ func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
 	})
 }
 
+// What one party wants in thousands does not hold up what another wants once, and while
+// others wait it has a quarter of the workers.
+func TestPoolIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(8, nil)
+		defer p.stop()
+		var under, most, done, small atomic.Int32
+		big := func(context.Context) (ledger.Event, time.Duration) {
+			most.Store(max(most.Load(), under.Add(1)))
+			time.Sleep(time.Second)
+			under.Add(-1)
+			done.Add(1)
+			return nil, 0
+		}
+		for n := range 5000 {
+			p.add("big", fmt.Sprint("big/", n), "", big)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		if most.Load() != 8 {
+			t.Errorf("alone it has %d workers, want all", most.Load())
+		}
+		for n := range 30 {
+			p.add(fmt.Sprint("small", n%2), fmt.Sprint("small/", n), "", func(context.Context) (ledger.Event, time.Duration) {
+				time.Sleep(time.Second)
+				most.Store(0) // of what is seen from here on
+				small.Add(1)
+				return nil, 0
+			})
+		}
+		time.Sleep(5 * time.Second)
+		if most.Load() > 4 {
+			t.Errorf("beside two others it has %d workers", most.Load())
+		}
+		time.Sleep(3 * time.Second)
+		if small.Load() != 30 {
+			t.Errorf("8 s later %d of 30 are done", small.Load())
+		}
+		before := done.Load()
+		time.Sleep(10 * time.Second)
+		if done.Load()-before < 70 {
+			t.Errorf("alone again it does %d in 10 s", done.Load()-before)
+		}
+	})
+}
+
+// Jobs that are taken back are not begun, nor tried again; others of the party are.
+func TestPoolDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, nil)
+		defer p.stop()
+		var mu sync.Mutex
+		var done []string
+		job := func(name string, again time.Duration) job {
+			return func(context.Context) (ledger.Event, time.Duration) {
+				time.Sleep(time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				done = append(done, name)
+				return nil, again
+			}
+		}
+		p.add("a", "under way", "create", job("under way", time.Minute))
+		time.Sleep(time.Millisecond)
+		p.add("a", "ready", "create", job("ready", 0))
+		p.add("a", "both", "create", job("both", 0))
+		p.add("a", "both", "delete", job("delete", 0))
+		p.add("b", "other", "create", job("other", 0))
+		p.drop("a", "create")
+		p.drop("nobody", "create")
+		p.add("a", "ready", "create", job("anew", time.Hour))
+		time.Sleep(10 * time.Second) // "anew" waits
+		p.drop("a", "create")
+		time.Sleep(2 * time.Hour)
+		p.add("a", "ready", "create", job("last", 0))
+		time.Sleep(time.Minute)
+		slices.Sort(done)
+		if want := []string{"anew", "delete", "last", "other", "under way"}; !slices.Equal(done, want) {
+			t.Errorf("done %q, want %q", done, want)
+		}
+		if len(p.lines)+len(p.parties)+len(p.turns) > 0 {
+			t.Errorf("left are %v %v %v", p.lines, p.parties, p.turns)
+		}
+	})
+}
+
 func TestPoolTakesTheSameWorkOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(2, nil)
@@ -52,10 +137,10 @@ func TestPoolTakesTheSameWorkOnce(t *testing.T) {
 		var runs int
 		work := func(context.Context) (ledger.Event, time.Duration) { time.Sleep(time.Second); runs++; return nil, 0 }
 		for range 100 {
-			p.add("k", "same", work)
+			p.add("", "k", "same", work)
 		}
 		pass(time.Minute)
-		p.add("k", "same", work) // after it has been done it is new
+		p.add("", "k", "same", work) // after it has been done it is new
 		pass(time.Minute)
 		if runs != 2 {
 			t.Errorf("done %d times, want 2", runs)
@@ -76,12 +161,12 @@ func TestPoolTakesTheSameWorkAnewOnceItsOutcomeIsTold(t *testing.T) {
 		}
 		p = newPool(2, func(e ledger.Event) {
 			if told = append(told, e); len(told) < 3 {
-				p.add("k", "same", work)
-				p.add("k", "same", work) // which is one and the same
+				p.add("", "k", "same", work)
+				p.add("", "k", "same", work) // which is one and the same
 			}
 		})
 		defer p.stop()
-		p.add("k", "same", work)
+		p.add("", "k", "same", work)
 		pass(time.Minute)
 		want := []ledger.Event{ledger.BindFailed{TaskID: "1"}, ledger.BindFailed{TaskID: "2"}, ledger.BindFailed{TaskID: "3"}}
 		if runs != 3 || !slices.Equal(told, want) {
@@ -96,7 +181,7 @@ func TestPoolTriesAgainBeforeWhatComesAfter(t *testing.T) {
 		defer p.stop()
 		var order []string
 		tries := 0
-		p.add("k", "first", func(context.Context) (ledger.Event, time.Duration) {
+		p.add("", "k", "first", func(context.Context) (ledger.Event, time.Duration) {
 			tries++
 			order = append(order, fmt.Sprint("first ", tries))
 			if tries < 3 {
@@ -104,7 +189,7 @@ func TestPoolTriesAgainBeforeWhatComesAfter(t *testing.T) {
 			}
 			return nil, 0
 		})
-		p.add("k", "second", func(context.Context) (ledger.Event, time.Duration) { order = append(order, "second"); return nil, 0 })
+		p.add("", "k", "second", func(context.Context) (ledger.Event, time.Duration) { order = append(order, "second"); return nil, 0 })
 		pass(time.Minute)
 		if want := []string{"first 1", "first 2", "first 3", "second"}; !slices.Equal(order, want) {
 			t.Errorf("done as %q, want %q", order, want)
@@ -116,19 +201,19 @@ func TestPoolStopWaitsAndDrops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(1, nil)
 		ended, dropped := false, true
-		p.add("a", "", func(ctx context.Context) (ledger.Event, time.Duration) {
+		p.add("", "a", "", func(ctx context.Context) (ledger.Event, time.Duration) {
 			<-ctx.Done()
 			time.Sleep(time.Second)
 			ended = true
 			return nil, time.Second
 		})
-		p.add("b", "", func(context.Context) (ledger.Event, time.Duration) { dropped = false; return nil, 0 })
+		p.add("", "b", "", func(context.Context) (ledger.Event, time.Duration) { dropped = false; return nil, 0 })
 		synctest.Wait()
 		p.stop()
 		if !ended || !dropped {
 			t.Errorf("work under way ended: %v; waiting work dropped: %v", ended, dropped)
 		}
-		p.add("c", "", func(context.Context) (ledger.Event, time.Duration) { t.Error("done after stop"); return nil, 0 })
+		p.add("", "c", "", func(context.Context) (ledger.Event, time.Duration) { t.Error("done after stop"); return nil, 0 })
 		pass(time.Minute)
 	})
 }
@@ -173,7 +258,7 @@ func TestPoolIsQuiet(t *testing.T) {
 						if ctx.Err() != nil {
 							return
 						}
-						p.add(fmt.Sprint(i), "", func(context.Context) (ledger.Event, time.Duration) {
+						p.add("", fmt.Sprint(i), "", func(context.Context) (ledger.Event, time.Duration) {
 							time.Sleep(work)
 							return nil, 0
 						})
@@ -194,7 +279,7 @@ func TestPoolIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(1, nil)
 		defer p.stop()
-		p.add("k", "", func(ctx context.Context) (ledger.Event, time.Duration) { <-ctx.Done(); return nil, 0 })
+		p.add("", "k", "", func(ctx context.Context) (ledger.Event, time.Duration) { <-ctx.Done(); return nil, 0 })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := p.quiet(ctx, calm, yieldPatience); err == nil {

@@ -209,7 +209,7 @@ func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, message st
 	var pause backoff
 	// A key of its own for each: Events of a pod are not ordered by when they
 	// are written but by their time.
-	r.pool.add(fmt.Sprint(r.number), "", func(ctx context.Context) (ledger.Event, time.Duration) {
+	r.pool.add("", fmt.Sprint(r.number), "", func(ctx context.Context) (ledger.Event, time.Duration) {
 		tries++
 		if err := r.post(ctx, event); err != nil && !over(ctx, err) {
 			if tries < recorderTries && !permanent(err) {

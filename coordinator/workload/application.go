@@ -22,7 +22,7 @@ func ParseApplication(pod *v1.Pod, namespace *v1.Namespace, userLabel string) (p
 		User:                       user,
 		Tags:                       tags(pod),
 		TaskGroups:                 parseTaskGroups(pod.Annotations[AnnotationTaskGroups], &found),
-		OwnerReferences:            ownerReferences(pod),
+		OwnerReferences:            ownerReferences(pod, placeholder(pod, &problems{})),
 		SchedulingPolicyParameters: parsePolicy(pod.Annotations[AnnotationPolicy], &found),
 		CreationTime:               creationTime(pod),
 	}
@@ -68,12 +68,12 @@ func tags(pod *v1.Pod) map[string]string {
 }
 
 // ownerReferences says who owns what is created on behalf of the pod's
-// application: the owners of the pod, or the pod itself if it has none. None is
-// a controller, lest a Job or ReplicaSet counts a placeholder among its own.
+// application: the pod itself, or, if it was created so, its owners. None is
+// a controller, lest somebody counts a placeholder among its own.
 // They are copies: the pod belongs to an informer.
-func ownerReferences(pod *v1.Pod) []metav1.OwnerReference {
+func ownerReferences(pod *v1.Pod, placeholder bool) []metav1.OwnerReference {
 	controller := false
-	if len(pod.OwnerReferences) == 0 {
+	if !placeholder {
 		block := true
 		return []metav1.OwnerReference{{
 			APIVersion:         "v1",

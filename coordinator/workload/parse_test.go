@@ -148,6 +148,8 @@ func TestProblems(t *testing.T) {
 		{"group without name", set{AnnotationTaskGroups: `[{"minMember":1}]`}, nil, AnnotationTaskGroups, "no name"},
 		{"group twice", set{AnnotationTaskGroups: `[{"name":"a","minMember":1},{"name":"a","minMember":1}]`}, nil, AnnotationTaskGroups, "twice"},
 		{"no members", set{AnnotationTaskGroups: `[{"name":"a"}]`}, nil, AnnotationTaskGroups, "not above zero"},
+		{"too many members", set{AnnotationTaskGroups: `[{"name":"a","minMember":15000},{"name":"b","minMember":5001,"minResource":{"cpu":"1u"}}]`}, nil, AnnotationTaskGroups, "more than 20000 members"},
+		{"members that add up to less than none", set{AnnotationTaskGroups: `[{"name":"a","minMember":2147483647},{"name":"b","minMember":2147483647}]`}, nil, AnnotationTaskGroups, "more than 20000 members"},
 		{"bad quantity", set{AnnotationTaskGroups: `[{"name":"a","minMember":1,"minResource":{"cpu":"lots"}}]`}, nil, AnnotationTaskGroups, `cpu: "lots"`},
 		{"negative quantity", set{AnnotationTaskGroups: `[{"name":"a","minMember":1,"minResource":{"cpu":-1}}]`}, nil, AnnotationTaskGroups, "below zero"},
 		{"absurd quantity", set{AnnotationTaskGroups: `[{"name":"a","minMember":1,"minResource":{"cpu":"1e-2000000000"}}]`}, nil, AnnotationTaskGroups, "not a quantity"},
@@ -270,8 +272,8 @@ func TestTags(t *testing.T) {
 
 func TestOwnerReferences(t *testing.T) {
 	yes := true
-	t.Run("the pod's own", func(t *testing.T) {
-		pod := podWith(nil, nil)
+	t.Run("a placeholder's own", func(t *testing.T) {
+		pod := podWith(nil, set{AnnotationPlaceholder: "true"})
 		pod.OwnerReferences = []metav1.OwnerReference{
 			{APIVersion: "batch/v1", Kind: "Job", Name: "job", UID: "j", Controller: &yes, BlockOwnerDeletion: &yes},
 			{APIVersion: "v1", Kind: "ConfigMap", Name: "cm", UID: "c"}, // Controller is nil
@@ -293,7 +295,10 @@ func TestOwnerReferences(t *testing.T) {
 		}
 	})
 	t.Run("the pod itself", func(t *testing.T) {
-		app, _ := ParseApplication(podWith(nil, nil), nil, DefaultUserLabel)
+		// Not its Job: a new pod of that has another gang.
+		pod := podWith(nil, nil)
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "job", UID: "j", Controller: &yes}}
+		app, _ := ParseApplication(pod, nil, DefaultUserLabel)
 		got, _ := json.Marshal(app.OwnerReferences)
 		want := `[{"apiVersion":"v1","kind":"Pod","name":"pod","uid":"uid","controller":false,"blockOwnerDeletion":true}]`
 		if string(got) != want {
@@ -302,12 +307,8 @@ func TestOwnerReferences(t *testing.T) {
 	})
 }
 
-func TestUserInfoRoundTrip(t *testing.T) {
-	value, err := FormatUserInfo(`o"brien`, []string{"a", "b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	user, groups, err := ParseUserInfo(value)
+func TestUserInfo(t *testing.T) {
+	user, groups, err := ParseUserInfo(`{"user":"o\"brien","groups":["a","b"]}`)
 	if err != nil || user != `o"brien` || !slices.Equal(groups, []string{"a", "b"}) {
 		t.Errorf("got %q, %v, %v", user, groups, err)
 	}

@@ -10,6 +10,11 @@ import (
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
+// MaxMembers is how many members a gang can have: more placeholders than this at once
+// are of no use, for all are held until the last one has its place, and each costs
+// memory in every replica.
+const MaxMembers = 20_000
+
 // parseTaskGroups reads a value of AnnotationTaskGroups. One mistake makes the
 // whole list count as none: a gang that lacks a group must not run as if it
 // were complete.
@@ -39,6 +44,7 @@ func decodeTaskGroups(value string) ([]v1alpha1.TaskGroup, error) {
 	}
 	groups := make([]v1alpha1.TaskGroup, 0, len(raw))
 	names := make(map[string]bool, len(raw))
+	members := int64(0)
 	for i := range raw {
 		group := raw[i].TaskGroup
 		if group.Name == "" {
@@ -50,6 +56,9 @@ func decodeTaskGroups(value string) ([]v1alpha1.TaskGroup, error) {
 		names[group.Name] = true
 		if group.MinMember <= 0 {
 			return nil, fmt.Errorf("minMember of task group %s is %d, not above zero", shown(group.Name), group.MinMember)
+		}
+		if members += int64(group.MinMember); members > MaxMembers {
+			return nil, fmt.Errorf("the task groups have more than %d members", MaxMembers)
 		}
 		var err error
 		if group.MinResource, err = decodeResources(raw[i].MinResource); err != nil {

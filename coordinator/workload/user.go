@@ -28,12 +28,6 @@ func ParseUserInfo(value string) (user string, groups []string, err error) {
 	return info.User, slices.DeleteFunc(info.Groups, func(g string) bool { return g == "" }), nil
 }
 
-// FormatUserInfo is the reverse of ParseUserInfo.
-func FormatUserInfo(user string, groups []string) (string, error) {
-	value, err := json.Marshal(userInfo{User: user, Groups: groups})
-	return string(value), err
-}
-
 // Groups returns the groups of an application's user, from its tags.
 func Groups(tags map[string]string) []string {
 	_, groups, err := ParseUserInfo(tags[AnnotationUserInfo])
