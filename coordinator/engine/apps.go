@@ -53,8 +53,6 @@ type app struct {
 	// is to be started when the engine is released.
 	idleTimer *time.Timer
 	quiet     bool
-	// originator is the first task of the application, which is preempted last.
-	originator string
 }
 
 func (e *Engine) submitApp(rec *ledger.App, recovery bool) error {

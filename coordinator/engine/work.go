@@ -82,9 +82,6 @@ func (e *Engine) track(a *app, rec *ledger.Task) *task {
 		t = &task{}
 		e.tasks[rec.ID] = t
 		a.tasks[rec.ID] = t
-		if a.originator == "" && !rec.Placeholder && rec.Submitted <= a.rec.Submitted {
-			a.originator = rec.ID
-		}
 	}
 	t.app, t.rec = a.rec, rec
 	return t
@@ -196,7 +193,7 @@ func (e *Engine) sendTask(a *app, t *task) error {
 		ResourcePerAlloc: toSI(bounded(t.rec.Resources)),
 		TaskGroupName:    t.rec.TaskGroup,
 		Placeholder:      t.rec.Placeholder,
-		Originator:       a.originator == t.rec.ID,
+		Originator:       a.rec.Originator == t.rec.ID,
 		AllocationTags:   tagsOf(t.rec, pod),
 		Priority:         priorityOf(pod),
 		PreemptionPolicy: e.preemptionOf(pod),

@@ -131,9 +131,18 @@ func idle(l *ledger.Ledger, manager string, now time.Time) (events []ledger.Even
 	return events
 }
 
-// inOrder sorts findings, so that every replica steps them in the same order.
+// inOrder sorts findings, so that every replica steps them in the same order: the pods
+// of an application from the oldest on, which is the one that it began with.
 func inOrder(findings []finding) {
 	slices.SortFunc(findings, func(a, b finding) int {
-		return cmp.Or(cmp.Compare(a.key.AppID, b.key.AppID), cmp.Compare(a.key.TaskID, b.key.TaskID))
+		return cmp.Or(cmp.Compare(a.key.AppID, b.key.AppID), cmp.Compare(a.created(), b.created()), cmp.Compare(a.key.TaskID, b.key.TaskID))
 	})
+}
+
+// created is when the pod was, in seconds; zero if it is gone.
+func (f finding) created() int64 {
+	if f.pod == nil || f.pod.CreationTimestamp.IsZero() {
+		return 0
+	}
+	return f.pod.CreationTimestamp.Unix()
 }

@@ -193,9 +193,9 @@ func (g *Manager) ListApplications() (map[string]protocol.ApplicationMetadata, e
 // nil, returns the application that a pod has been reported for, whatever it says
 // now, or nothing.
 func (g *Manager) Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[string]protocol.ApplicationMetadata {
-	oldest := make(map[string]*v1.Pod)
+	oldest, assigned := make(map[string]*v1.Pod), make(map[string]bool)
 	for _, pod := range pods {
-		if pod.Spec.NodeName == "" || workload.Terminated(pod) {
+		if workload.Terminated(pod) {
 			continue
 		}
 		id := ""
@@ -208,18 +208,43 @@ func (g *Manager) Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[s
 			}
 			id = workload.AppID(pod)
 		}
-		if known := oldest[id]; known == nil || older(pod, known) {
+		assigned[id] = assigned[id] || pod.Spec.NodeName != ""
+		if known := oldest[id]; known == nil || describesBetter(pod, known) {
 			oldest[id] = pod
 		}
 	}
-	apps := make(map[string]protocol.ApplicationMetadata, len(oldest))
+	apps := make(map[string]protocol.ApplicationMetadata, len(assigned))
 	for id, pod := range oldest {
+		if !assigned[id] {
+			continue
+		}
 		// Problems are reported when the handlers see the pod.
 		app, _ := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
 		app.ApplicationID = id
 		apps[id] = app
 	}
 	return apps
+}
+
+// describesBetter reports whether a rather than b describes their application: an
+// assigned pod before others, the older one first. A placeholder does not say who the
+// user is, so that a pod that it waits for comes before it.
+func describesBetter(a, b *v1.Pod) bool {
+	if x, y := rank(a), rank(b); x != y {
+		return x < y
+	}
+	return older(a, b)
+}
+
+func rank(pod *v1.Pod) int {
+	task, _ := workload.ParseTask(pod)
+	switch {
+	case task.Placeholder:
+		return 2
+	case pod.Spec.NodeName == "":
+		return 1
+	}
+	return 0
 }
 
 // older orders pods by creation; those of the same second by name, so that

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -380,6 +381,31 @@ func TestListApplications(t *testing.T) {
 	app, ok := apps["app"]
 	if len(apps) != 1 || !ok || app.QueueName != "root.old" || app.CreationTime != 10 {
 		t.Errorf("applications = %+v; want app alone, as its oldest running pod says", apps)
+	}
+}
+
+// Placeholders do not say who the user is. With nothing else left of an application, the
+// pod that waits for them does.
+func TestAPlaceholderDescribesNoApplicationWhosePodWaits(t *testing.T) {
+	as := func(user string) option {
+		return func(p *v1.Pod) {
+			p.Annotations = map[string]string{workload.AnnotationUserInfo: `{"user":"` + user + `"}`}
+		}
+	}
+	holds := func(p *v1.Pod) { p.Annotations = map[string]string{workload.AnnotationPlaceholder: "true"} }
+	g := New(&contract{}, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))
+	apps := g.Applications([]*v1.Pod{
+		pod("hold", on("n"), created(1), holds), pod("driver", created(2), as("ann")),
+		pod("waits", inApp("waits"), as("bob")),
+		pod("runs", inApp("runs"), on("n"), created(2), as("eve")), pod("older", inApp("runs"), created(1), as("bob")),
+		pod("alone", inApp("alone"), on("n"), holds),
+	}, nil)
+	users := map[string]string{}
+	for id, app := range apps {
+		users[id] = app.User
+	}
+	if want := map[string]string{"app": "ann", "runs": "eve", "alone": "nobody"}; !maps.Equal(users, want) {
+		t.Errorf("users = %v, want %v", users, want)
 	}
 }
 
