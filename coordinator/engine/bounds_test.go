@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,7 +102,9 @@ func TestQuantitiesThatOverflow(t *testing.T) {
 	after := newTask(open, f.pod("after", "1"))
 	f.do(ledger.Ask{App: open, Task: after})
 	f.allocated("after")
-	if n := count(f, func(e ledger.Allocated) bool { return !strings.Contains("besideopen besidesmall after", e.TaskID) }); n != 0 {
+	if n := count(f, func(e ledger.Allocated) bool {
+		return !slices.Contains([]string{"besideopen", "besidesmall", "after"}, e.TaskID)
+	}); n != 0 {
 		t.Errorf("%d placed that fit nowhere: %s", n, show(f.events))
 	}
 }

@@ -37,7 +37,7 @@ func (e *Engine) insist(what string, work func(context.Context) error) bool {
 		if e.life.Err() != nil || errors.Is(err, ErrStopped) {
 			return false
 		}
-		e.log.Error("the scheduling core keeps a chore waiting", "chore", what, "for", time.Since(began), attrErr(err))
+		e.log.Error("the scheduling core keeps a chore waiting", "chore", what, "for", time.Since(began), "err", err)
 		if errors.Is(err, context.DeadlineExceeded) && e.cfg.OnStuck != nil {
 			e.cfg.OnStuck(fmt.Errorf("%w: %s: %w", ErrStuck, what, err))
 		}

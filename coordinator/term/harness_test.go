@@ -52,7 +52,6 @@ type house struct {
 	aside      [][]string
 	differ     []engine.Mismatches
 	box        *loop.Mailbox
-	work       chan func() // the engine's goroutine, and a manager's
 	managing   sync.WaitGroup
 	stopped    int
 	roles      []serve.Role
@@ -193,10 +192,7 @@ func (v fakeView) Status() view.Status                   { return view.Status{Te
 func (v fakeView) Take() (*ledger.Ledger, record.Digest) { return v.h.state, record.Digest{} }
 
 // fakeMirror makes durable at once.
-type fakeMirror struct {
-	h     *house
-	epoch uint64
-}
+type fakeMirror struct{ h *house }
 
 func (m *fakeMirror) Append(changes []ledger.Change, done func()) {
 	m.h.mu.Lock()

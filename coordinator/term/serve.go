@@ -79,7 +79,7 @@ func (l *Lead) Serve(ctx context.Context, won *election.Term) error {
 		err = l.lead(writing)
 	}
 	t = l.tenure.Load() // of several the last
-	return l.end(ctx, t, err, writing, stopWriting)
+	return l.end(ctx, t, err, stopWriting)
 }
 
 // lead leads until the last of its terms ends, and returns why.
@@ -116,7 +116,7 @@ func (l *Lead) lead(writing context.Context) error {
 }
 
 // end takes the lead down and gives the Lease up.
-func (l *Lead) end(ctx context.Context, t *tenure, err error, writing context.Context, stopWriting func()) error {
+func (l *Lead) end(ctx context.Context, t *tenure, err error, stopWriting func()) error {
 	cause := context.Cause(t.work)
 	switch {
 	case cause == nil:
@@ -130,7 +130,7 @@ func (l *Lead) end(ctx context.Context, t *tenure, err error, writing context.Co
 	l.takeDown(t, stepBack)
 	if m := l.mirror.Load(); m != nil && t.term.Valid() {
 		t.timings.finish(*m, cause)
-		flush, cancel := context.WithTimeout(writing, windUp)
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
 		if err := (*m).Flush(flush); err != nil {
 			l.log.Warn("handing over with changes that are not durable", "err", err)
 		}
@@ -234,7 +234,7 @@ func (l *Lead) Epoch() uint64 { return l.tenure.Load().term.Epoch() }
 // that is known.
 func (l *Lead) Counts() *ledger.Counts { return l.counts.Load() }
 
-// Mirror returns the state of the mirror, false before the epoch is claimed.
+// MirrorStatus returns the state of the mirror, false before the epoch is claimed.
 func (l *Lead) MirrorStatus() (mirror.Status, bool) {
 	if m := l.mirror.Load(); m != nil {
 		return (*m).Status(), true

@@ -118,8 +118,8 @@ type gangBefore struct {
 	originator      string
 }
 
-func (n *entry) gang() gangBefore {
-	return gangBefore{n.app.State == AppStateReserving, n.real(), n.live, n.app.Originator}
+func (e *entry) gang() gangBefore {
+	return gangBefore{e.app.State == AppStateReserving, e.real(), e.live, e.app.Originator}
 }
 
 // settleGang keeps a gang that is waited for in step with what it is for.
