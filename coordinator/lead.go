@@ -9,6 +9,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/term"
 	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -99,6 +100,8 @@ type executors struct {
 	binder   *kube.Binder
 	pods     *kube.Pods
 	recorder *kube.Recorder
+	// gangProblem says why the cluster can not hold a gang, if it can not.
+	gangProblem func([]v1alpha1.TaskGroup) string
 }
 
 func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executors {
@@ -110,6 +113,7 @@ func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executor
 			FSGroup: int64(r.cfg.Placeholder.FSGroup),
 		}, sink, r.log),
 	}
+	e.gangProblem = r.standby.GangProblem
 	e.recorder = kube.NewRecorder(r.kube.Writes, kube.RecorderConfig{
 		Instance: r.incarnation, Yield: e.binder.Quiet, Pod: r.cluster.Pod,
 	}, r.log)
@@ -125,6 +129,13 @@ func (e *executors) Do(effect ledger.Effect) {
 		e.binder.Do(x)
 	case ledger.CreatePlaceholder, ledger.CancelPlaceholders, ledger.DeletePod, ledger.FailPod:
 		e.pods.Do(x)
+	case ledger.AssessGang:
+		if why := e.gangProblem(x.App.TaskGroups); why != "" {
+			e.recorder.Task(ledger.ReportTask{
+				Task: x.Originator, Warning: true, Reason: ledger.ReasonGang, Action: "GangTooBig",
+				Message: fmt.Sprintf("Application %s waits in vain until its time is up: %s", x.App.ID, why),
+			})
+		}
 	case ledger.ReportTask:
 		e.recorder.Task(x)
 	}

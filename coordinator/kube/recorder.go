@@ -99,7 +99,7 @@ func (r *Recorder) Task(e ledger.ReportTask) {
 	r.tell(v1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1",
 		Namespace: e.Task.Namespace, Name: e.Task.Name, UID: types.UID(e.Task.ID),
-	}, e.Warning, e.Reason, e.Message)
+	}, e.Warning, e.Reason, e.Action, e.Message)
 }
 
 // Pod tells something about a pod, and returns at once.
@@ -107,7 +107,7 @@ func (r *Recorder) Pod(pod *v1.Pod, warning bool, reason, message string) {
 	r.tell(v1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1",
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-	}, warning, reason, message)
+	}, warning, reason, "", message)
 }
 
 // ReasonFailedScheduling is the reason of Events that say why a pod waits, as
@@ -152,7 +152,7 @@ func (r *Recorder) ConfigMap(cm *v1.ConfigMap, warning bool, reason, message str
 	r.tell(v1.ObjectReference{
 		Kind: "ConfigMap", APIVersion: "v1",
 		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
-	}, warning, reason, message)
+	}, warning, reason, "", message)
 }
 
 // Stop cancels what is in flight and returns when nothing is; what waits is
@@ -186,8 +186,9 @@ func (r *Recorder) fresh(pod types.UID, fact uint64) (told []uint64, ok bool) {
 	return told, !slices.Contains(told, fact) && len(told) < maxReasons
 }
 
-func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, message string) {
+func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, action, message string) {
 	event, fact := r.event(pod, warning, reason, message), r.fact(reason, message)
+	event.Action = action
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	told, fresh := r.fresh(pod.UID, fact)

@@ -17,6 +17,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
 	"github.com/understudy-ha/understudy/coordinator/workload"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
@@ -301,6 +302,9 @@ func (s *Standby) Prepare(ctx context.Context, task *ledger.Task) error {
 	}
 	return err
 }
+
+// GangProblem says why the cluster can never hold a gang, empty if it can.
+func (s *Standby) GangProblem(groups []v1alpha1.TaskGroup) string { return s.preds.GangProblem(groups) }
 
 // HasVolumes reports whether Prepare has something to do for a task.
 func (s *Standby) HasVolumes(taskID string) bool { return s.preds.HasClaims(taskID) }
