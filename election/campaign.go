@@ -311,7 +311,7 @@ func (e *Elector) finished(t *Term) {
 		return
 	}
 	e.term = nil
-	if cause, lease := t.left(); errors.Is(cause, ErrRenewDeadline) {
+	if lease, cause := t.left(); errors.Is(cause, ErrRenewDeadline) {
 		e.last = lapse{t.tenure, lease}
 	}
 }

@@ -210,11 +210,11 @@ func (t *Term) watchdog() {
 	t.cfg.Expired(cause)
 }
 
-// left returns why the term is over and the UID of the Lease that it was of.
-func (t *Term) left() (cause error, lease types.UID) {
+// left returns the UID of the Lease that the term was of, and why it is over.
+func (t *Term) left() (lease types.UID, cause error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.cause, t.lease.UID
+	return t.lease.UID, t.cause
 }
 
 // observe ends the term if the Lease, as of a sighting, is not this term's.
