@@ -45,6 +45,7 @@ func TestServiceAccountMayDoItsWorkAndNoMore(t *testing.T) {
 		{own, "create", "coordination.k8s.io", "leases", "", true},
 		{own, "update", "coordination.k8s.io", "leases", cfg.Election.LeaseName, true},
 		{own, "watch", "coordination.k8s.io", "leases", cfg.Election.LeaseName, true},
+		{own, "delete", "coordination.k8s.io", "leases", cfg.Election.LeaseName, true},
 		{own, "watch", "", "configmaps", cfg.Engine.DefaultsConfigMap, true},
 		{own, "watch", "", "configmaps", cfg.Engine.ConfigMap, true},
 		{own, "patch", "", "pods", "understudy-0", true},
@@ -58,7 +59,7 @@ func TestServiceAccountMayDoItsWorkAndNoMore(t *testing.T) {
 		{anywhere, "update", "yunikorn.apache.org", "applications", "app", false},
 		{own, "get", "", "secrets", "token", false},
 		{own, "update", "coordination.k8s.io", "leases", "another", false},
-		{own, "delete", "coordination.k8s.io", "leases", cfg.Election.LeaseName, false},
+		{own, "delete", "coordination.k8s.io", "leases", "another", false},
 		{own, "update", "", "configmaps", cfg.Engine.ConfigMap, false},
 		{own, "get", "", "configmaps", "another", false},
 	} {

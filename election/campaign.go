@@ -15,8 +15,8 @@ import (
 // Reason says why a Lease could be taken.
 type Reason string
 
-// Reasons. Cleared is a Lease that a third party deleted or wiped and that has
-// been left alone for the lease duration. Resumed is one that this elector's own
+// Reasons. Cleared is a Lease that a third party deleted, wiped or gave an epoch
+// that no term had, and that has been left alone for the lease duration. Resumed is one that this elector's own
 // unanswered write had taken already. Dead is one whose holder is proven dead: it
 // was deposed by whoever had the proof, or this elector was told by ProvenDead.
 // Stated is one whose holder has said that its term is over: see TermEnded. Lapsed
@@ -47,6 +47,8 @@ func (e *Elector) judge(s sighting) verdict {
 	case !s.rec.exists() && s.floor == 0:
 		return verdict{s.changed, Vacant}
 	case !s.rec.exists():
+		return verdict{s.changed.Add(patience), Cleared}
+	case s.edited: // whatever else it says may not be true either
 		return verdict{s.changed.Add(patience), Cleared}
 	case s.rec.holder != "" && e.mine(s.rec):
 		return verdict{s.changed, Resumed}
@@ -192,11 +194,11 @@ func (e *Elector) retry(ctx context.Context, version string, err error) {
 
 // take tries once to turn what has been seen into a Term.
 func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time.Time) (*Term, error) {
-	known, floor, err := e.askKnownEpoch(ctx)
+	known, err := e.askKnownEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.floor = max(s.floor, floor)
+	s.learn(known)
 	if v = e.judge(s); time.Now().Before(v.at) {
 		return nil, errNotYet
 	}
@@ -210,6 +212,12 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	if ours && time.Until(a.sent.Add(e.cfg.RenewDeadline)) >= e.cfg.RetryPeriod {
 		how.sent, how.acquired = a.sent, time.Now()
 		return e.begin(ctx, a.tenure, s.rec.lease, how), nil
+	}
+	if s.edited {
+		if err := e.discard(ctx, s.rec); err != nil {
+			return nil, err
+		}
+		s.rec = record{}
 	}
 	epoch := s.floor + 1
 	if epoch > maxEpoch {
@@ -235,6 +243,19 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 		return nil, errTooLate
 	}
 	return e.begin(ctx, n, lease, how), nil
+}
+
+// discard deletes the Lease, which the caller may take, as it has an epoch that no
+// term had. It is not put right in place, for the fence of the API server rests on
+// it that the epoch of one Lease never falls.
+func (e *Elector) discard(ctx context.Context, rec record) error {
+	e.log.Warn("no term had the epoch of the lease: deleting the lease", "transitions", rec.transitions, "holder", rec.holder)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
+	defer cancel()
+	if err := e.lease.Delete(ctx, rec.lease); err != nil {
+		return fmt.Errorf("deleting the lease with leaseTransitions %d, an epoch that no term had: %w", rec.transitions, err)
+	}
+	return nil
 }
 
 // begin starts the term of a Lease that is known to be taken.
@@ -288,19 +309,18 @@ func (e *Elector) attemptSeen(rec record) (a attempt, ours bool) {
 	return a, ours
 }
 
-// askKnownEpoch raises the floor to the epoch that is on record elsewhere, and
-// returns both.
-func (e *Elector) askKnownEpoch(ctx context.Context) (known, floor uint64, err error) {
+// askKnownEpoch takes in the epoch that is on record elsewhere, and returns it.
+func (e *Elector) askKnownEpoch(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
 	defer cancel()
-	known, err = e.knownEpoch(ctx)
+	known, err := e.knownEpoch(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading the known epoch: %w", err)
+		return 0, fmt.Errorf("reading the known epoch: %w", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.seen.floor = max(e.seen.floor, known)
-	return known, e.seen.floor, nil
+	e.seen.learn(known)
+	return known, nil
 }
 
 // finished makes room for the next term.

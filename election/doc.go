@@ -16,7 +16,8 @@
 //
 // Epochs rise strictly: a new epoch is greater than the Lease's
 // leaseTransitions, greater than what knownEpoch (the mirror in etcd) has on
-// record and greater than any epoch this elector has seen. Deleting or wiping
+// record and greater than any epoch this elector has seen; edits of leaseTransitions
+// that no term can have made do not count, see below. Deleting or wiping
 // the Lease does not bring an old epoch back. leaseTransitions is raised on
 // every acquisition, also when the same identity acquires again; client-go
 // raises it only when the holder changes, which is harmless: its value never
@@ -42,6 +43,15 @@
 // and that only a release removes (client-go's release can wipe the Lease of a
 // successor; its own Lease carries a higher leaseTransitions than the
 // annotation, so its honest releases are recognised).
+//
+// A Lease whose leaseTransitions are more than a million above what knownEpoch has on
+// record, or leave no room for the next epoch, has been edited: no term had that epoch.
+// It counts as wiped, whatever else it says, and is deleted once it has been left alone
+// for as long; the next epoch follows what is on record. An epoch beyond that bound is
+// never taken, so that none comes to be on record. It is deleted rather than
+// put right because the API server's fence tells terms of one Lease by their epochs,
+// which must not fall, and terms of two by the UID. Editing the annotation does no more
+// than make a release look like a wiped Lease.
 //
 // At once, too, from a holder that is proven dead: see below; and when the holder
 // itself has stated that its term of that epoch is over and its work has stopped

@@ -18,6 +18,8 @@ type LeaseClient interface {
 	// Write creates the Lease if it has no resourceVersion, else replaces
 	// exactly that version and that UID, and returns what has been stored.
 	Write(ctx context.Context, lease *coordinationv1.Lease) (*coordinationv1.Lease, error)
+	// Delete deletes exactly this version of the Lease.
+	Delete(ctx context.Context, lease *coordinationv1.Lease) error
 	// Watch delivers the changes of the Lease after resourceVersion; with an
 	// empty one it begins with the present state.
 	Watch(ctx context.Context, resourceVersion string) (watch.Interface, error)
@@ -42,6 +44,12 @@ func (k *kubeLease) Write(ctx context.Context, lease *coordinationv1.Lease) (*co
 		return k.leases.Create(ctx, lease, metav1.CreateOptions{})
 	}
 	return k.leases.Update(ctx, lease, metav1.UpdateOptions{})
+}
+
+func (k *kubeLease) Delete(ctx context.Context, lease *coordinationv1.Lease) error {
+	return k.leases.Delete(ctx, k.name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion},
+	})
 }
 
 func (k *kubeLease) Watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {

@@ -53,7 +53,9 @@ type sighting struct {
 	since    time.Time
 	previous string
 	patience time.Duration // longest duration promised by the last holder
+	known    uint64        // highest epoch found on record elsewhere
 	floor    uint64        // highest epoch known
+	edited   bool          // no term had the Lease's leaseTransitions, says what is on record
 	watching bool
 	lastErr  error
 	notify   chan struct{} // closed and replaced at each change
@@ -91,10 +93,27 @@ func (s *sighting) accept(rec record, version string, asOf uint64, now time.Time
 	if rec.holder != "" {
 		s.patience = rec.duration
 	}
-	s.floor = max(s.floor, rec.transitions)
+	s.edited = s.edited && rec.exists() && rec.transitions == s.rec.transitions
 	s.rec = rec
+	s.raise()
 	s.wake()
 	return true
+}
+
+// raise raises the floor to what the Lease says, unless no term can have been so
+// far ahead of what is on record.
+func (s *sighting) raise() {
+	if follows(s.rec.transitions, s.known) {
+		s.floor = max(s.floor, s.rec.transitions)
+	}
+}
+
+// learn takes in the epoch that is on record elsewhere at this moment.
+func (s *sighting) learn(known uint64) {
+	s.known = max(s.known, known)
+	s.floor = max(s.floor, s.known)
+	s.raise()
+	s.edited = s.rec.exists() && !follows(s.rec.transitions, s.known)
 }
 
 // wake has everybody look again who waits for a change.

@@ -41,8 +41,20 @@ const (
 // Anyone as the value of AnnotationStepDown leaves the choice to the holder.
 const Anyone = "any"
 
-// maxEpoch is what leaseTransitions can hold.
-const maxEpoch = math.MaxInt32
+const (
+	// maxEpoch is what leaseTransitions can hold.
+	maxEpoch = math.MaxInt32
+	// maxLeap is how far a term may be ahead of the epoch on record elsewhere: more
+	// than there can be of terms that came to nothing before one was recorded.
+	maxLeap = 1_000_000
+)
+
+// follows reports whether leaseTransitions can be a term's, given the epoch that is
+// on record elsewhere, and leaves room for the next. If not, somebody has edited it:
+// to go on from there would use the epochs up.
+func follows(transitions, known uint64) bool {
+	return transitions <= known+maxLeap && transitions < maxEpoch || transitions <= known
+}
 
 // record is a Lease as observed. The zero record means that there is none.
 type record struct {

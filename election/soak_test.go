@@ -3,12 +3,16 @@ package election_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/understudy-ha/understudy/election"
 )
@@ -215,7 +219,7 @@ func (s *soak) fault() {
 	}
 }
 
-// ruin wipes or deletes the Lease. A client-go elector takes a ruined Lease at
+// ruin wipes, deletes or edits the Lease. A client-go elector takes a ruined Lease at
 // once, and an elector that was cut off across two deletions cannot know about
 // the lead in between; neither is promised.
 func (s *soak) ruin() {
@@ -223,13 +227,20 @@ func (s *soak) ruin() {
 		return
 	}
 	s.ruined = time.Now()
-	switch s.rng.IntN(3) {
+	switch s.rng.IntN(4) {
 	case 0:
 		s.store.Wipe()
 	case 1:
 		s.store.WipeAll()
 	case 2:
 		s.store.Delete()
+	case 3:
+		s.store.Edit(func(lease *coordinationv1.Lease) {
+			lease.Spec.LeaseTransitions = ptr.To(math.MaxInt32 - s.rng.Int32N(3))
+			if s.rng.IntN(2) == 0 { // it looks as if it had been released
+				lease.Spec.HolderIdentity, lease.Annotations = nil, nil
+			}
+		})
 	}
 }
 

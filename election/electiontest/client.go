@@ -183,6 +183,12 @@ func (c *Client) Write(ctx context.Context, lease *coordinationv1.Lease) (*coord
 	return c.do(ctx, func() (*coordinationv1.Lease, error) { return c.store.write(lease) })
 }
 
+// Delete implements election.LeaseClient.
+func (c *Client) Delete(ctx context.Context, lease *coordinationv1.Lease) error {
+	_, err := c.do(ctx, func() (*coordinationv1.Lease, error) { return lease, c.store.remove(lease.UID, lease.ResourceVersion) })
+	return err
+}
+
 // Watch implements election.LeaseClient.
 func (c *Client) Watch(ctx context.Context, resourceVersion string) (watch.Interface, error) {
 	c.mu.Lock()
@@ -257,8 +263,8 @@ func shifted(lease *coordinationv1.Lease, by time.Duration) *coordinationv1.Leas
 	return lease
 }
 
-// API returns the client as client-go's Lease API. Only Get, Create, Update and
-// Watch are served; other methods panic.
+// API returns the client as client-go's Lease API. Only Get, Create, Update,
+// Delete and Watch are served; other methods panic.
 func (c *Client) API() coordinationv1client.LeasesGetter { return leases{c: c} }
 
 type leases struct {
@@ -282,6 +288,12 @@ func (l leases) Update(
 	ctx context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions,
 ) (*coordinationv1.Lease, error) {
 	return l.c.Write(ctx, lease)
+}
+
+func (l leases) Delete(ctx context.Context, _ string, opts metav1.DeleteOptions) error {
+	lease := &coordinationv1.Lease{}
+	lease.UID, lease.ResourceVersion = *opts.Preconditions.UID, *opts.Preconditions.ResourceVersion
+	return l.c.Delete(ctx, lease)
 }
 
 func (l leases) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {

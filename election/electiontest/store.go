@@ -194,6 +194,19 @@ func (s *Store) write(lease *coordinationv1.Lease) (*coordinationv1.Lease, error
 // watch returns a watcher of the changes after version, or of the present state
 // and all changes if it is empty. An expired version is an error event, as it is
 // on the wire.
+func (s *Store) remove(uid types.UID, version string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.lease == nil:
+		return apierrors.NewNotFound(resource, "lease")
+	case uid != s.lease.UID || version != s.lease.ResourceVersion:
+		return apierrors.NewConflict(resource, s.lease.Name, fmt.Errorf("precondition failed: UID %q, version %s", uid, version))
+	}
+	s.commit(watch.Deleted, s.lease.DeepCopy())
+	return nil
+}
+
 func (s *Store) watch(version string) (*watcher, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
