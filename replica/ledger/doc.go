@@ -15,6 +15,8 @@
 //     confirmed, and Feed for what a new engine has to know first;
 //   - a task is one application's, whatever events say later and even if records
 //     of older versions say two: see identity.go;
+//   - an end that a manager asks for is not lost because the application can not take
+//     it yet: see step_ends.go;
 //   - deadlines are absolute, so that no failover extends them;
 //   - a record that has left the ledger is never changed.
 //

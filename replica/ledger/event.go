@@ -77,7 +77,8 @@ type (
 		AppID, TaskID string
 	}
 	// CompleteApp says that the application as a whole has completed. Pods that
-	// have a node go on, the others are given up.
+	// have a node go on, the others are given up. An application that can not take it
+	// yet does so later; FailApp and KillApp are kept alike.
 	CompleteApp struct {
 		Stamp
 		AppID string

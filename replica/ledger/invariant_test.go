@@ -89,6 +89,15 @@ func checkInvariants(t *rapid.T, l *Ledger) {
 				t.Fatalf("application %s has no originator", app.ID)
 			}
 		}
+		if app.Asked != "" || app.AskedMessage != "" {
+			by := map[AppState]appTrigger{
+				AppStateCompleted: completeApplication, AppStateFailed: failApplication, AppStateKilled: killApplication,
+			}[app.Asked]
+			waits := app.State == AppStateSubmitted || app.State == AppStateRecovering || app.State == AppStateResuming
+			if _, now := appTable[by][app.State]; by == "" || now || !waits {
+				t.Fatalf("application %s, %s, is kept from being %q", app.ID, app.State, app.Asked)
+			}
+		}
 		if app.State.Terminal() {
 			if n.live == 0 {
 				ended++

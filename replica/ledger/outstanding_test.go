@@ -29,7 +29,7 @@ func (w work) step(event Event, d Delta) {
 			w.clear(c.Key, "ask", "bind", "delete", "fail")
 		case c.Key.TaskID == "" && (c.Deleted() || c.App.State != AppStateReserving):
 			w.clearCreates(c.Key.AppID)
-			if c.Deleted() {
+			if c.Deleted() || c.App.State != AppStateSubmitted && c.App.State != AppStateRecovering {
 				delete(w, "submit "+c.Key.AppID)
 			}
 		}
@@ -63,12 +63,6 @@ func (w work) answered(event Event) {
 		}
 		if e.Placeholder {
 			delete(w, "create "+e.AppID+" "+e.Name)
-		}
-	case FailApp:
-		delete(w, "submit "+e.AppID)
-	case AppEnded:
-		if e.State == AppStateFailing || e.State == AppStateFailed {
-			delete(w, "submit "+e.AppID)
 		}
 	}
 }

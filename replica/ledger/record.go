@@ -71,7 +71,8 @@ type App struct {
 	Replacements map[string]uint32
 
 	// Asked is the state in which the manager says that the application has ended,
-	// Completed or Failed, until the application can take it; AskedMessage says why.
+	// Completed, Failed or Killed, until the application can take it; AskedMessage says
+	// why.
 	Asked        AppState
 	AskedMessage string
 

@@ -216,6 +216,7 @@ func (s *scene) change(c Change) {
 		}
 		field("replacements", a.Replacements, len(a.Replacements) > 0)
 		field("originator", a.Originator, a.Originator != "")
+		field("asked", fmt.Sprintf("%s,%q", a.Asked, a.AskedMessage), a.Asked != "")
 		field("message", fmt.Sprintf("%q", a.Message), a.Message != "")
 	default:
 		t := c.Task

@@ -31,13 +31,13 @@ func (l *Ledger) Step(event Event) Delta {
 		}
 	case CompleteApp:
 		s.trace = e.Trace
-		s.withApp(e.AppID, s.completeApp)
+		s.withApp(e.AppID, func(n *entry) { s.endAsAsked(n, AppStateCompleted, "") })
 	case FailApp:
 		s.trace = e.Trace
-		s.withApp(e.AppID, func(n *entry) { s.failApp(n, e.Message, "") })
+		s.withApp(e.AppID, func(n *entry) { s.endAsAsked(n, AppStateFailed, e.Message) })
 	case KillApp:
 		s.trace = e.Trace
-		s.withApp(e.AppID, s.killApp)
+		s.withApp(e.AppID, func(n *entry) { s.endAsAsked(n, AppStateKilled, "") })
 	case RemoveApp:
 		s.trace = e.Trace
 		s.withApp(e.AppID, s.removeApp)

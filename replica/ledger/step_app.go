@@ -103,6 +103,9 @@ func (s *step) accepted(n *entry, placed string) {
 	}
 	s.moveApp(n, acceptApplication)
 	s.editApp(n).PlacedQueue = placed
+	if n.app.isAsked() {
+		return // It ends: see settle.
+	}
 	if len(n.app.TaskGroups) > 0 && n.fresh == len(n.tasks) {
 		s.reserve(n)
 		return
@@ -113,7 +116,7 @@ func (s *step) accepted(n *entry, placed string) {
 // run lets an application run: its real tasks are asked for, placeholders that
 // have no allocation are of no use any more.
 func (s *step) run(n *entry) {
-	if !s.moveApp(n, runApplication) {
+	if !s.moveApp(n, runApplication) || n.app.isAsked() {
 		return
 	}
 	for _, t := range n.sorted() {
@@ -273,11 +276,11 @@ func (s *step) removeApp(n *entry) {
 
 // settle moves on an application that waited for its tasks.
 func (s *step) settle(n *entry) {
+	if n.app.State == AppStateResuming && n.holds == 0 {
+		s.run(n)
+	}
+	s.settleAsked(n)
 	switch n.app.State {
-	case AppStateResuming:
-		if n.holds == 0 {
-			s.run(n)
-		}
 	case AppStateFailing:
 		if n.live == 0 {
 			s.moveApp(n, failApplication)
