@@ -60,14 +60,14 @@ func messages(events []*v1.Event) (out []string) {
 
 func TestEvent(t *testing.T) {
 	events := record(t, func(r *Recorder) {
-		r.Task(ledger.ReportTask{Task: task("p"), Reason: "Scheduled", Message: "on node-1"})
+		r.Task(ledger.ReportTask{Task: task("p"), Reason: "Scheduled", Action: "Binding", Message: "on node-1"})
 	}, nil)
 	if len(events) != 1 {
 		t.Fatalf("%d events", len(events))
 	}
 	e := events[0]
 	if e.Namespace != "ns" || e.InvolvedObject.Kind != "Pod" || e.InvolvedObject.UID != "uid-p" || e.Type != v1.EventTypeNormal ||
-		e.Reason != "Scheduled" || e.Source.Component != "understudy" || e.Source.Host != "replica-1_abc" || e.FirstTimestamp.IsZero() {
+		e.Reason != "Scheduled" || e.Action != "Binding" || e.Source.Component != "understudy" || e.Source.Host != "replica-1_abc" || e.FirstTimestamp.IsZero() {
 		t.Errorf("event = %+v", e)
 	}
 }

@@ -117,12 +117,13 @@ func repairs(l *ledger.Ledger, refused []view.Refused, keys record.Keys) (change
 	return changes
 }
 
-// idle completes the applications of a manager that run without any task: the
-// engine completes an application after its last allocation, and a new engine,
-// which has seen none, never would.
+// idle completes the applications of a manager that run, or wait for a gang, without
+// any task: the engine completes an application after its last allocation, and a new
+// engine, which has seen none, never would.
 func idle(l *ledger.Ledger, manager string, now time.Time) (events []ledger.Event) {
 	for app := range l.Apps() {
-		if app.Manager == manager && app.State == ledger.AppStateRunning && l.Live(app.ID) == 0 {
+		waits := app.State == ledger.AppStateRunning || app.State == ledger.AppStateReserving
+		if app.Manager == manager && waits && l.Live(app.ID) == 0 {
 			events = append(events, ledger.AppEnded{
 				Stamp: ledger.Stamp{At: ledger.At(now)}, AppID: app.ID, State: ledger.AppStateCompleted,
 			})

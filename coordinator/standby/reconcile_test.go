@@ -12,6 +12,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 	"github.com/understudy-ha/understudy/replica/view"
@@ -157,6 +158,38 @@ func TestIdleApplicationCompletes(t *testing.T) {
 	}
 	if app := l.App("a"); app.State != ledger.AppStateCompleted {
 		t.Fatalf("the application is %s", app.State)
+	}
+}
+
+// A lead that died before it had heard of the pod left a gang that waits for nobody.
+func TestAGangWithoutAPodCompletes(t *testing.T) {
+	l := ledger.New()
+	l.Step(ledger.AddApp{ID: "a", Manager: "general", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
+	l.Step(ledger.AppAccepted{AppID: "a"})
+	for _, event := range idle(l, "general", time.Unix(100, 0)) {
+		l.Step(event)
+	}
+	if app := l.App("a"); app.State != ledger.AppStateCompleted {
+		t.Errorf("the application is %s", app.State)
+	}
+}
+
+// The application began with its oldest pod, whatever the pods are called.
+func TestMirrorLostTheOldestPodIsTheOriginator(t *testing.T) {
+	findings := []finding{}
+	for uid, age := range map[string]int{"a": 1, "b": 3, "c": 2} {
+		pod := testPod(uid, "n1", v1.PodRunning)
+		pod.CreationTimestamp = metav1.Unix(int64(100-age), 0)
+		findings = append(findings, finding{ledger.Key{AppID: "a", TaskID: uid}, pod})
+	}
+	inOrder(findings)
+	l := ledger.New()
+	events, _ := reconciliation(l, oneApp{}, findings, time.Unix(200, 0))
+	for _, event := range events {
+		l.Step(event)
+	}
+	if app := l.App("a"); app.Originator != "b" {
+		t.Errorf("the originator is %q", app.Originator)
 	}
 }
 
