@@ -133,7 +133,7 @@ func (e *executors) Do(effect ledger.Effect) {
 		if why := e.gangProblem(x.App.TaskGroups); why != "" {
 			e.recorder.Task(ledger.ReportTask{
 				Task: x.Originator, Warning: true, Reason: ledger.ReasonGang, Action: "GangTooBig",
-				Message: fmt.Sprintf("Application %s waits in vain until its time is up: %s", x.App.ID, why),
+				Message: fmt.Sprintf("Application %s cannot be held by the cluster as it is: %s", x.App.ID, why),
 			})
 		}
 	case ledger.ReportTask:
