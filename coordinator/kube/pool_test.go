@@ -120,10 +120,14 @@ func TestPoolDrops(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		p.add("a", "ready", "create", job("last", 0))
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		slices.Sort(done)
 		if want := []string{"anew", "delete", "last", "other", "under way"}; !slices.Equal(done, want) {
 			t.Errorf("done %q, want %q", done, want)
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if len(p.lines)+len(p.parties)+len(p.turns) > 0 {
 			t.Errorf("left are %v %v %v", p.lines, p.parties, p.turns)
 		}
