@@ -69,7 +69,7 @@ bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
 	$(call step,building golangci-lint: some minutes the first time,cd tools/lint && go build -ldflags '$(LDFLAGS)' -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 
-# jaeger builds bin/jaeger, to look at traces with: see ARCHITECTURE.md.
+# jaeger builds bin/jaeger, to look at traces with: see docs/traces.md.
 jaeger: bin/jaeger
 
 bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum

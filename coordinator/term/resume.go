@@ -25,6 +25,7 @@ func (l *Lead) resume(lapsed *tenure) error {
 		return ErrHung
 	}
 	lapsed.executors.Store(nil)
+	l.Role(serve.Recovering, lapsed.term.Epoch()) // it does not lead, for now
 	lapsed.timings.finish(*l.mirror.Load(), context.Cause(lapsed.work))
 	lapsed.timings.end()
 	l.log.Warn("the term has lapsed: campaigning again with what is there", "epoch", lapsed.term.Epoch())

@@ -167,7 +167,11 @@ func (l *Lead) takeDown(t *tenure, stepBack bool) {
 		name string
 		stop func()
 	}{
-		{"what carries out effects on the cluster", t.silence},
+		{"what carries out effects on the cluster", func() {
+			if !t.silencing.Load() { // it has been waited for already
+				t.silence()
+			}
+		}},
 		{"what catches up with the cluster", t.catching.Wait},
 		{"managers and engine", func() {
 			if !stepBack {
