@@ -115,7 +115,7 @@ func TestOneLifecycleForEachApplication(t *testing.T) {
 		"not while a pod lives": {[]ledger.Event{submit, accept, pod, ended(5, ledger.AppStateCompleted)}, "", 0},
 		"by its manager":        {[]ledger.Event{submit, accept, ledger.CompleteApp{Stamp: stamp(5), AppID: "a"}}, "Completed", 5},
 		"rejected":              {[]ledger.Event{submit, ledger.AppRejected{Stamp: stamp(5), AppID: "a"}}, "Rejected", 5},
-		"fails with its pods":   {[]ledger.Event{submit, accept, pod, ledger.FailApp{Stamp: stamp(5), AppID: "a"}, gone, ended(8, ledger.AppStateFailed)}, "Failed", 5},
+		"fails with its pods":   {[]ledger.Event{submit, accept, pod, ledger.FailApp{Stamp: stamp(5), AppID: "a"}, gone, ended(8, ledger.AppStateFailed)}, "Failed", 6},
 		"killed with its pods":  {[]ledger.Event{submit, accept, pod, ledger.KillApp{Stamp: stamp(5), AppID: "a"}, gone}, "Killed", 6},
 	} {
 		t.Run(name, func(t *testing.T) {

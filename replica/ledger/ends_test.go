@@ -9,7 +9,7 @@ import (
 
 // TestAnEndIsSaidOnce: whatever state an application is in when its manager says that
 // it has ended, and though another lead takes over right afterwards, it ends so once
-// what it waits for has happened.
+// what it waits for has happened, and has no pod wait for ever.
 func TestAnEndIsSaidOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := &generator{t: t, now: genStart}
@@ -29,7 +29,10 @@ func TestAnEndIsSaidOnce(t *testing.T) {
 			t.Skip("no application lives")
 		}
 		id := g.pick("app", apps...)
-		before := *l.App(id)
+		before, states := *l.App(id), make(map[string]TaskState)
+		for task := range l.Tasks(id) {
+			states[task.ID] = task.State
+		}
 		want := []AppState{AppStateCompleted}
 		switch rapid.IntRange(0, 2).Draw(t, "end") {
 		case 0:
@@ -56,6 +59,11 @@ func TestAnEndIsSaidOnce(t *testing.T) {
 		app := successor.App(id)
 		if app.State != want[0] && app.State != want[len(want)-1] {
 			t.Fatalf("%+v\nis to be %v and is\n%+v", before, want, *app)
+		}
+		for task := range successor.Tasks(id) {
+			if was := states[task.ID]; task.State == TaskStateFailed && was != TaskStateFailed {
+				t.Fatalf("the pod of a task that was %s waits for ever: %+v", was, *task)
+			}
 		}
 		if want[0] == AppStateFailing && app.Message != "out of luck" {
 			t.Fatalf("does not say why it failed: %+v", *app)

@@ -1,16 +1,46 @@
 package ledger
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Reasons of the Events that accompany a pod, named and worded as YuniKorn's
 // shim does (pkg/cache/task.go and application.go), since tools look for them.
 const (
-	reasonScheduling        = "Scheduling"
-	reasonScheduled         = "Scheduled"
-	reasonBindSuccessful    = "PodBindSuccessful"
-	reasonTaskCompleted     = "TaskCompleted"
-	reasonApplicationFailed = "ApplicationFailed"
+	reasonScheduling     = "Scheduling"
+	reasonScheduled      = "Scheduled"
+	reasonBindSuccessful = "PodBindSuccessful"
+	reasonTaskCompleted  = "TaskCompleted"
 )
+
+// The reasons of pods that fail because their application is over; the first two are
+// YuniKorn's.
+const (
+	ReasonApplicationRejected  = "ApplicationRejected"
+	ReasonApplicationFailed    = "ApplicationFailed"
+	ReasonApplicationCompleted = "ApplicationCompleted"
+	ReasonApplicationKilled    = "ApplicationKilled"
+)
+
+// over says why the pods of an application that is over, and were never placed, fail.
+func (a *App) over() (reason, message string) {
+	switch a.State {
+	case AppStateRejected:
+		reason, message = ReasonApplicationRejected, a.Message
+	case AppStateFailing, AppStateFailed:
+		return ReasonApplicationFailed, a.whyFailed(a.Message)
+	case AppStateKilling, AppStateKilled:
+		reason = ReasonApplicationKilled
+	default:
+		reason = ReasonApplicationCompleted
+	}
+	return reason, cmp.Or(message, fmt.Sprintf("application %s is %s", a.ID, a.State))
+}
+
+func (a *App) whyFailed(why string) string {
+	return fmt.Sprintf("Application %s scheduling failed, reason: %s", a.ID, why)
+}
 
 // alias is what Events call a pod.
 func (t *Task) alias() string { return t.Namespace + "/" + t.Name }
@@ -27,8 +57,7 @@ func (s *step) reportFailed(n *entry, why string) {
 			continue
 		}
 		s.effect(ReportTask{
-			Task: t, Warning: true, Reason: reasonApplicationFailed,
-			Message: fmt.Sprintf("Application %s scheduling failed, reason: %s", n.app.ID, why),
+			Task: t, Warning: true, Reason: ReasonApplicationFailed, Message: n.app.whyFailed(why),
 		})
 	}
 }

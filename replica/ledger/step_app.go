@@ -126,42 +126,38 @@ func (s *step) run(n *entry) {
 	}
 }
 
-// ReasonApplicationRejected is the reason of pods that fail because their application
-// was rejected; YuniKorn's.
-const ReasonApplicationRejected = "ApplicationRejected"
-
-// rejected ends an application that the engine did not take. Its pods fail, or they
-// would wait for ever.
+// rejected ends an application that the engine did not take.
 func (s *step) rejected(n *entry, message string) {
 	if !s.moveApp(n, rejectApplication) {
 		return
 	}
 	s.editApp(n).Message = message
-	for _, t := range n.sorted() {
-		if t.Node == "" && !t.Placeholder && !t.State.Terminal() && t.State != TaskStateKilling {
-			s.failPod(n, t, ReasonApplicationRejected, message)
-		}
-	}
-	s.giveUp(n, message)
+	s.giveUp(n, StoppedByRM)
 }
 
 // completeApp ends an application whose manager says that it has completed.
 func (s *step) completeApp(n *entry) {
 	if s.moveApp(n, completeApplication) {
-		s.giveUp(n, "application is "+string(n.app.State))
+		s.giveUp(n, StoppedByRM)
 	}
 }
 
-// giveUp ends the tasks of an application that is over before they were placed,
-// and its placeholders. Pods that have a node go on.
-func (s *step) giveUp(n *entry, message string) {
+// giveUp ends the placeholders of an application that is over, and lets the pods fail
+// that were never placed, or they would wait for ever. Pods that have a node go on.
+func (s *step) giveUp(n *entry, why Termination) {
+	reason, message := n.app.over()
+	s.giveUpFor(n, why, reason, message)
+}
+
+func (s *step) giveUpFor(n *entry, why Termination, reason, message string) {
 	for _, t := range n.sorted() {
 		switch {
 		case t.State.Terminal() || t.State == TaskStateKilling:
 		case t.Placeholder:
-			s.kill(n, t, StoppedByRM)
-		case t.Node == "" && !t.FailPod:
-			s.rejectTask(n, t, message)
+			s.countGang(n, t, why)
+			s.kill(n, t, why)
+		case t.Node == "":
+			s.failPod(n, t, reason, message)
 		}
 	}
 }
@@ -210,8 +206,9 @@ func (s *step) engineForgot(n *entry) {
 }
 
 // failApp lets an application fail: pods that run go on, those that do not are
-// given up.
+// given up. An empty reason stands for what is said of any application that fails.
 func (s *step) failApp(n *entry, message, reason string) {
+	why := StoppedByRM
 	if n.app.State == AppStateFailing {
 		return
 	}
@@ -219,24 +216,15 @@ func (s *step) failApp(n *entry, message, reason string) {
 		return
 	}
 	s.editApp(n).Message = message
-	s.reportFailed(n, message)
-	why := StoppedByRM
-	if reason == ReasonReservationTimeout {
+	switch reason {
+	case "":
+		s.giveUp(n, StoppedByRM)
+		return
+	case ReasonReservationTimeout:
 		why = Timeout
 	}
-	if reason != "" {
-		for _, t := range n.sorted() {
-			switch {
-			case t.State.Terminal() || t.State == TaskStateKilling:
-			case t.Placeholder:
-				s.countGang(n, t, why)
-				s.kill(n, t, why)
-			case t.Node == "":
-				s.failPod(n, t, reason, message)
-			}
-		}
-	}
-	s.giveUp(n, message)
+	s.reportFailed(n, message)
+	s.giveUpFor(n, why, reason, message)
 }
 
 // killApp ends an application and its pods.

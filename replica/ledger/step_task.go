@@ -154,15 +154,8 @@ func (s *step) admitReal(n *entry, t *Task) {
 	case AppStateRunning:
 		s.ask(n, t)
 	case AppStateRejected, AppStateFailing, AppStateFailed, AppStateKilling, AppStateKilled, AppStateCompleted:
-		message := n.app.Message
-		if message == "" {
-			message = "application is " + string(n.app.State)
-		}
-		if n.app.State == AppStateRejected {
-			s.failPod(n, t, ReasonApplicationRejected, message)
-			return
-		}
-		s.rejectTask(n, t, message)
+		reason, message := n.app.over()
+		s.failPod(n, t, reason, message)
 	}
 }
 
