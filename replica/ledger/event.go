@@ -16,8 +16,8 @@ type Stamp struct {
 	// At is when it happened.
 	At Time
 	// Trace is the traceparent of the span that describes it; where it is not
-	// empty it becomes the Trace of the application that the event changes, and of
-	// the task that it is about.
+	// empty it becomes the Trace of the task that the event is about, or of the
+	// application if it is about none.
 	Trace string
 }
 

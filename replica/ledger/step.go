@@ -214,7 +214,8 @@ func (s *step) editApp(n *entry) *App {
 	app.StateLog = append([]Transition(nil), app.StateLog...)
 	app.Gang = append([]GroupCount(nil), app.Gang...)
 	app.Replacements = maps.Clone(app.Replacements)
-	if s.trace != "" {
+	// What a task does to its application is the task's story.
+	if s.trace != "" && s.task == "" {
 		app.Trace = s.trace
 	}
 	n.app = &app
