@@ -72,7 +72,9 @@ func TestAConfigMapThatIsNotValidEndsNoLeadership(t *testing.T) {
 		bound(t, s, create(t, s, podOf("keeps-on", fmt.Sprint("keeps-on-", n))))
 	}
 	schedules()
-	allSay(t, s, func(c serve.Configuration) bool { return c.Source == "configmap" && c.Error == "" && !c.Accepted.IsZero() })
+	allSay(t, s, func(c serve.Configuration) bool {
+		return c.Source == "configmap" && c.Error == "" && !c.Accepted.IsZero()
+	})
 
 	before := setQueues(t, s, "partitions: [")
 	toldOfQueues(t, s, v1.EventTypeWarning, "ConfigurationRefused")
