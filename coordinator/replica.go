@@ -318,6 +318,7 @@ func (r *replica) newElector() (*election.Elector, error) {
 	cfg, electing := r.cfg, election.Default()
 	electing.Namespace, electing.Name, electing.Identity = cfg.Namespace, cfg.Election.LeaseName, r.incarnation
 	electing.LeaseDuration, electing.RenewDeadline = cfg.Election.LeaseDuration, cfg.Election.RenewDeadline
+	electing.MaxLeaseDuration = cfg.Election.MaxLeaseDuration
 	electing.RetryPeriod, electing.Metrics = cfg.Election.RetryPeriod, r.metrics
 	electing.Renewed = r.opts.Renewed
 	electing.First = func(previous string) bool { return r.roster == nil || roster.First(r.roster.Members(), previous) }

@@ -209,8 +209,11 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	// Nobody has worked under an epoch that is ours and that nobody has on record:
 	// to take another instead would never end where each answer comes late.
 	ours = ours && v.why == Resumed && s.floor == a.epoch && known < a.epoch
-	if ours && time.Until(a.sent.Add(e.cfg.RenewDeadline)) >= e.cfg.RetryPeriod {
-		how.sent, how.acquired = a.sent, time.Now()
+	if ours && !a.sent.IsZero() {
+		e.measured(time.Since(a.sent))
+	}
+	if ours && time.Until(a.deadline()) >= e.cfg.RetryPeriod {
+		how.write, how.acquired = a.write, time.Now()
 		return e.begin(ctx, a.tenure, s.rec.lease, how), nil
 	}
 	if s.edited {
@@ -223,22 +226,25 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	if epoch > maxEpoch {
 		return nil, fmt.Errorf("epoch %d does not fit into leaseTransitions", epoch)
 	}
+	cfg := e.paced()
 	sent := time.Now()
 	n := tenure{holder: e.cfg.Identity, epoch: epoch, acquired: sent.UTC().Truncate(time.Microsecond)}
 	if ours {
 		n = a.tenure
 	}
-	e.attempted(attempt{n, sent})
+	w := write{sent, cfg}
+	e.attempted(attempt{n, w})
 	// Not cut short by ctx: a write that is given up may still land and would
 	// lock everyone out for a lease duration.
-	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.RequestTimeout)
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.RequestTimeout)
 	defer cancel()
-	lease, err := e.lease.Write(wctx, held(s.rec.lease, e.cfg, n, sent))
+	lease, err := e.lease.Write(wctx, held(s.rec.lease, cfg, n, sent))
 	if err != nil {
 		return nil, err
 	}
-	how.sent, how.acquired = sent, time.Now()
-	if how.acquired.Sub(sent) >= e.cfg.RenewDeadline {
+	how.write, how.acquired = w, time.Now()
+	e.measured(how.acquired.Sub(sent))
+	if how.acquired.Sub(sent) >= cfg.RenewDeadline {
 		e.see(lease, lease.ResourceVersion, never)
 		return nil, errTooLate
 	}
@@ -273,11 +279,24 @@ func (e *Elector) begin(ctx context.Context, n tenure, lease *coordinationv1.Lea
 	return t
 }
 
+// write is one of a tenure: the moment before it was sent and the tuning whose
+// duration it promises.
+type write struct {
+	sent     time.Time
+	promised Config
+}
+
+// deadline is how long a term is valid once the write is known to have landed.
+func (w write) deadline() time.Time { return w.sent.Add(w.promised.RenewDeadline) }
+
+// stopBy is when its work must have stopped.
+func (w write) stopBy() time.Time { return w.sent.Add(w.promised.stopAfter()) }
+
 // attempt is a write that takes the Lease, or takes it once more for a tenure that
-// has not begun, and the moment before it was sent.
+// has not begun.
 type attempt struct {
 	tenure
-	sent time.Time
+	write
 }
 
 // attempted remembers an acquisition before it is written. To forget an old one

@@ -37,6 +37,10 @@ type Config struct {
 	// RequestTimeout bounds one request; 0 means half of RenewDeadline, which is
 	// the slowest an API server can be for a term to last.
 	RequestTimeout time.Duration
+	// MaxLeaseDuration bounds the lease duration that a holder whose renewals are slow
+	// stretches step by step, and RenewDeadline and RequestTimeout with it; 0 means
+	// that it never does.
+	MaxLeaseDuration time.Duration
 	// PollPeriod is how long the watch may be silent before the Lease is read; 0
 	// means twice RetryPeriod, which a living lead never lets pass.
 	PollPeriod time.Duration
@@ -71,8 +75,10 @@ func Default() Config {
 		RetryPeriod:   500 * time.Millisecond,
 		Margin:        1100 * time.Millisecond,
 		PreferredWait: time.Second,
-		Jitter:        5 * time.Millisecond,
-		Deference:     25 * time.Millisecond,
+
+		MaxLeaseDuration: 15 * time.Second,
+		Jitter:           5 * time.Millisecond,
+		Deference:        25 * time.Millisecond,
 	}
 }
 
@@ -81,6 +87,7 @@ func (c Config) complete() Config {
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = c.RenewDeadline / 2
 	}
+	c.MaxLeaseDuration = max(c.MaxLeaseDuration, c.LeaseDuration)
 	if c.Renewed == nil {
 		c.Renewed = func(*coordinationv1.Lease) {}
 	}
@@ -113,6 +120,8 @@ func (c Config) Validate() error {
 		c.RenewDeadline, c.LeaseDuration, c.Margin)
 	check(c.RequestTimeout > 0 && c.RequestTimeout <= c.RenewDeadline,
 		"requestTimeout %v is not within renewDeadline %v", c.RequestTimeout, c.RenewDeadline)
+	check(c.MaxLeaseDuration%time.Second == 0 || c.MaxLeaseDuration == c.LeaseDuration,
+		"maxLeaseDuration %v is not in whole seconds", c.MaxLeaseDuration)
 	check(c.PollPeriod > 0, "pollPeriod %v is not positive", c.PollPeriod)
 	check(c.PreferredWait >= 0 && c.PreferredWait <= c.LeaseDuration,
 		"preferredWait %v is not within leaseDuration %v", c.PreferredWait, c.LeaseDuration)

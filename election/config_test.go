@@ -36,6 +36,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"margin":         func(c *election.Config) { c.Margin = 900 * time.Millisecond },
 		"does not end":   func(c *election.Config) { c.RenewDeadline = 2900 * time.Millisecond },
 		"requestTimeout": func(c *election.Config) { c.RequestTimeout = 3 * time.Second },
+		"maxLease":       func(c *election.Config) { c.MaxLeaseDuration = 9500 * time.Millisecond },
 		"pollPeriod":     func(c *election.Config) { c.PollPeriod = -1 },
 		"preferredWait":  func(c *election.Config) { c.PreferredWait = time.Minute },
 		"jitter":         func(c *election.Config) { c.Jitter = time.Second },

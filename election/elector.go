@@ -33,6 +33,9 @@ type Elector struct {
 	last     lapse              // the last term that was not renewed in time
 	rewatch  context.CancelFunc // ends the open watch; nil without one
 	heard    time.Time          // when the watch last delivered anything
+	duration time.Duration      // that the next write promises
+	quick    int                // quick writes in a row, slow ones if negative
+	hung     int                // reads in a row that were not answered in time
 }
 
 // New returns an elector for the Lease that cfg names. knownEpoch returns the
@@ -49,8 +52,10 @@ func New(
 	if err != nil {
 		return nil, fmt.Errorf("election: metrics: %w", err)
 	}
+	m.leaseDuration.Set(cfg.LeaseDuration.Seconds())
 	return &Elector{
-		cfg: cfg, lease: lease, knownEpoch: knownEpoch, metrics: m,
+		duration: cfg.LeaseDuration,
+		cfg:      cfg, lease: lease, knownEpoch: knownEpoch, metrics: m,
 		log:  log.With("lease", cfg.Namespace+"/"+cfg.Name, "identity", cfg.Identity),
 		poke: make(chan struct{}, 1),
 		seen: sighting{notify: make(chan struct{})},

@@ -14,6 +14,7 @@ type metrics struct {
 	renewFailures prometheus.Counter
 	holderChanges prometheus.Counter
 	rewatches     prometheus.Counter
+	leaseDuration prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -38,13 +39,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			opts("holder_changes_total", "Changes of the Lease's holder seen by this replica."))),
 		rewatches: prometheus.NewCounter(prometheus.CounterOpts(
 			opts("rewatches_total", "Times the watch of the Lease ended or could not be opened."))),
+		leaseDuration: prometheus.NewGauge(prometheus.GaugeOpts(
+			opts("lease_duration_seconds", "Lease duration that this replica writes, as the API server is slow or quick."))),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.leading, m.terms, m.ends, m.renewSeconds, m.renewFailures, m.holderChanges, m.rewatches,
+		m.leading, m.terms, m.ends, m.renewSeconds, m.renewFailures, m.holderChanges, m.rewatches, m.leaseDuration,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

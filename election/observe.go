@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -21,6 +22,8 @@ type Observation struct {
 	Previous string
 	// Transitions is the Lease's leaseTransitions: the holder's epoch.
 	Transitions uint64
+	// LeaseDuration is what the holder promises to renew within.
+	LeaseDuration time.Duration
 	// AcquireTime and RenewTime are the holder's.
 	AcquireTime, RenewTime time.Time
 	// Preferred is the successor that a released Lease names.
@@ -150,21 +153,37 @@ func (e *Elector) see(lease *coordinationv1.Lease, version string, asOf uint64) 
 
 // read gets the Lease and takes it in. A Lease that does not exist is no error.
 func (e *Elector) read(ctx context.Context) (rec record, news bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.RequestTimeout)
-	defer cancel()
 	e.mu.Lock()
 	asOf := e.seen.seq
+	patience := min(e.cfg.RequestTimeout<<e.hung, e.cfg.stretched(e.cfg.MaxLeaseDuration).RequestTimeout)
 	e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	lease, err := e.lease.Get(ctx)
 	if apierrors.IsNotFound(err) {
 		lease, err = nil, nil
 	}
 	e.noteError(err)
+	e.noteHung(errors.Is(ctx.Err(), context.DeadlineExceeded))
 	if err != nil {
 		return record{}, false, err
 	}
 	rec = parse(lease)
 	return rec, e.see(lease, rec.version, asOf), nil
+}
+
+// noteHung has the next read wait longer, where reads take more time than they are
+// given.
+func (e *Elector) noteHung(hung bool) {
+	const most = 8
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case hung:
+		e.hung = min(e.hung+1, most)
+	case e.hung > 0:
+		e.hung--
+	}
 }
 
 func (e *Elector) noteError(err error) {
@@ -187,7 +206,7 @@ func (e *Elector) Observed() Observation {
 	o := Observation{
 		Synced: s.synced, Watching: s.watching, LastError: s.lastErr,
 		Exists: s.rec.exists(), Holder: s.rec.holder, Previous: s.previous, Transitions: s.rec.transitions,
-		AcquireTime: s.rec.acquired, RenewTime: s.rec.renewed, Preferred: s.rec.preferred,
+		LeaseDuration: s.rec.duration, AcquireTime: s.rec.acquired, RenewTime: s.rec.renewed, Preferred: s.rec.preferred,
 		ResourceVersion: s.rec.version, Since: s.since, Changed: s.changed,
 	}
 	if s.synced {

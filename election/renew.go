@@ -53,23 +53,22 @@ func (t *Term) renewOnce() error {
 	t.mu.Lock()
 	last := t.lease
 	t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.inner, t.cfg.RequestTimeout)
+	cfg := t.elector.paced()
+	ctx, cancel := context.WithTimeout(t.inner, cfg.RequestTimeout)
 	defer cancel()
 	sent := time.Now()
 	// The renew time follows the monotonic clock from the acquisition on, so that
 	// a wall clock that is set back cannot make two renewals look alike.
 	renewed := t.taken.sent.Add(sent.Sub(t.taken.sent))
-	t.mu.Lock()
-	t.sent = append(t.sent, renewed)
-	t.mu.Unlock()
-	lease, err := t.elector.lease.Write(ctx, held(last, t.cfg, t.tenure, renewed))
+	t.sending(write{renewed, cfg})
+	lease, err := t.elector.lease.Write(ctx, held(last, cfg, t.tenure, renewed))
 	if err != nil {
 		return err
 	}
 	t.elector.metrics.renewSeconds.Observe(time.Since(sent).Seconds())
 	t.cfg.Renewed(lease)
 	t.elector.see(lease, lease.ResourceVersion, never)
-	t.extend(sent)
+	t.extend(write{sent, cfg})
 	return nil
 }
 
@@ -84,7 +83,7 @@ func (t *Term) renewOnce() error {
 // It retries until ctx ends or the Lease has expired anyway.
 func (t *Term) Release(ctx context.Context, preferred string) error {
 	t.Finished()
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.LeaseDuration)
+	ctx, cancel := context.WithTimeout(ctx, t.LeaseDuration())
 	defer cancel()
 	select {
 	case <-t.stopped: // no renewal of this term is in flight any more
@@ -115,7 +114,7 @@ func (t *Term) release(ctx context.Context, preferred string) error {
 	if !held {
 		return &LostError{By: rec.holder, Transitions: rec.transitions, Deleted: !rec.exists()}
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.elector.paced().RequestTimeout)
 	defer cancel()
 	lease, err := t.elector.lease.Write(ctx, vacated(ctx, rec.lease, preferred))
 	if err != nil {

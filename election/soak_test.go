@@ -36,6 +36,7 @@ type soak struct {
 	procs  []*process
 	ruined time.Time // last wipe or deletion
 	reason map[election.Reason]int
+	longer int // terms that have ended with a longer duration than the configured
 }
 
 // process is one incarnation of a replica. Its work begins with a term and ends
@@ -136,6 +137,9 @@ func (s *soak) live(ctx context.Context, p *process) {
 	s.mu.Lock()
 	s.spans = append(s.spans, span{p.name, term.Epoch(), term.AcquiredAt(), to})
 	s.reason[term.Why()]++
+	if term.LeaseDuration() > p.cfg.LeaseDuration {
+		s.longer++
+	}
 	s.mu.Unlock()
 	if handover {
 		_ = term.Release(ctx, preferred)
@@ -206,7 +210,7 @@ func (s *soak) fault() {
 		heal(s.between(100*time.Millisecond, 8*time.Second))
 	case 7, 8:
 		p.line.Slow(s.between(0, 1500*time.Millisecond), s.between(0, 1500*time.Millisecond))
-		heal(s.between(time.Second, 6*time.Second))
+		heal(s.between(time.Second, 20*time.Second))
 	case 9:
 		p.line.Deafen()
 		heal(s.between(time.Second, 6*time.Second))
@@ -336,8 +340,11 @@ func runSoak(t *testing.T, seed uint64, mixed bool, failovers int) {
 		s.check()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		t.Logf("seed %d: %d terms in %v, %d fenced, by reason %v",
-			seed, len(s.spans), time.Since(began).Round(time.Second), s.fenced, s.reason)
+		t.Logf("seed %d: %d terms in %v, %d fenced, %d of a longer duration, by reason %v",
+			seed, len(s.spans), time.Since(began).Round(time.Second), s.fenced, s.longer, s.reason)
+		if s.longer == 0 {
+			t.Error("no term had a longer duration")
+		}
 	})
 }
 

@@ -25,7 +25,9 @@ type Term struct {
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease // as last seen to be this term's
 	seq      uint64                // of the sighting that showed it
-	sent     []time.Time           // of renewals that have not been seen to land
+	sent     []write               // renewals that have not been seen to land
+	last     write                 // that was sent, landed or not
+	known    time.Time             // when the last was sent that has landed
 	deadline time.Time
 	stopBy   time.Time // when the watchdog acts
 	cause    error     // set once, when the term is over
@@ -42,12 +44,13 @@ type Term struct {
 
 // taken is how the term began.
 type taken struct {
-	why                      Reason
-	from                     string
-	trace                    string
-	died                     time.Time
-	changed                  time.Time
-	detected, sent, acquired time.Time
+	why                Reason
+	from               string
+	trace              string
+	died               time.Time
+	changed            time.Time
+	detected, acquired time.Time
+	write
 }
 
 func newTerm(ctx context.Context, e *Elector, n tenure, lease *coordinationv1.Lease, how taken) *Term {
@@ -55,8 +58,9 @@ func newTerm(ctx context.Context, e *Elector, n tenure, lease *coordinationv1.Le
 		elector: e, cfg: e.cfg, tenure: n, taken: how, lease: lease,
 		stopped:  make(chan struct{}),
 		asked:    make(chan struct{}),
-		deadline: how.sent.Add(e.cfg.RenewDeadline),
-		stopBy:   how.sent.Add(e.cfg.stopAfter()),
+		last:     how.write,
+		deadline: how.deadline(),
+		stopBy:   how.stopBy(),
 	}
 	t.inner, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	t.mu.Lock()
@@ -125,8 +129,8 @@ func (c termContext) Err() error {
 }
 
 // Deadline is the time, with a monotonic reading, after which nothing may be
-// sent. It moves with each renewal, and no further once the term is over; it is
-// never later than the end of the term.
+// sent. It moves with each renewal, back if that promises less than the one before,
+// and no further once the term is over; it is never later than the end of the term.
 func (t *Term) Deadline() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -227,7 +231,7 @@ func (t *Term) observe(rec record, seq uint64) {
 	t.seq = seq
 	if rec.exists() && t.holds(rec) {
 		t.lease = rec.lease
-		sent := t.landed(rec)
+		w := t.landed(rec)
 		if rec.stepDown != "" && !t.stepDown {
 			t.stepDown = true
 			if rec.stepDown != Anyone {
@@ -236,8 +240,8 @@ func (t *Term) observe(rec record, seq uint64) {
 			close(t.asked)
 		}
 		t.mu.Unlock()
-		if !sent.IsZero() {
-			t.extend(sent)
+		if !w.sent.IsZero() {
+			t.extend(w)
 		}
 		return
 	}
@@ -245,16 +249,43 @@ func (t *Term) observe(rec record, seq uint64) {
 	t.end(&LostError{By: rec.holder, Transitions: rec.transitions, Deleted: !rec.exists()})
 }
 
-// landed returns when the renewal was sent that wrote the record, whose answer may
-// be late or lost; zero if it is none of those under way or given up.
-func (t *Term) landed(rec record) time.Time {
-	for i, sent := range t.sent {
-		if rec.wroteAt(sent) {
+// landed returns the renewal that wrote the record, whose answer may be late or
+// lost; zero if it is none of those under way or given up.
+func (t *Term) landed(rec record) write {
+	for i, w := range t.sent {
+		if rec.wroteAt(w.sent) {
 			t.sent = t.sent[i+1:]
-			return sent
+			return w
 		}
 	}
-	return time.Time{}
+	return write{}
+}
+
+// sending notes a renewal that is about to be sent. It may promise less than the
+// last one did, and others may believe it before its answer is here: from now on
+// the term ends no later than by its promise.
+func (t *Term) sending(w write) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent, t.last = append(t.sent, w), w
+	t.rewind(t.deadline, t.stopBy)
+}
+
+// rewind sets when the term ends, no later than the last write that was sent allows.
+func (t *Term) rewind(deadline, stopBy time.Time) {
+	if t.cause != nil {
+		return
+	}
+	t.deadline, t.stopBy = earlier(deadline, t.last.deadline()), earlier(stopBy, t.last.stopBy())
+	t.bell.Reset(time.Until(t.deadline))
+	t.dog.Reset(time.Until(t.stopBy))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // holds reports whether the record is of this term and of this object.
@@ -262,20 +293,33 @@ func (t *Term) holds(rec record) bool {
 	return t.tenure.holds(rec) && rec.uid == t.lease.UID
 }
 
-// extend takes in a successful write that was sent at a given time.
-func (t *Term) extend(sent time.Time) {
+// extend takes in a write that has landed.
+func (t *Term) extend(w write) {
+	t.mu.Lock()
+	news := w.sent.After(t.known)
+	if news {
+		t.known = w.sent
+	}
+	t.mu.Unlock()
+	if news {
+		t.elector.measured(time.Since(w.sent))
+	}
 	if !t.Valid() {
 		return // an answer that comes too late revives nothing
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cause != nil || !sent.Add(t.cfg.RenewDeadline).After(t.deadline) {
-		return
+	if t.cause == nil && w.deadline().After(t.deadline) {
+		t.rewind(w.deadline(), w.stopBy())
 	}
-	t.deadline = sent.Add(t.cfg.RenewDeadline)
-	t.stopBy = sent.Add(t.cfg.stopAfter())
-	t.bell.Reset(time.Until(t.deadline))
-	t.dog.Reset(time.Until(t.stopBy))
+}
+
+// LeaseDuration is how long others wait after the last write of the term: what was
+// configured, or more if writes are slow.
+func (t *Term) LeaseDuration() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last.promised.LeaseDuration
 }
 
 // Asked is closed when somebody asks for a hand-over through the Lease: see

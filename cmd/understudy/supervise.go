@@ -134,6 +134,6 @@ func (f *leaseFinder) find() (supervise.Lease, error) {
 		}
 		f.at, f.lease.Client = at, election.KubeLease(client, at.namespace, at.name)
 	}
-	f.lease.Duration = cfg.Election.LeaseDuration
+	f.lease.Duration = max(cfg.Election.LeaseDuration, cfg.Election.MaxLeaseDuration)
 	return f.lease, nil
 }

@@ -65,6 +65,9 @@ type Election struct {
 	LeaseName string `yaml:"leaseName"`
 	// LeaseDuration is how long the others wait for a lead that fell silent.
 	LeaseDuration time.Duration `yaml:"leaseDuration"`
+	// MaxLeaseDuration is how far a lead whose renewals are slow may stretch
+	// LeaseDuration, and RenewDeadline with it; no more than LeaseDuration means never.
+	MaxLeaseDuration time.Duration `yaml:"maxLeaseDuration"`
 	// RenewDeadline is how long a lead goes on without a renewal.
 	RenewDeadline time.Duration `yaml:"renewDeadline"`
 	// RetryPeriod is the time between two renewals or attempts.
@@ -193,10 +196,11 @@ func Default() Config {
 		SchedulerName: "yunikorn",
 		Kubernetes:    Kubernetes{QPS: 2000, Burst: 4000},
 		Election: Election{
-			LeaseName:     "understudy",
-			LeaseDuration: 4 * time.Second,
-			RenewDeadline: 2500 * time.Millisecond,
-			RetryPeriod:   500 * time.Millisecond,
+			LeaseName:        "understudy",
+			LeaseDuration:    4 * time.Second,
+			MaxLeaseDuration: 15 * time.Second,
+			RenewDeadline:    2500 * time.Millisecond,
+			RetryPeriod:      500 * time.Millisecond,
 		},
 		Etcd: Etcd{
 			Prefix:         "/understudy",

@@ -58,7 +58,7 @@ namespace: batch
 template: 7d4b9c
 schedulerName: gang
 kubernetes: {kubeconfig: /etc/kubeconfig, qps: 12.5, burst: 100}
-election: {leaseName: lead, leaseDuration: 15s, renewDeadline: 10s, retryPeriod: 2s}
+election: {leaseName: lead, leaseDuration: 16s, maxLeaseDuration: 30s, renewDeadline: 10s, retryPeriod: 2s}
 etcd:
   endpoints: [https://a:2379, "https://[::1]:2379"]
   prefix: /teams/batch
@@ -188,6 +188,8 @@ func TestValuesAreChecked(t *testing.T) {
 			func(c *Config) { c.Election.RenewDeadline = 3600 * time.Millisecond }, []string{"election.renewDeadline"}},
 		"one lost renewal would end the term": {func(c *Config) { c.Election.RetryPeriod = 1300 * time.Millisecond }, []string{"election.renewDeadline"}},
 		"fractions of a second in the Lease":  {func(c *Config) { c.Election.LeaseDuration = 4500 * time.Millisecond }, []string{"election.leaseDuration"}},
+		"fractions of a longer Lease":         {func(c *Config) { c.Election.MaxLeaseDuration = 14500 * time.Millisecond }, []string{"election.maxLeaseDuration"}},
+		"a longer Lease without bound":        {func(c *Config) { c.Election.MaxLeaseDuration = time.Hour }, []string{"election.maxLeaseDuration"}},
 		"retrying without end":                {func(c *Config) { c.Election.RetryPeriod = 0 }, []string{"election.retryPeriod"}},
 		"policy":                              {func(c *Config) { c.Mirror.Policy = "lax" }, []string{"mirror.policy"}},
 		"more operations than etcd takes":     {func(c *Config) { c.Mirror.MaxOps = 129 }, []string{"mirror.maxOps"}},

@@ -145,6 +145,9 @@ func (k *checker) election(c Election) {
 	k.within("election.leaseDuration", c.LeaseDuration, time.Second, 10*time.Minute)
 	k.must("election.leaseDuration", c.LeaseDuration%time.Second == 0,
 		"is %s, want whole seconds: the Lease object has no fractions", c.LeaseDuration)
+	k.within("election.maxLeaseDuration", c.MaxLeaseDuration, 0, 10*time.Minute)
+	k.must("election.maxLeaseDuration", c.MaxLeaseDuration%time.Second == 0,
+		"is %s, want whole seconds: the Lease object has no fractions", c.MaxLeaseDuration)
 	k.must("election.renewDeadline", c.RenewDeadline >= 2*c.RetryPeriod,
 		"is %s, want at least twice election.retryPeriod (%s), so that one lost renewal does not end a term",
 		c.RenewDeadline, c.RetryPeriod)

@@ -1,0 +1,55 @@
+package election
+
+import "time"
+
+const (
+	// shrinksAfter is how many quick writes in a row shorten the lease duration.
+	shrinksAfter = 20
+	// stretchesAfter is how many slow ones lengthen it: one is a hiccup.
+	stretchesAfter = 2
+)
+
+// stretched is the tuning for a longer lease duration. All that is gained goes to
+// the renewals; what stops work has the time it always has.
+func (c Config) stretched(duration time.Duration) Config {
+	more := duration - c.LeaseDuration
+	c.LeaseDuration += more
+	c.RenewDeadline += more
+	c.RequestTimeout += more / 2
+	return c
+}
+
+// paced is the tuning that suits the API server at present: that of the next write.
+func (e *Elector) paced() Config {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cfg.stretched(e.duration)
+}
+
+// measured takes in how long a write took until it was known to have landed. One
+// that is not known to tells nothing: an outage must not stretch anything.
+func (e *Elector) measured(took time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was := e.duration
+	longer := min(e.cfg.MaxLeaseDuration, (was + was/2).Truncate(time.Second))
+	shorter := max(e.cfg.LeaseDuration, (was * 2 / 3).Truncate(time.Second))
+	switch now := e.cfg.stretched(was); {
+	case took >= now.RequestTimeout/2:
+		e.quick = min(e.quick, 0) - 1
+		if e.quick == -stretchesAfter || took >= now.RenewDeadline {
+			e.quick, e.duration = 0, longer
+		}
+	case took >= e.cfg.stretched(shorter).RequestTimeout/4:
+		e.quick = 0
+	default:
+		e.quick = max(e.quick, 0) + 1
+		if e.quick == shrinksAfter {
+			e.quick, e.duration = 0, shorter
+		}
+	}
+	if e.duration != was {
+		e.metrics.leaseDuration.Set(e.duration.Seconds())
+		e.log.Info("lease duration follows the API server", "from", was, "to", e.duration, "write", took)
+	}
+}
