@@ -45,7 +45,7 @@ func newRecordedLoop() *recordedLoop {
 	r := &recordedLoop{journal: &heldJournal{}}
 	r.Loop = New(Config{
 		Ledger: ledger.New(), Mailbox: NewMailbox(8), Journal: r.journal, Now: time.Now,
-		Inside:  func(e ledger.Effect) { r.inside = append(r.inside, e) },
+		Inside: func(e ledger.Effect) { r.inside = append(r.inside, e) },
 		Outside: func(e ledger.Effect) {
 			if _, told := e.(ledger.ReportTask); !told { // Events are told besides
 				r.outside = append(r.outside, e)
