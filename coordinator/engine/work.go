@@ -58,7 +58,7 @@ func (e *Engine) Do(effect ledger.Effect) error {
 	case ledger.Release:
 		return e.release(x.Task, x.Termination)
 	}
-	return fmt.Errorf("effect %T is not the engine's", effect)
+	return fmt.Errorf("effect %s is not the engine's", effect.Kind())
 }
 
 // disown takes out what the core has in place of a task: the pod as one that is to

@@ -81,7 +81,7 @@ func (p *Pods) Do(effect ledger.Effect) {
 			return outcome, 0
 		})
 	default:
-		p.log.Error("not an effect on pods", "effect", fmt.Sprintf("%T", effect))
+		p.log.Error("not an effect on pods", "effect", effect.Kind())
 	}
 }
 

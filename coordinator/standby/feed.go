@@ -2,7 +2,6 @@ package standby
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/replica/failpoint"
@@ -126,6 +125,6 @@ func (s *Standby) do(effect ledger.Effect) {
 		return
 	}
 	if err := s.tell(effect); err != nil && !errors.Is(err, engine.ErrStopped) {
-		s.log.Error("engine refused", "effect", fmt.Sprintf("%T", effect), "err", err)
+		s.log.Error("engine refused", "effect", effect.Kind(), "err", err)
 	}
 }

@@ -1,15 +1,13 @@
 package term
 
 import (
-	"fmt"
-
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // inside carries out an effect on the engine.
 func (l *Lead) inside(effect ledger.Effect) {
 	if err := l.Standby.Do(effect); err != nil {
-		l.log.Error("engine refused", "effect", fmt.Sprintf("%T", effect), "err", err)
+		l.log.Error("engine refused", "effect", effect.Kind(), "err", err)
 	}
 }
 
@@ -24,10 +22,10 @@ func (l *Lead) step(state *ledger.Ledger, event ledger.Event) ledger.Delta {
 
 // observe keeps the caches around the ledger in step with it.
 func (l *Lead) observe(event ledger.Event, delta ledger.Delta) {
-	l.Events.WithLabelValues(eventName(event)).Inc()
+	l.Events.WithLabelValues(event.Kind()).Inc()
 	if delta.Refused != "" {
-		l.Refusals.WithLabelValues(eventName(event)).Inc()
-		l.log.Debug("refused", "event", eventName(event), "why", delta.Refused)
+		l.Refusals.WithLabelValues(event.Kind()).Inc()
+		l.log.Debug("refused", "event", event.Kind(), "why", delta.Refused)
 	}
 	t := l.tenure.Load()
 	switch e := event.(type) {

@@ -1,8 +1,6 @@
 package term
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
@@ -110,9 +108,4 @@ func (t stepTracer) app(name, appID, predecessor string, start, end time.Time) s
 func (t stepTracer) task(name string, task *ledger.Task, start, end time.Time) string {
 	return t.tracing.Record(name, task.Trace, start, end,
 		telemetry.AppIDKey.String(task.AppID), telemetry.TaskIDKey.String(task.ID))
-}
-
-// eventName is the kind of an event as metrics and logs show it.
-func eventName(event ledger.Event) string {
-	return strings.TrimPrefix(fmt.Sprintf("%T", event), "ledger.")
 }

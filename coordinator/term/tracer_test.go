@@ -150,7 +150,7 @@ func TestStepsWithoutTracesAllocateNothingMore(t *testing.T) {
 		}
 		bare, led := cost((*ledger.Ledger).Step), cost(lead.step)
 		if led != bare {
-			t.Errorf("%s: %v allocations, %v in the ledger", eventName(event), led, bare)
+			t.Errorf("%s: %v allocations, %v in the ledger", event.Kind(), led, bare)
 		}
 	}
 	if got := testing.AllocsPerRun(100, func() { f.within(t.Context()) }); got != 0 {

@@ -17,9 +17,6 @@ func (l *Ledger) Due(now Time) []Effect {
 		case AppStateReserving:
 			effects = append(effects, missingPlaceholders(n)...)
 		}
-		if n.app.Manager == ReportedManager {
-			effects = append(effects, ReportApp{App: n.app})
-		}
 		for _, t := range n.sortedOpen() {
 			if t.due(now) {
 				effects = append(effects, outstanding(n.app, t))

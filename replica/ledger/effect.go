@@ -10,6 +10,8 @@ type Effect interface {
 	// effect waits until the changes of its step are durable; an effect on the
 	// engine does not, for the engine dies with the process.
 	External() bool
+	// Kind is the name of the kind, for logs.
+	Kind() string
 }
 
 type internal struct{}
@@ -98,11 +100,6 @@ type (
 		external
 		Task   *Task
 		Reason string
-	}
-	// ReportApp shows the state of an application to its manager and users.
-	ReportApp struct {
-		external
-		App *App
 	}
 	// ReportTask puts a Kubernetes Event on the pod of Task. Action may be empty.
 	ReportTask struct {

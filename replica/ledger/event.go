@@ -9,7 +9,11 @@ import (
 // Event is something that happened outside the ledger. Each kind is a struct
 // below. An event about a task finds it by TaskID; AppID is what its sender takes
 // for the task's application. When says at what time, and Step reads no other clock.
-type Event interface{ When() Time }
+type Event interface {
+	When() Time
+	// Kind is the name of the kind, for logs and metrics.
+	Kind() string
+}
 
 // Stamp is the part that all events share.
 type Stamp struct {
@@ -99,12 +103,6 @@ type (
 	RemoveApp struct {
 		Stamp
 		AppID string
-	}
-	// ResizeTask says that the pod's requests were changed in place.
-	ResizeTask struct {
-		Stamp
-		AppID, TaskID string
-		Resources     map[string]int64
 	}
 )
 

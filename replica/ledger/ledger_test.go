@@ -34,6 +34,8 @@ func TestEmptyIDs(t *testing.T) {
 
 type unknownEvent struct{ Stamp }
 
+func (unknownEvent) Kind() string { return "unknownEvent" }
+
 func TestUnknownEventIsRefused(t *testing.T) {
 	if d := New().Step(unknownEvent{at(1)}); !strings.Contains(d.Refused, "unknownEvent") {
 		t.Errorf("refused: %q", d.Refused)
@@ -53,7 +55,7 @@ func TestRecordsShareNothingWithEvents(t *testing.T) {
 	l.Step(add)
 	l.Step(task)
 	l.Step(AppAccepted{Stamp: at(3), AppID: "a"})
-	resize := ResizeTask{Stamp: at(4), AppID: "a", TaskID: "t", Resources: map[string]int64{"vcore": 2}}
+	resize := AddTask{Stamp: at(4), AppID: "a", ID: "t", Resources: map[string]int64{"vcore": 2}}
 	l.Step(resize)
 
 	add.Groups[0], add.Tags["k"], controller = "x", "x", false
@@ -261,7 +263,7 @@ func TestEffectsThatWait(t *testing.T) {
 			t.Errorf("%T waits", effect)
 		}
 	}
-	for _, effect := range []Effect{Bind{}, AssessGang{}, CreatePlaceholder{}, CancelPlaceholders{}, DeletePod{}, FailPod{}, ReportApp{}, ReportTask{}} {
+	for _, effect := range []Effect{Bind{}, AssessGang{}, CreatePlaceholder{}, CancelPlaceholders{}, DeletePod{}, FailPod{}, ReportTask{}} {
 		if !effect.External() {
 			t.Errorf("%T does not wait", effect)
 		}

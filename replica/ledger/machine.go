@@ -4,25 +4,23 @@ package ledger
 type appTrigger string
 
 const (
-	submitApplication    appTrigger = "SubmitApplication"
-	recoverApplication   appTrigger = "RecoverApplication"
-	acceptApplication    appTrigger = "AcceptApplication"
-	tryReserve           appTrigger = "TryReserve"
-	updateReservation    appTrigger = "UpdateReservation"
-	resumingApplication  appTrigger = "ResumingApplication"
-	appTaskCompleted     appTrigger = "AppTaskCompleted"
-	runApplication       appTrigger = "RunApplication"
-	releaseAppAllocation appTrigger = "ReleaseAppAllocation"
-	releaseAppAsk        appTrigger = "ReleaseAppAllocationAsk"
-	completeApplication  appTrigger = "CompleteApplication"
-	rejectApplication    appTrigger = "RejectApplication"
-	failApplication      appTrigger = "FailApplication"
-	killApplication      appTrigger = "KillApplication"
-	killedApplication    appTrigger = "KilledApplication"
+	submitApplication   appTrigger = "SubmitApplication"
+	recoverApplication  appTrigger = "RecoverApplication"
+	acceptApplication   appTrigger = "AcceptApplication"
+	tryReserve          appTrigger = "TryReserve"
+	updateReservation   appTrigger = "UpdateReservation"
+	resumingApplication appTrigger = "ResumingApplication"
+	runApplication      appTrigger = "RunApplication"
+	completeApplication appTrigger = "CompleteApplication"
+	rejectApplication   appTrigger = "RejectApplication"
+	failApplication     appTrigger = "FailApplication"
+	killApplication     appTrigger = "KillApplication"
+	killedApplication   appTrigger = "KilledApplication"
 )
 
-// appTable is the application state machine of YuniKorn's shim. One row is
-// added: a rejection while Recovering rejects, where the shim crashes.
+// appTable is the application state machine of YuniKorn's shim, without the rows that
+// move nothing here. One is added: a rejection while Recovering rejects, where the
+// shim crashes.
 var appTable = map[appTrigger]map[AppState]AppState{
 	submitApplication:  {AppStateNew: AppStateSubmitted},
 	recoverApplication: {AppStateNew: AppStateRecovering},
@@ -32,17 +30,9 @@ var appTable = map[appTrigger]map[AppState]AppState{
 	resumingApplication: {
 		AppStateReserving: AppStateResuming,
 	},
-	appTaskCompleted: {AppStateResuming: AppStateResuming},
 	runApplication: {
 		AppStateAccepted: AppStateRunning, AppStateReserving: AppStateRunning,
 		AppStateResuming: AppStateRunning, AppStateRunning: AppStateRunning,
-	},
-	releaseAppAllocation: {
-		AppStateRunning: AppStateRunning, AppStateFailing: AppStateFailing, AppStateResuming: AppStateResuming,
-	},
-	releaseAppAsk: {
-		AppStateRunning: AppStateRunning, AppStateAccepted: AppStateRunning, AppStateReserving: AppStateRunning,
-		AppStateFailing: AppStateFailing, AppStateResuming: AppStateResuming,
 	},
 	completeApplication: {AppStateRunning: AppStateCompleted},
 	rejectApplication:   {AppStateSubmitted: AppStateRejected, AppStateRecovering: AppStateRejected},

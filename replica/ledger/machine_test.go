@@ -17,11 +17,7 @@ AcceptApplication        Submitted,Recovering                Accepted
 TryReserve               Accepted                            Reserving
 UpdateReservation        Reserving                           same
 ResumingApplication      Reserving                           Resuming
-AppTaskCompleted         Resuming                            same
 RunApplication           Accepted,Reserving,Resuming,Running Running
-ReleaseAppAllocation     Running,Failing,Resuming            same
-ReleaseAppAllocationAsk  Running,Accepted,Reserving          Running
-ReleaseAppAllocationAsk  Failing,Resuming                    same
 CompleteApplication      Running                             Completed
 RejectApplication        Submitted                           Rejected
 FailApplication          Submitted,Accepted,Running,Reserving Failing

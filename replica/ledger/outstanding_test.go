@@ -109,7 +109,7 @@ func dueWork(effects []Effect) (w work, count int) {
 	w = make(work)
 	for _, effect := range effects {
 		switch effect.(type) {
-		case ReportApp, CreatePlaceholder: // see checkCreations
+		case CreatePlaceholder: // see checkCreations
 			continue
 		}
 		w.asked(effect)

@@ -106,7 +106,7 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "remove":
 		return RemoveTask{at, app, task}
 	case "resize":
-		return ResizeTask{at, app, task, a.resources()}
+		return AddTask{Stamp: at, AppID: app, ID: task, Resources: a.resources()}
 	case "allocated":
 		return Allocated{at, app, task, a.word(1)}
 	case "released":

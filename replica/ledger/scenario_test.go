@@ -245,7 +245,7 @@ func (s *scene) effects(effects []Effect) {
 }
 
 func effectLine(effect Effect) string {
-	name := strings.TrimPrefix(fmt.Sprintf("%T", effect), "ledger.")
+	name := effect.Kind()
 	switch e := effect.(type) {
 	case SubmitApp:
 		return fmt.Sprintf("%s %s recovery=%v", name, e.App.ID, e.Recovery)
@@ -273,8 +273,6 @@ func effectLine(effect Effect) string {
 		return fmt.Sprintf("%s %s/%s", name, e.Task.AppID, e.Task.ID)
 	case FailPod:
 		return fmt.Sprintf("%s %s/%s %s", name, e.Task.AppID, e.Task.ID, e.Reason)
-	case ReportApp:
-		return fmt.Sprintf("%s %s %s", name, e.App.ID, e.App.State)
 	case ReportTask:
 		return fmt.Sprintf("%s %s/%s warning=%v %s: %s", name, e.Task.AppID, e.Task.ID, e.Warning, strings.Trim(e.Reason+"/"+e.Action, "/"), e.Message)
 	}

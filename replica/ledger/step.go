@@ -41,9 +41,6 @@ func (l *Ledger) Step(event Event) Delta {
 	case RemoveApp:
 		s.trace = e.Trace
 		s.withApp(e.AppID, s.removeApp)
-	case ResizeTask:
-		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.resize(n, t, e.Resources) })
 	case RemoveDoubles: // has been done above
 	case Tick:
 		s.tick()
@@ -110,7 +107,7 @@ func (s *step) stepEngine(event Event) {
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, s.podFailed)
 	default:
-		s.refuse("unknown event %T", event)
+		s.refuse("unknown event %s", event.Kind())
 	}
 }
 
@@ -271,15 +268,8 @@ func (s *step) moveApp(n *entry, by appTrigger) bool {
 		s.l.noteEnd(n)
 	}
 	s.l.watchGang(n)
-	if app.Manager == ReportedManager {
-		s.effect(ReportApp{App: app})
-	}
 	return true
 }
-
-// ReportedManager names the app manager whose applications show their state in
-// an Application resource.
-const ReportedManager = "application"
 
 // moveTask moves a task along its table and returns the record to change
 // further; nil if the table does not allow it.
