@@ -1,7 +1,9 @@
 package managers
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -35,6 +37,9 @@ type Contract struct {
 	log     *slog.Logger
 }
 
+// errNotLeading is what a call returns when the term is over.
+var errNotLeading = errors.New("this replica does not lead any more")
+
 var _ protocol.ApplicationManagementProtocol = (*Contract)(nil)
 
 // NewContract returns the contract of the manager of that name with the lead to whose
@@ -46,7 +51,10 @@ func NewContract(
 	return &Contract{ctx: ctx, manager: manager, box: box, pods: pods, now: now, log: log}
 }
 
-func (c *Contract) send(event ledger.Event) { c.box.Put(c.ctx, event) }
+// send reports whether the lead will hear of the event.
+func (c *Contract) send(event ledger.Event) bool {
+	return c.box.Put(c.ctx, event) && c.ctx.Err() == nil
+}
 
 func (c *Contract) stamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(c.now())} }
 
@@ -61,19 +69,29 @@ func (c *Contract) GetApplication(appID string) protocol.ManagedApp {
 
 // AddApplication submits the application of request and returns a handle to it.
 func (c *Contract) AddApplication(request *protocol.AddApplicationRequest) protocol.ManagedApp {
-	c.addApplication(request, false)
+	if !c.send(AppEvent(c.stamp(), c.manager, &request.Metadata, false)) {
+		return nil
+	}
 	return managedApp{c, request.Metadata.ApplicationID}
 }
 
-func (c *Contract) addApplication(request *protocol.AddApplicationRequest, recovery bool) {
-	c.send(AppEvent(c.stamp(), c.manager, &request.Metadata, recovery))
-}
-
+// RemoveApplication forgets an application that has no task which lives.
 func (c *Contract) RemoveApplication(appID string) error {
-	if c.GetApplication(appID) == nil {
-		return fmt.Errorf("application %s is not known", appID)
+	refused, ok := loop.Ask(c.ctx, c.box, func(l *ledger.Ledger) error {
+		if l.App(appID) == nil {
+			return fmt.Errorf("application %s is not known", appID)
+		}
+		if live := l.Live(appID); live > 0 {
+			return fmt.Errorf("application %s has %d tasks that live", appID, live)
+		}
+		return nil
+	})
+	if refused != nil {
+		return refused
 	}
-	c.send(ledger.RemoveApp{Stamp: c.stamp(), AppID: appID})
+	if !ok || !c.send(ledger.RemoveApp{Stamp: c.stamp(), AppID: appID}) {
+		return errNotLeading
+	}
 	return nil
 }
 
@@ -88,7 +106,11 @@ func (c *Contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTas
 		c.pods.SetPod(meta.Pod)
 	}
 	c.send(TaskEvent(c.stamp(), meta))
-	return managedTask{c, ledger.Key{AppID: meta.ApplicationID, TaskID: meta.TaskID}}
+	task := managedTask{c, ledger.Key{AppID: meta.ApplicationID, TaskID: meta.TaskID}}
+	if task.record() == nil {
+		return nil
+	}
+	return task
 }
 
 func (c *Contract) RemoveTask(appID, taskID string) {
@@ -193,7 +215,7 @@ func (a managedApp) GetApplicationState() string {
 
 func (a managedApp) GetQueue() string {
 	if app := a.record(); app != nil {
-		return app.Queue
+		return cmp.Or(app.PlacedQueue, app.Queue)
 	}
 	return ""
 }
@@ -230,18 +252,17 @@ func (a managedApp) SetState(state string) {
 	}
 }
 
-// TriggerAppRecovery restores an application that was added without being
-// accepted yet; one that is live already is left alone.
+// TriggerAppRecovery has nothing to do for an application that lives: the engine of
+// every lead is told of it before it may schedule. One that has ended can not be
+// recovered, only begun anew.
 func (a managedApp) TriggerAppRecovery() error {
 	app := a.record()
-	if app == nil {
+	switch {
+	case app == nil:
 		return fmt.Errorf("application %s is not known", a.id)
+	case app.State.Terminal():
+		return fmt.Errorf("application %s is %s", a.id, app.State)
 	}
-	a.c.send(ledger.AddApp{
-		Stamp: a.c.stamp(), ID: app.ID, Manager: app.Manager, Queue: app.Queue, User: app.User, Groups: app.Groups,
-		Tags: app.Tags, TaskGroups: app.TaskGroups, OwnerReferences: app.OwnerReferences,
-		PlaceholderTimeout: app.PlaceholderTimeout, Style: app.Style, Submitted: app.Submitted, Recovery: true,
-	})
 	return nil
 }
 
