@@ -113,18 +113,22 @@ func (c *Contract) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTas
 	return task
 }
 
+// RemoveTask forgets a task; one that lives is completed first.
 func (c *Contract) RemoveTask(appID, taskID string) {
 	c.send(ledger.RemoveTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
 }
 
+// NotifyApplicationComplete reports that an application has ended well.
 func (c *Contract) NotifyApplicationComplete(appID string) {
 	c.send(ledger.CompleteApp{Stamp: c.stamp(), AppID: appID})
 }
 
+// NotifyApplicationFail reports that an application has failed.
 func (c *Contract) NotifyApplicationFail(appID string) {
 	c.send(ledger.FailApp{Stamp: c.stamp(), AppID: appID, Message: "reported failed by " + c.manager})
 }
 
+// NotifyTaskComplete reports that the pod of a task has ended or is gone.
 func (c *Contract) NotifyTaskComplete(appID, taskID string) {
 	c.send(ledger.CompleteTask{Stamp: c.stamp(), AppID: appID, TaskID: taskID})
 }
