@@ -2,20 +2,14 @@
 // it wins the Lease recovers and leads until its term ends.
 //
 // A role is a function call. Run starts what every role needs (informers, view,
-// elector, HTTP endpoints) and plays the roles once: awaitReady and Campaign
-// (understudy), recover (recovering), loop.run (lead). Losing the term is
-// a return from there, with the cause; everything that exists only in a term is
-// made and taken down by serveTerm. The process then ends, because yunikorn-core
-// can not be reset in place, and whoever supervises it starts a fresh
-// understudy.
+// standby, elector, gossip, HTTP endpoints) and plays the roles: awaitReady and Campaign
+// (understudy), term.Lead.Serve (recovering, lead). Losing the lead is a return from
+// there, with the cause. A replica that had taken nothing over yet steps back and
+// campaigns again; any other ends its process, because yunikorn-core can not be reset in
+// place, and whoever supervises it starts a fresh understudy.
 //
-// It guarantees that
-//
-//   - nothing is bound, created, deleted or reported before the change that
-//     causes it is durable in etcd (loop), unless the mirror's policy
-//     "available" has suspended that while etcd is away;
-//   - a lead acts only after its view has applied its own claim and its
-//     informers have caught up with the API server (recover);
-//   - no request that writes is sent after the term is over (the transport of
-//     package kube asks guard before each).
+// This package wires the rooms of the house and does nothing else. Each says in its own
+// doc.go what it guarantees: term (leadership), standby (what an understudy keeps ready),
+// loop (the goroutine that owns the ledger), managers (what reports applications), engine
+// (what decides where pods run), kube (the cluster).
 package coordinator

@@ -13,8 +13,9 @@
 //
 // Guarantees to an app manager:
 //
-//   - ServiceInit, Start and Stop are called in this order, at most once each,
-//     in the one replica that leads. An understudy never starts a manager.
+//   - ServiceInit, Start and Stop are called in this order, at most once each, in
+//     every replica. On an understudy the protocol only takes notes: reports change
+//     nothing, and nothing is known of any application.
 //   - Every method of the protocol may be called from any goroutine, and may be
 //     called again with the same content: repetition changes nothing.
 //   - A call returns once the coordinator has taken the report over. It may
