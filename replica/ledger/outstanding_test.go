@@ -108,9 +108,8 @@ func (w work) clearCreates(app string) {
 func dueWork(effects []Effect) (w work, count int) {
 	w = make(work)
 	for _, effect := range effects {
-		switch effect.(type) {
-		case CreatePlaceholder: // see checkCreations
-			continue
+		if _, creation := effect.(CreatePlaceholder); creation {
+			continue // see checkCreations
 		}
 		w.asked(effect)
 		count++
