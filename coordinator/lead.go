@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/kube"
@@ -73,9 +74,11 @@ var errFollowed = errors.New("another replica holds the lease")
 
 // resume campaigns for the Lease for as long as nobody else has it.
 func (r *replica) resume(ctx context.Context) (*election.Term, error) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() { // until cancel
+	watching.Go(func() {
 		for {
 			changed := r.elector.Changed()
 			if held := r.elector.Observed(); held.Synced && held.Holder != "" && held.Holder != r.incarnation {
@@ -87,7 +90,7 @@ func (r *replica) resume(ctx context.Context) (*election.Term, error) {
 				return
 			}
 		}
-	}()
+	})
 	won, err := r.elector.Campaign(ctx)
 	if err != nil && context.Cause(ctx) != nil {
 		err = context.Cause(ctx)

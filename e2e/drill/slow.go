@@ -32,7 +32,7 @@ var delays = []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Secon
 
 // slowAPIServer has replicas wait for all that they ask of the API server, for a time
 // with each delay.
-func slowAPIServer(each time.Duration) func(context.Context, *Session, *load.Generator) error {
+func slowAPIServer(each time.Duration, delays ...time.Duration) func(context.Context, *Session, *load.Generator) error {
 	return func(ctx context.Context, s *Session, g *load.Generator) error {
 		n := network{Session: s, load: g}
 		defer func() {
