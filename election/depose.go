@@ -54,19 +54,22 @@ func Depose(
 // the caller's responsibility; see doc.go for what is one. To be told of an
 // identity that never leads does no harm.
 func (e *Elector) ProvenDead(identity string) {
-	// More than there can be between two terms. To forget one costs no more than
-	// waiting for the Lease to expire.
-	const remembered = 64
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.Contains(e.dead, identity) {
-		return
-	}
-	if len(e.dead) == remembered {
-		e.dead = e.dead[1:]
-	}
-	e.dead = append(e.dead, identity)
+	e.dead = remember(e.dead, identity)
 	e.seen.wake()
+}
+
+// remembered is more than there can be to know between two terms. To forget something
+// costs no more than waiting for the Lease to expire.
+const remembered = 64
+
+// remember adds what is not known yet, in place of the oldest where that is too much.
+func remember[T comparable](known []T, it T) []T {
+	if slices.Contains(known, it) {
+		return known
+	}
+	return append(known[max(0, len(known)-remembered+1):], it)
 }
 
 // provenDead is called without the lock held, by judge only.

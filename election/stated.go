@@ -14,18 +14,9 @@ type statement struct {
 // this says nothing. That the statement is of that incarnation and no other is the
 // caller's responsibility; see doc.go.
 func (e *Elector) TermEnded(identity string, epoch uint64) {
-	// To forget one costs no more than waiting for the Lease to expire.
-	const remembered = 64
-	said := statement{identity, epoch}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.Contains(e.stated, said) {
-		return
-	}
-	if len(e.stated) == remembered {
-		e.stated = e.stated[1:]
-	}
-	e.stated = append(e.stated, said)
+	e.stated = remember(e.stated, statement{identity, epoch})
 	e.seen.wake()
 }
 
