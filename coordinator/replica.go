@@ -19,6 +19,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/standby"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
@@ -45,6 +46,9 @@ type Options struct {
 	// Tie is told whether this replica leads, and that it is alive while it does; it
 	// may be nil.
 	Tie Tie
+	// Managers are the app managers that the configuration may enable: Managers(), and
+	// those that this binary adds.
+	Managers managers.Registry
 	// Exit ends the process at once; it is called when work has outlived its
 	// term. Nil means os.Exit.
 	Exit func(code int)
@@ -262,8 +266,12 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.metrics.MustRegister(r.events, r.refusals)
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	entries := enabled(cfg.Managers)
+	err := opts.Managers.Check(entries)
+	if err != nil {
+		return nil, err
+	}
 	r.knowPast()
-	var err error
 	if r.etcd, err = r.dialEtcd(); err != nil {
 		return nil, err
 	}
@@ -300,7 +308,8 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		return nil, err
 	}
 	r.standby = standby.New(standby.Config{
-		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view, Configured: r.configured, Now: r.now,
+		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view, Registry: opts.Managers, Managers: entries,
+		Dynamic: r.kube.Dynamic, DynamicWrites: r.kube.DynamicWrites, Discovery: r.kube.Discovery, Configured: r.configured, Now: r.now,
 		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel, Version: opts.Version, Log: r.log,
 	})
 	r.measureConfiguration()

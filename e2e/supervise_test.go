@@ -30,7 +30,7 @@ type stage struct {
 	state *lab.State
 }
 
-func onStage(t *testing.T, lease, renew time.Duration) *stage {
+func onStage(t *testing.T, lease, renew time.Duration, change ...func(*lab.Options)) *stage {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a control plane")
@@ -39,6 +39,9 @@ func onStage(t *testing.T, lease, renew time.Duration) *stage {
 	o.Dir, o.Nodes = filepath.Join(t.TempDir(), "lab"), 1
 	o.Configure = func(_ string, file map[string]any) {
 		file["election"] = map[string]any{"leaseDuration": lease.String(), "renewDeadline": renew.String()}
+	}
+	for _, c := range change {
+		c(&o)
 	}
 	var out bytes.Buffer
 	o.Out = &out

@@ -14,8 +14,8 @@
 // Guarantees to an app manager:
 //
 //   - ServiceInit, Start and Stop are called in this order, at most once each, in
-//     every replica. On an understudy the protocol only takes notes: reports change
-//     nothing, and nothing is known of any application.
+//     every replica. On an understudy reports are noted, for the replica to act on
+//     should it lead, and calls that read are answered from what the lead knows.
 //   - Every method of the protocol may be called from any goroutine, and may be
 //     called again with the same content: repetition changes nothing.
 //   - A call returns once the coordinator has taken the report over. It may

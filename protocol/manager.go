@@ -13,12 +13,13 @@ type AppManager interface {
 	// versions, for the records of its applications carry it.
 	Name() string
 
-	// ServiceInit prepares what Start needs. It must not start goroutines. An
-	// error keeps the coordinator from leading, so that another replica may try.
+	// ServiceInit prepares what Start needs. It must not start goroutines. After an
+	// error the manager is not started: see Start.
 	ServiceInit() error
 
 	// Start begins to watch and report; it must not wait for the watched
-	// objects to appear. An error ends the term of the lead.
+	// objects to appear. After an error the manager is named in log and status, its
+	// applications stay as they are recorded, and the replica does without it.
 	Start() error
 
 	// Stop ends what Start began and returns when all of it has ended: no
@@ -27,13 +28,13 @@ type AppManager interface {
 }
 
 // Recoverable is implemented by an AppManager whose applications can be told
-// from the cluster alone. The coordinator asks when a replica becomes lead,
-// between ServiceInit and Start, and reconciles the answer with the records of
-// its predecessor.
+// from the cluster alone. When a replica becomes lead, the coordinator asks about what
+// it finds in the cluster and not in the records of its predecessor. The manager has been
+// started by then.
 type Recoverable interface {
 	// ListApplications returns the applications of this manager that hold
-	// resources, by application ID. An error fails the promotion: a partial
-	// listing must never be returned as a whole one.
+	// resources, by application ID. A partial listing must never be returned as a
+	// whole one: after an error, applications that the records lack stay unknown.
 	ListApplications() (map[string]ApplicationMetadata, error)
 
 	// GetExistingAllocation returns the allocation that an assigned pod of this

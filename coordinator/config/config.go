@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // APIVersion and Kind are what the head of a configuration file must say.
@@ -43,6 +45,7 @@ type Config struct {
 	Binder      Binder      `yaml:"binder"`
 	Placeholder Placeholder `yaml:"placeholder"`
 	Workload    Workload    `yaml:"workload"`
+	Managers    []Manager   `yaml:"managers"`
 	HTTP        HTTP        `yaml:"http"`
 	Gossip      Gossip      `yaml:"gossip"`
 	Log         Log         `yaml:"log"`
@@ -150,6 +153,17 @@ type Workload struct {
 	UserLabel string `yaml:"userLabel"`
 }
 
+// Manager enables an app manager. A pod that several of them claim belongs to the first
+// in the list.
+type Manager struct {
+	// Name is unique, and what the records of the manager's applications carry.
+	Name string `yaml:"name"`
+	// Type is what kind of manager it is; empty for the one that is called like Name.
+	Type string `yaml:"type"`
+	// Settings are the manager's own: see Decode.
+	Settings yaml.Node `yaml:"settings"`
+}
+
 // HTTP configures the endpoints for probes, metrics and status.
 type HTTP struct {
 	// Address is where to listen. The default is a free port of the loopback
@@ -221,6 +235,7 @@ func Default() Config {
 		Binder:      Binder{Workers: 64},
 		Placeholder: Placeholder{Image: "registry.k8s.io/pause:3.10"},
 		Workload:    Workload{UserLabel: "yunikorn.apache.org/username"},
+		Managers:    []Manager{{Name: "general"}},
 		HTTP:        HTTP{Address: "127.0.0.1:0"},
 		Log:         Log{Level: "info", Format: "json"},
 	}

@@ -72,6 +72,7 @@ engine: {defaultsConfigMap: d, configMap: c, logLevel: debug}
 binder: {workers: 8}
 placeholder: {image: "registry.example/pause:1", runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000}
 workload: {userLabel: example.com/user}
+managers: [{name: mine, type: general, settings: {a: 1}}]
 http: {address: "0.0.0.0:8080", profiling: true}
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
 log: {level: warn, format: text}

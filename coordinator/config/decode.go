@@ -110,7 +110,25 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	nodeType     = reflect.TypeFor[yaml.Node]()
+)
+
+// Decode fills the struct that into points to with the settings, in the way in which the
+// file itself is read: a field that the struct does not have is a mistake, and what is
+// left out stays as it is. The error holds an *Error for every mistake.
+func (m Manager) Decode(into any) error {
+	d := decoder{lines: map[string]int{}}
+	if m.Settings.Kind != 0 {
+		d.value(&m.Settings, "settings", reflect.ValueOf(into).Elem())
+	}
+	errs := make([]error, len(d.errs))
+	for i, e := range d.errs {
+		errs[i] = e
+	}
+	return errors.Join(errs...)
+}
 
 func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	d.lines[path] = n.Line
@@ -118,6 +136,13 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 		n = n.Alias
 	}
 	switch {
+	case v.Type() == nodeType:
+		v.Set(reflect.ValueOf(*n))
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, path, v.Elem())
+	case v.Kind() == reflect.Map:
+		d.table(n, path, v)
 	case v.Type() == durationType:
 		d.duration(n, path, v)
 	case v.Kind() == reflect.Struct:
@@ -156,6 +181,25 @@ func (d *decoder) mapping(n *yaml.Node, path string, v reflect.Value) {
 		}
 		seen[name] = key.Line
 	}
+}
+
+// table reads a mapping whose keys are the user's own.
+func (d *decoder) table(n *yaml.Node, path string, v reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(path, n.Line, "is %s, want a mapping", kind(n))
+		return
+	}
+	table := reflect.MakeMap(v.Type())
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, item := n.Content[i], reflect.New(v.Type().Elem()).Elem()
+		if table.MapIndex(reflect.ValueOf(key.Value)).IsValid() {
+			d.fail(join(path, key.Value), key.Line, "is set twice")
+			continue
+		}
+		d.value(n.Content[i+1], join(path, key.Value), item)
+		table.SetMapIndex(reflect.ValueOf(key.Value), item)
+	}
+	v.Set(table)
 }
 
 func (d *decoder) sequence(n *yaml.Node, path string, v reflect.Value) {

@@ -62,6 +62,7 @@ func (c Config) check() []*Error {
 	k.must("placeholder.image", c.Placeholder.Image != "" && !strings.ContainsAny(c.Placeholder.Image, " \t\r\n"),
 		"is %q, want the name of an image", c.Placeholder.Image)
 	k.all("workload.userLabel", validation.IsQualifiedName(c.Workload.UserLabel))
+	k.managers(c.Managers)
 	k.address("http.address", c.HTTP.Address)
 	k.gossip(c.Gossip)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -214,6 +215,17 @@ func validPrefix(p string) bool {
 		}
 	}
 	return true
+}
+
+func (k *checker) managers(list []Manager) {
+	seen := make(map[string]bool)
+	for i, m := range list {
+		field := fmt.Sprintf("managers[%d].name", i)
+		k.all(field, validation.IsDNS1123Label(m.Name))
+		k.must(field, !seen[m.Name], "is %q, as that of another manager", m.Name)
+		seen[m.Name] = true
+	}
+	k.must("managers", len(list) > 0, "is empty, want at least one: without a manager nothing is scheduled")
 }
 
 func (k *checker) mirror(c Mirror) {

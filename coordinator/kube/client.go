@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/metadata"
@@ -45,8 +47,12 @@ const DefaultMargin = 50 * time.Millisecond
 type Clients struct {
 	Reads    kubernetes.Interface
 	Metadata metadata.Interface
+	// Dynamic reads resources of any kind, and Discovery tells which there are.
+	Dynamic   dynamic.Interface
+	Discovery discovery.DiscoveryInterface
 	// Writes is fenced: outside a term every change fails with ErrFenced.
-	Writes kubernetes.Interface
+	Writes        kubernetes.Interface
+	DynamicWrites dynamic.Interface
 	// Lease is for the election alone.
 	Lease kubernetes.Interface
 	// DryRuns is not fenced, and sends nothing but dry runs.
@@ -79,6 +85,13 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 		return nil, fmt.Errorf("client for metadata: %w", err)
 	}
 
+	if clients.Dynamic, err = dynamic.NewForConfig(reads); err != nil {
+		return nil, fmt.Errorf("client for resources of any kind: %w", err)
+	}
+	if clients.Discovery, err = discovery.NewDiscoveryClientForConfig(reads); err != nil {
+		return nil, fmt.Errorf("client for discovery: %w", err)
+	}
+
 	// The fence is wrapped first and so stands closest to the wire: whatever
 	// takes time outside it cannot carry a request past the deadline.
 	writes := connection(base)
@@ -88,6 +101,9 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	writes.Wrap(wrapper(cfg.Wrap))
 	if clients.Writes, err = kubernetes.NewForConfig(writes); err != nil {
 		return nil, fmt.Errorf("client for writes: %w", err)
+	}
+	if clients.DynamicWrites, err = dynamic.NewForConfig(writes); err != nil {
+		return nil, fmt.Errorf("client for writes of any kind: %w", err)
 	}
 
 	if clients.Lease, err = kubernetes.NewForConfig(leaseConnection(base)); err != nil {

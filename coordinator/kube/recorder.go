@@ -155,6 +155,11 @@ func (r *Recorder) ConfigMap(cm *v1.ConfigMap, warning bool, reason, message str
 	}, warning, reason, "", message)
 }
 
+// Object tells something about any object, and returns at once.
+func (r *Recorder) Object(about v1.ObjectReference, warning bool, reason, message string) {
+	r.tell(about, warning, reason, "", message)
+}
+
 // Stop cancels what is in flight and returns when nothing is; what waits is
 // dropped.
 func (r *Recorder) Stop() {

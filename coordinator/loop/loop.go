@@ -29,6 +29,8 @@ type Config struct {
 	// afterwards.
 	Step    func(*ledger.Ledger, ledger.Event) ledger.Delta
 	Observe func(ledger.Event, ledger.Delta)
+	// Durable, if set, is told of changes once they are durable. It must not wait.
+	Durable func([]ledger.Change)
 	// Counts, if set, is where readers on other goroutines find a snapshot.
 	Counts *atomic.Pointer[ledger.Counts]
 	Now    func() time.Time
@@ -130,6 +132,9 @@ func (l *Loop) Commit(changes []ledger.Change, outside []ledger.Effect) {
 		return
 	}
 	act := func() {
+		if l.Durable != nil {
+			l.Durable(changes)
+		}
 		for _, effect := range outside {
 			l.Outside(effect)
 		}

@@ -46,6 +46,10 @@ type Deps struct {
 	// Resources returns what a pod requests, in the engine's units.
 	Resources func(*v1.Pod) map[string]int64
 
+	// Claimed names the manager before this one to which a pod belongs: see Claimer. It
+	// is empty for a pod that may be this manager's.
+	Claimed func(pod *v1.Pod) string
+
 	// Problems tells users what could not be read of their pod, and Event anything about
 	// any object. While this replica does not lead nothing is told. Both return at once.
 	Problems func(pod *v1.Pod, found []workload.Problem)
@@ -146,4 +150,46 @@ type AppStatus struct {
 // left out. Without Claimer the manager that reports a pod first has it.
 type Claimer interface {
 	Claims(pod *v1.Pod) bool
+}
+
+// Replayer is implemented by a manager that can report again what it has reported while
+// its replica did not lead; nothing is noted for it then.
+type Replayer interface {
+	// Between calls do while the manager handles nothing.
+	Between(do func())
+	// Replay reports pods that wait, and that the lead does not know, and whatever else
+	// the manager has to report that no pod tells. It returns early if the manager is
+	// stopped.
+	Replay(pods []*v1.Pod)
+}
+
+// Prober is implemented by a manager without which nothing is scheduled: a lead whose
+// manager makes no progress ends its term.
+type Prober interface {
+	// Progress returns whether something is being handled, and how much has been. It
+	// does not wait.
+	Progress() (busy bool, done uint64)
+}
+
+// Describer is implemented by a manager that follows resources of its own.
+type Describer interface {
+	// Describe returns at once.
+	Describe() []Description
+}
+
+// Description is what operators want to know of a resource that a manager follows.
+type Description struct {
+	// Resource is group/version, Kind=kind, and Served says that the API server has it.
+	Resource string `json:"resource"`
+	Served   bool   `json:"served"`
+	// Objects is how many of it there are.
+	Objects int `json:"objects"`
+	// LastError is why it could not be read last; empty while it can.
+	LastError string `json:"last_error,omitempty"`
+}
+
+// Syncer is implemented by a manager that can tell when it has seen what existed when it
+// was started. A replica is not ready before.
+type Syncer interface {
+	HasSynced() bool
 }

@@ -40,8 +40,9 @@ type spoken []string
 func (s *spoken) ConfigMap(_ *v1.ConfigMap, warning bool, reason, message string) {
 	*s = append(*s, fmt.Sprint(reason, " ", warning, ": ", message))
 }
-func (s *spoken) Waits(*v1.Pod, string, string)        {}
-func (s *spoken) Problems(*v1.Pod, []workload.Problem) {}
+func (s *spoken) Waits(*v1.Pod, string, string)                   {}
+func (s *spoken) Problems(*v1.Pod, []workload.Problem)            {}
+func (s *spoken) Object(v1.ObjectReference, bool, string, string) {}
 
 // configured is a standby whose engine notes what it is given.
 type configured struct {

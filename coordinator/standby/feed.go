@@ -17,6 +17,9 @@ func (s *Standby) Apply(l *ledger.Ledger, c ledger.Change) {
 		return
 	}
 	s.feed(l, c.Key)
+	for _, m := range s.staff {
+		m.gate.Changed(l, c.Key)
+	}
 	if c.Key.TaskID == "" {
 		return
 	}

@@ -5,33 +5,19 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
-	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
-// rehearsal is the protocol that the app manager speaks while this replica does
-// not lead: it takes notes of what to look at.
-type rehearsal struct{ s *Standby }
-
-var _ protocol.ApplicationManagementProtocol = rehearsal{}
-
-func (rehearsal) GetApplication(string) protocol.ManagedApp { return nil }
-func (rehearsal) AddApplication(*protocol.AddApplicationRequest) protocol.ManagedApp {
-	return nil
-}
-func (rehearsal) RemoveApplication(string) error   { return nil }
-func (rehearsal) NotifyApplicationComplete(string) {}
-func (rehearsal) NotifyApplicationFail(string)     {}
-
-func (h rehearsal) AddTask(request *protocol.AddTaskRequest) protocol.ManagedTask {
-	if request.Metadata.Pod != nil {
-		h.s.notePod(request.Metadata.Pod)
+// suspected is what the gates of managers tell while this replica does not lead.
+func (s *Standby) suspected(app, uid string, pod *v1.Pod) {
+	if pod == nil {
+		s.noteTask(app, uid)
+		return
 	}
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspect(uid, suspect{app, pod.Namespace, pod.Name})
 }
-
-func (h rehearsal) RemoveTask(app, task string)         { h.s.noteTask(app, task) }
-func (h rehearsal) NotifyTaskComplete(app, task string) { h.s.noteTask(app, task) }
 
 // follower keeps engine and predicates in step with the informers.
 type follower struct{ s *Standby }
@@ -69,6 +55,7 @@ func (f follower) SetPod(pod *v1.Pod) {
 
 func (f follower) RemovePod(pod *v1.Pod) {
 	f.s.notePod(pod)
+	f.s.staff.gone(pod)
 	f.drop(pod)
 }
 

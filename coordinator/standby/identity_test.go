@@ -10,20 +10,43 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// noInformer is a cluster of which only the namespaces are asked, and not known.
-type noInformer struct{}
+// podsOf is an informer that has seen these pods.
+func podsOf(list map[string]*v1.Pod) cache.SharedIndexInformer {
+	informer := cache.NewSharedIndexInformer(nil, &v1.Pod{}, 0, nil)
+	for _, pod := range list {
+		if err := informer.GetStore().Add(pod); err != nil {
+			panic(err)
+		}
+	}
+	return synced{informer}
+}
 
-func (noInformer) PodInformer() cache.SharedIndexInformer { return nil }
-func (noInformer) Namespace(string) *v1.Namespace         { return nil }
+type synced struct{ cache.SharedIndexInformer }
 
-func podsManager() *general.Manager {
-	return general.New(nil, noInformer{}, general.Config{SchedulerName: "yunikorn", Resources: engine.ResourcesOf}, nil, slog.New(slog.DiscardHandler))
+func (synced) HasSynced() bool { return true }
+
+type onlyPods struct{ informer cache.SharedIndexInformer }
+
+func (c onlyPods) PodInformer() cache.SharedIndexInformer { return c.informer }
+func (onlyPods) Namespace(string) *v1.Namespace           { return nil }
+
+func podsManager(t *testing.T, pods map[string]*v1.Pod) staff {
+	manager, err := general.New(managers.Deps{
+		Name: general.Name, Settings: func(any) error { return nil }, Cluster: onlyPods{podsOf(pods)},
+		SchedulerName: "yunikorn", Resources: engine.ResourcesOf, Claimed: func(*v1.Pod) string { return "" },
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return staffOf(manager)
 }
 
 // edited are the ways in which a user may change what a pod says it belongs to.
@@ -103,9 +126,9 @@ func TestRelabelledPodsArePromotedAsOneTask(t *testing.T) {
 					t.Errorf("%s: ledger and cluster agree about the pod that %s: %v", name, id, agrees)
 				}
 				// To look at all of them, as after a restart, changes nothing.
-				findings = append(findings, finding{ledger.Key{AppID: task.AppID, TaskID: id}, pod})
+				findings = append(findings, finding{ledger.Key{AppID: task.AppID, TaskID: id}, true, pod})
 			}
-			events, unassigned := reconciliation(state, podsManager(), findings, time.Unix(100, 0))
+			events, unassigned, _ := reconciliation(state, podsManager(t, pods), "yunikorn", findings, time.Unix(100, 0))
 			for _, event := range events {
 				for _, c := range state.Step(event).Changes {
 					s.feed(state, c.Key)
@@ -149,8 +172,8 @@ func TestApplicationOfARelabelledPodIsRecovered(t *testing.T) {
 		state, pods := before()
 		lose(state)
 		edited["relabelled"](pods["bound"])
-		findings := []finding{{ledger.Key{AppID: "first", TaskID: "bound"}, pods["bound"]}}
-		events, _ := reconciliation(state, podsManager(), findings, time.Unix(100, 0))
+		findings := []finding{{ledger.Key{AppID: "first", TaskID: "bound"}, true, pods["bound"]}}
+		events, _, _ := reconciliation(state, podsManager(t, pods), "yunikorn", findings, time.Unix(100, 0))
 		for _, event := range events {
 			state.Step(event)
 		}

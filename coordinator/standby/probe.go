@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/managers"
 )
 
 // Probe tells whether one part of a lead gets on with its work.
@@ -22,12 +24,15 @@ const (
 	managerPatience = 10 * time.Second
 )
 
-// Probes are those of engine and manager.
+// Probes are those of the engine and of the managers that have one.
 func (s *Standby) Probes() []Probe {
-	return []Probe{
-		{Name: "the scheduling engine", Patience: enginePatience, Look: s.pulse.look},
-		{Name: "app manager " + s.general.Name(), Patience: managerPatience, Look: s.general.Progress},
+	probes := []Probe{{Name: "the scheduling engine", Patience: enginePatience, Look: s.pulse.look}}
+	for _, m := range s.staff {
+		if p, ok := m.AppManager.(managers.Prober); ok {
+			probes = append(probes, Probe{Name: "app manager " + m.Name(), Patience: managerPatience, Look: p.Progress})
+		}
 	}
+	return probes
 }
 
 // pulsePeriod is the time between two questions to the engine.

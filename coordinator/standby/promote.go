@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/loop"
-	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -53,22 +55,28 @@ func (r *Reconciled) Merge(o Reconciled) {
 func (s *Standby) Open() error { return s.engine.Open() }
 
 // Promote ends the following: it steps what the cluster says about the suspects into
-// the ledger, and tells the engine what that changes. From now on the manager's reports
-// and the engine's decisions are events of the lead; what the manager reported before is
-// among the findings. Records that were refused are put right with the same changes.
+// the ledger, and tells the engine what that changes. From now on the managers' reports
+// and the engine's decisions are events of the lead; what managers reported before is
+// among the findings, or noted. Records that were refused are put right with the same changes.
 func (s *Standby) Promote(p Promotion) Reconciled {
 	sink := func(event ledger.Event) { p.Mailbox.Push(event) }
 	s.sink.Store(&sink)
 	s.stuck.Store(&p.Stuck)
-	s.general.Address(managers.NewContract(p.Context, s.general.Name(), p.Mailbox, s.preds, p.Now, s.log))
+	s.staff.open(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.promotion = p
 	findings := s.finish(p.State)
 	r := s.reconcile(findings)
-	for _, event := range idle(p.State, s.general.Name(), p.Now()) {
+	for _, event := range idle(p.State, p.Now()) {
 		s.stepInto(&r, event)
 	}
+	for _, m := range s.staff {
+		m.gate.Settle(p.State)
+	}
+	telling, cancel := context.WithCancel(p.Context)
+	s.endTelling = cancel
+	s.staff.tellAll(telling, p.State)
 	r.Refused = p.Refused
 	if repairs := repairs(p.State, p.Refused, p.Keys); len(repairs) > 0 {
 		s.log.Warn("records that could not be read are written anew or deleted", "refused", len(p.Refused), "repaired", len(repairs))
@@ -95,7 +103,10 @@ func (s *Standby) finish(state *ledger.Ledger) []finding {
 // reconcile steps what the cluster says of the findings. s.mu is held.
 func (s *Standby) reconcile(findings []finding) Reconciled {
 	r := Reconciled{Findings: len(findings)}
-	events, unassigned := reconciliation(s.promotion.State, s.general, findings, s.promotion.Now())
+	events, unassigned, unknown := reconciliation(s.promotion.State, s.staff, s.cfg.SchedulerName, findings, s.promotion.Now())
+	if unknown > 0 {
+		s.log.Error("no app manager knows pods that have a node: they are not counted until one reports them", "pods", unknown)
+	}
 	s.unassigned = append(s.unassigned, unassigned...)
 	if failpoint.Off(failpoint.ReconcileGuard) {
 		return r
@@ -164,10 +175,10 @@ func (s *Standby) SetAside(ctx context.Context, state *ledger.Ledger, apps []str
 		if task := state.TaskByID(uid); task != nil {
 			app = task.AppID
 		} else if !was {
-			app = s.general.AppID(pod)
+			app = s.appOf(pod)
 		}
 		if was || aside[app] {
-			findings = append(findings, finding{key: ledger.Key{AppID: app, TaskID: uid}, pod: pod})
+			findings = append(findings, finding{ledger.Key{AppID: app, TaskID: uid}, was, pod})
 		}
 	}
 	inOrder(findings)
@@ -190,6 +201,14 @@ func (s *Standby) Begin(ctx context.Context) error {
 // Do carries out an effect on the engine.
 func (s *Standby) Do(effect ledger.Effect) error { return s.engine.Do(effect) }
 
-// Replay has the manager report the pods that came while nobody led. It returns early
-// when the manager is stopped.
-func (s *Standby) Replay() { s.general.Replay(s.unassigned) }
+// appOf returns the application that a pod belongs to which no record knows.
+func (s *Standby) appOf(pod *v1.Pod) string {
+	if h, ok := s.staff.allocations([]*v1.Pod{pod})[pod.UID]; ok {
+		return h.task.ApplicationID
+	}
+	return workload.AppID(pod)
+}
+
+// Replay has the managers report what came while nobody led. It returns early when they
+// are stopped.
+func (s *Standby) Replay() { s.staff.replay(s.unassigned) }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -19,79 +18,100 @@ import (
 
 // finding is a task over which the ledger and the cluster do not agree yet.
 type finding struct {
-	// key names the application that the task belongs to; if the ledger knows neither,
-	// the one that the pod names.
-	key ledger.Key
+	// key names the application that the task belongs to, as a record says; without a
+	// record, recorded false, as the pod says.
+	key      ledger.Key
+	recorded bool
 	// pod is nil if it is gone.
 	pod *v1.Pod
 }
 
-// inventory is an app manager that knows its applications by their pods.
-type inventory interface {
-	Name() string
-	Task(pod *v1.Pod) (protocol.TaskMetadata, bool)
-	// Applications describes those that have an assigned pod among pods, by what
-	// the pod says; owner names that of a pod which has one already.
-	Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[string]protocol.ApplicationMetadata
-}
-
 // reconciliation turns findings into the events that bring a ledger in
 // agreement with the cluster: applications and tasks the ledger does not know
-// are added, bound pods confirm or override intents, tasks whose pod has vanished
-// complete. Kubernetes decides what exists and what is bound; the ledger keeps
-// intent, order, stage and deadlines.
+// are added, as their managers say; bound pods confirm or override intents, tasks whose
+// pod has vanished complete. Kubernetes decides what exists and what is bound; the ledger
+// keeps intent, order, stage and deadlines.
 //
-// Pods that are not assigned are returned, for the manager's handlers.
-func reconciliation(l *ledger.Ledger, manager inventory, findings []finding, now time.Time) (events []ledger.Event, unassigned []*v1.Pod) {
+// Pods that are not assigned are returned, for the managers to report, and how many
+// pods have a node and no manager that knows them.
+func reconciliation(
+	l *ledger.Ledger, st staff, schedulerName string, findings []finding, now time.Time,
+) (events []ledger.Event, unassigned []*v1.Pod, unknown int) {
 	stamp := ledger.Stamp{At: ledger.At(now)}
-	ours := func(pod *v1.Pod) bool {
-		_, is := manager.Task(pod)
-		return is || l.TaskByID(string(pod.UID)) != nil // whatever it says of itself by now
-	}
-	pods, owner := make([]*v1.Pod, 0, len(findings)), make(map[types.UID]string, len(findings))
+	var ask []*v1.Pod
 	for _, f := range findings {
-		if f.pod != nil && ours(f.pod) {
-			pods = append(pods, f.pod)
-			owner[f.pod.UID] = f.key.AppID
+		if asks(l, f, schedulerName) {
+			ask = append(ask, f.pod)
 		}
 	}
+	allocations := st.allocations(ask)
 	for range l.Doubles() {
 		events = append(events, ledger.RemoveDoubles{Stamp: stamp})
 		break // one event removes all
 	}
-	var added []ledger.AddApp
-	for _, meta := range manager.Applications(pods, func(pod *v1.Pod) string { return owner[pod.UID] }) {
-		if app := l.App(meta.ApplicationID); app != nil && !app.State.Terminal() {
-			continue
+	missing := make(map[string]missingApp)
+	var tasks []ledger.Event
+	for _, f := range findings {
+		task := l.TaskByID(f.key.TaskID)
+		switch {
+		case f.pod == nil:
+			tasks = append(tasks, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
+		case task == nil && !workload.Ours(f.pod, schedulerName):
+		case f.pod.Spec.NodeName == "" && !workload.Over(f.pod):
+			unassigned = append(unassigned, f.pod)
+		case workload.Over(f.pod) && l.App(f.key.AppID) == nil:
+			tasks = append(tasks, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
+		case workload.Over(f.pod):
+			tasks = append(tasks, ledger.CompleteTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
+		default:
+			meta, by := recorded(f, task), (*member)(nil)
+			if h, ok := allocations[f.pod.UID]; ok {
+				by, meta = h.by, h.task
+			} else if asks(l, f, schedulerName) {
+				unknown++
+				continue
+			}
+			named := meta.ApplicationID
+			if f.recorded { // whatever the pod says of itself by now
+				meta.ApplicationID = f.key.AppID
+			}
+			if app := l.App(meta.ApplicationID); by != nil && (app == nil || app.State.Terminal()) {
+				missing[meta.ApplicationID] = missingApp{by, named}
+			}
+			tasks = append(tasks, managers.TaskEvent(stamp, &meta))
 		}
-		added = append(added, managers.AppEvent(stamp, manager.Name(), &meta, true))
 	}
+	added := st.applications(missing, stamp)
 	slices.SortFunc(added, func(a, b ledger.AddApp) int {
 		return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID))
 	})
 	for _, event := range added {
 		events = append(events, event)
 	}
-	for _, f := range findings {
-		if f.pod == nil {
-			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
-			continue
-		}
-		meta, _ := manager.Task(f.pod)
-		meta.ApplicationID, meta.TaskID, meta.Pod = f.key.AppID, f.key.TaskID, f.pod
-		switch {
-		case !ours(f.pod):
-		case f.pod.Spec.NodeName == "" && !workload.Over(f.pod):
-			unassigned = append(unassigned, f.pod)
-		case workload.Over(f.pod) && l.App(f.key.AppID) == nil:
-			events = append(events, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
-		case workload.Over(f.pod):
-			events = append(events, ledger.CompleteTask{Stamp: stamp, AppID: meta.ApplicationID, TaskID: meta.TaskID})
-		default:
-			events = append(events, managers.TaskEvent(stamp, &meta))
-		}
+	return append(events, tasks...), unassigned, unknown
+}
+
+// asks reports whether a manager has to be asked for what is found: a pod that has a node,
+// and a task that the ledger lacks, or whose application it lacks or has for ended.
+func asks(l *ledger.Ledger, f finding, schedulerName string) bool {
+	if f.pod == nil || f.pod.Spec.NodeName == "" || workload.Over(f.pod) {
+		return false
 	}
-	return events, unassigned
+	task := l.TaskByID(f.key.TaskID)
+	if task == nil {
+		return workload.Ours(f.pod, schedulerName) || f.recorded
+	}
+	app := l.App(task.AppID)
+	return app == nil || app.State.Terminal()
+}
+
+// recorded is the task of a finding as the ledger has it, which may be nil.
+func recorded(f finding, task *ledger.Task) protocol.TaskMetadata {
+	meta := protocol.TaskMetadata{ApplicationID: f.key.AppID, TaskID: f.key.TaskID, Pod: f.pod}
+	if task != nil {
+		meta.Placeholder, meta.TaskGroupName = task.Placeholder, task.TaskGroup
+	}
+	return meta
 }
 
 // repairs returns the changes that put right, once the ledger agrees with the
@@ -117,13 +137,13 @@ func repairs(l *ledger.Ledger, refused []view.Refused, keys record.Keys) (change
 	return changes
 }
 
-// idle completes the applications of a manager that run, or wait for a gang, without
+// idle completes the applications that run, or wait for a gang, without
 // any task: the engine completes an application after its last allocation, and a new
 // engine, which has seen none, never would.
-func idle(l *ledger.Ledger, manager string, now time.Time) (events []ledger.Event) {
+func idle(l *ledger.Ledger, now time.Time) (events []ledger.Event) {
 	for app := range l.Apps() {
 		waits := app.State == ledger.AppStateRunning || app.State == ledger.AppStateReserving
-		if app.Manager == manager && waits && l.Live(app.ID) == 0 {
+		if waits && l.Live(app.ID) == 0 {
 			events = append(events, ledger.AppEnded{
 				Stamp: ledger.Stamp{At: ledger.At(now)}, AppID: app.ID, State: ledger.AppStateCompleted,
 			})

@@ -2,6 +2,7 @@ package standby
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/managers/general"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
@@ -19,21 +24,28 @@ import (
 )
 
 // oneApp is an app manager to which every pod belongs to application a.
-type oneApp struct{}
+type oneApp struct{ protocol.AppManager }
 
-func (oneApp) Name() string { return "general" }
+func (oneApp) Name() string { return general.Name }
 
-func (oneApp) Applications(pods []*v1.Pod, _ func(*v1.Pod) string) map[string]protocol.ApplicationMetadata {
-	for _, pod := range pods {
-		if pod.Spec.NodeName != "" && !workload.Terminated(pod) {
-			return map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}
-		}
-	}
-	return nil
+func (oneApp) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
+	return map[string]protocol.ApplicationMetadata{"a": {ApplicationID: "a", CreationTime: 1}}, nil
 }
 
-func (oneApp) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
-	return protocol.TaskMetadata{ApplicationID: "a", TaskID: string(pod.UID), Pod: pod}, true
+func (oneApp) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
+	return &si.Allocation{ApplicationID: "a", AllocationKey: string(pod.UID), NodeID: pod.Spec.NodeName}
+}
+
+// staffOf are managers behind closed gates, of which nothing is followed.
+func staffOf(list ...protocol.AppManager) (st staff) {
+	for _, m := range list {
+		gate := managers.NewGate(managers.GateConfig{
+			Manager: m.Name(), Read: func(func(*ledger.Ledger)) bool { return false },
+			Suspect: func(string, string, *v1.Pod) {}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		})
+		st = append(st, &member{AppManager: m, gate: gate, log: slog.New(slog.DiscardHandler)})
+	}
+	return st
 }
 
 func testPod(uid, node string, phase v1.PodPhase) *v1.Pod {
@@ -54,15 +66,15 @@ func reconciled(t *testing.T, l *ledger.Ledger, pods ...*v1.Pod) (binds []string
 		key := ledger.Key{AppID: "a", TaskID: string(pod.UID)}
 		exists[key.TaskID] = true
 		if !agree(l.Task(key.AppID, key.TaskID), pod, "") {
-			findings = append(findings, finding{key, pod})
+			findings = append(findings, finding{key, l.TaskByID(key.TaskID) != nil, pod})
 		}
 	}
 	for task := range l.Tasks("a") {
 		if !exists[task.ID] && !agree(task, nil, "") {
-			findings = append(findings, finding{key: ledger.Key{AppID: "a", TaskID: task.ID}})
+			findings = append(findings, finding{key: ledger.Key{AppID: "a", TaskID: task.ID}, recorded: true})
 		}
 	}
-	events, unassigned := reconciliation(l, oneApp{}, findings, time.Unix(100, 0))
+	events, unassigned, _ := reconciliation(l, staffOf(oneApp{}), "", findings, time.Unix(100, 0))
 	for _, event := range events {
 		for _, effect := range l.Step(event).Effects {
 			if bind, ok := effect.(ledger.Bind); ok {
@@ -149,11 +161,11 @@ func TestIdleApplicationCompletes(t *testing.T) {
 	l := ledger.New()
 	reconciled(t, l, testPod("x", "n1", v1.PodRunning))
 	l.Step(ledger.AppAccepted{Stamp: stamp(1), AppID: "a"})
-	if events := idle(l, "general", time.Unix(100, 0)); len(events) != 0 {
+	if events := idle(l, time.Unix(100, 0)); len(events) != 0 {
 		t.Fatalf("an application with a pod was to end: %+v", events)
 	}
 	reconciled(t, l, testPod("x", "n1", v1.PodSucceeded))
-	for _, event := range idle(l, "general", time.Unix(101, 0)) {
+	for _, event := range idle(l, time.Unix(101, 0)) {
 		l.Step(event)
 	}
 	if app := l.App("a"); app.State != ledger.AppStateCompleted {
@@ -166,7 +178,7 @@ func TestAGangWithoutAPodCompletes(t *testing.T) {
 	l := ledger.New()
 	l.Step(ledger.AddApp{ID: "a", Manager: "general", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
 	l.Step(ledger.AppAccepted{AppID: "a"})
-	for _, event := range idle(l, "general", time.Unix(100, 0)) {
+	for _, event := range idle(l, time.Unix(100, 0)) {
 		l.Step(event)
 	}
 	if app := l.App("a"); app.State != ledger.AppStateCompleted {
@@ -180,11 +192,11 @@ func TestMirrorLostTheOldestPodIsTheOriginator(t *testing.T) {
 	for uid, age := range map[string]int{"a": 1, "b": 3, "c": 2} {
 		pod := testPod(uid, "n1", v1.PodRunning)
 		pod.CreationTimestamp = metav1.Unix(int64(100-age), 0)
-		findings = append(findings, finding{ledger.Key{AppID: "a", TaskID: uid}, pod})
+		findings = append(findings, finding{ledger.Key{AppID: "a", TaskID: uid}, false, pod})
 	}
 	inOrder(findings)
 	l := ledger.New()
-	events, _ := reconciliation(l, oneApp{}, findings, time.Unix(200, 0))
+	events, _, _ := reconciliation(l, staffOf(oneApp{}), "", findings, time.Unix(200, 0))
 	for _, event := range events {
 		l.Step(event)
 	}
@@ -281,13 +293,13 @@ func TestApplicationLostPodsTell(t *testing.T) {
 	}
 	var findings []finding
 	for uid, at := range s.suspects {
-		f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}}
+		f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}, recorded: true}
 		if i := slices.IndexFunc(pods, func(p *v1.Pod) bool { return string(p.UID) == uid }); i >= 0 {
 			f.pod = pods[i]
 		}
 		findings = append(findings, f)
 	}
-	events, unassigned := reconciliation(l, oneApp{}, findings, time.Unix(100, 0))
+	events, unassigned, _ := reconciliation(l, staffOf(oneApp{}), "", findings, time.Unix(100, 0))
 	var binds []string
 	for _, event := range events {
 		for _, effect := range l.Step(event).Effects {

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/coordinator/kube"
-	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -29,6 +31,13 @@ type Config struct {
 	Writes kubernetes.Interface
 	// View is the state that is followed: see the methods of View in package view.
 	View View
+	// Registry has the app managers that this binary can run, and Managers those that
+	// are enabled, in order.
+	Registry managers.Registry
+	Managers []managers.Entry
+	// Dynamic, DynamicWrites and Discovery are for managers: see managers.Deps.
+	Dynamic, DynamicWrites dynamic.Interface
+	Discovery              discovery.DiscoveryInterface
 	// Configured is called when the ConfigMaps' queue configuration has come into force.
 	// It must return at once.
 	Configured func()
@@ -54,6 +63,7 @@ type Voice interface {
 	ConfigMap(cm *v1.ConfigMap, warning bool, reason, message string)
 	Waits(pod *v1.Pod, reason, message string)
 	Problems(pod *v1.Pod, found []workload.Problem)
+	Object(about v1.ObjectReference, warning bool, reason, message string)
 }
 
 // Standby is what a replica keeps ready. Run follows, Apply is told of each change of
@@ -63,9 +73,9 @@ type Standby struct {
 	log *slog.Logger
 
 	// These are made by prepare and not changed after it.
-	preds   *predicates.Cache
-	engine  *engine.Engine
-	general *general.Manager
+	preds  *predicates.Cache
+	engine *engine.Engine
+	staff  staff
 	// voice is nil until this replica leads, sink too.
 	voice atomic.Pointer[Voice]
 	sink  atomic.Pointer[func(ledger.Event)]
@@ -92,6 +102,8 @@ type Standby struct {
 	suspects  map[string]suspect
 	led       bool
 	promotion Promotion // since led
+	// endTelling ends what managers are told of their applications.
+	endTelling context.CancelFunc
 	// unassigned are pods to schedule that nobody has reported yet: see Replay.
 	unassigned []*v1.Pod
 }
@@ -101,7 +113,7 @@ func New(cfg Config) *Standby {
 	return &Standby{
 		cfg: cfg, log: cfg.Log, why: "the engine has not been started yet",
 		fed: make(map[string]bool), suspects: make(map[string]suspect),
-		broken: make(chan error, 1),
+		broken: make(chan error, 1), endTelling: func() {},
 	}
 }
 
@@ -150,9 +162,8 @@ func (s *Standby) engineStuck(err error) {
 // Stop stops managers and engine. It may be called more than once.
 func (s *Standby) Stop() {
 	s.pulse.stop()
-	if s.general != nil {
-		s.general.Stop()
-	}
+	s.endTelling()
+	s.staff.stop()
 	if s.engine != nil {
 		s.cfg.Cluster.Unfollow()
 		s.engine.Stop()
@@ -186,20 +197,21 @@ func (s *Standby) prepare(ctx context.Context) error {
 	}
 	s.tell, s.remembered = s.engine.Do, s.preds.Pod
 	s.configures(s.engine.Configure)
-	if err := cluster.Follow(ctx, follower{s}); err != nil {
+	if err := s.hire(managers.Deps{
+		Reads: s.cfg.Dynamic, Writes: s.cfg.DynamicWrites, Discovery: s.cfg.Discovery,
+		SchedulerName: s.cfg.SchedulerName, UserLabel: s.cfg.UserLabel, Resources: engine.ResourcesOf,
+		Problems: s.problems, Event: s.tellObject, Now: s.cfg.Now, Log: s.log,
+	}); err != nil {
 		return err
 	}
-	s.general = general.New(rehearsal{s}, cluster, general.Config{
-		SchedulerName: s.cfg.SchedulerName,
-		UserLabel:     s.cfg.UserLabel,
-		Resources:     engine.ResourcesOf,
-	}, s.problems, s.log)
-	if err := errors.Join(s.general.ServiceInit(), s.general.Start()); err != nil {
+	if err := cluster.Follow(ctx, follower{s}); err != nil {
 		return err
 	}
 	if err := s.awaitView(ctx); err != nil {
 		return err
 	}
+	s.missing("app managers have not seen what exists yet")
+	s.staff.start(ctx)
 	return s.begin(func() error { return s.engine.Sync(ctx) })
 }
 
@@ -280,6 +292,12 @@ func (s *Standby) waits(_, taskID string, why engine.Wait) {
 func (s *Standby) problems(pod *v1.Pod, found []workload.Problem) {
 	if voice := s.voice.Load(); voice != nil {
 		(*voice).Problems(pod, found)
+	}
+}
+
+func (s *Standby) tellObject(about v1.ObjectReference, warning bool, reason, message string) {
+	if voice := s.voice.Load(); voice != nil {
+		(*voice).Object(about, warning, reason, message)
 	}
 }
 

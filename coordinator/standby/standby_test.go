@@ -194,11 +194,11 @@ func TestOnlyOneWhoDoesNotLeadTakesNotes(t *testing.T) {
 	s.feedFrom(state)
 	s.noteTask("a", "gone") // neither has it: settled
 	findings := s.finish(state)
-	want := []finding{{key: ledger.Key{AppID: "a", TaskID: "x"}}}
+	want := []finding{{key: ledger.Key{AppID: "a", TaskID: "x"}, recorded: true}}
 	if !slices.Equal(findings, want) {
 		t.Fatalf("findings %v, want %v", findings, want)
 	}
-	events, _ := reconciliation(state, oneApp{}, findings, stamp(3).At.Time())
+	events, _, _ := reconciliation(state, staffOf(oneApp{}), "", findings, stamp(3).At.Time())
 	for _, event := range events {
 		state.Step(event)
 	}

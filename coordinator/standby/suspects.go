@@ -81,7 +81,7 @@ func (s *Standby) look(l *ledger.Ledger, uid string, at suspect) (finding, bool)
 	if at.name == "" && task != nil {
 		at.namespace, at.name = task.Namespace, task.Name
 	}
-	f := finding{key: ledger.Key{AppID: at.app, TaskID: uid}, pod: s.pod(uid, at)}
+	f := finding{ledger.Key{AppID: at.app, TaskID: uid}, task != nil, s.pod(uid, at)}
 	// Without its application a task means nothing, whatever its record says.
 	orphan := task != nil && l.App(at.app) == nil
 	return f, !orphan && agree(task, f.pod, s.cfg.SchedulerName)

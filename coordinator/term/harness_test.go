@@ -296,6 +296,7 @@ func (s fakeStandby) Configuration() standby.Configuration {
 func (s fakeStandby) Begin(ctx context.Context) error { return s.h.hook(ctx, stepReleased) }
 func (s fakeStandby) Do(ledger.Effect) error          { return nil }
 func (s fakeStandby) Replay()                         {}
+func (s fakeStandby) Durable([]ledger.Change)         {}
 
 func (s fakeStandby) Stop() {
 	s.h.managing.Wait()

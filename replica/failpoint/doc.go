@@ -73,6 +73,8 @@ const (
 	ProofGuard = "proof"
 	// EpochFloor has an epoch be above all that etcd knows, whatever the Lease says.
 	EpochFloor = "epoch-floor"
+	// Recoverable, followed by the name of an app manager, has a promotion ask that manager.
+	Recoverable = "recoverable-"
 	// PodBarrier keeps a new lead from acting on a stale picture of the pods.
 	PodBarrier = "pod-barrier"
 )

@@ -3,7 +3,6 @@ package general
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -12,47 +11,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
-// Cluster is where a manager sees pods.
-type Cluster interface {
-	// PodInformer watches the pods of all namespaces.
-	PodInformer() cache.SharedIndexInformer
-	// Namespace returns the namespace, or nil if it is not known.
-	Namespace(name string) *v1.Namespace
-}
-
-// Config tunes a Manager; empty fields select defaults.
-type Config struct {
-	// SchedulerName is the spec.schedulerName of the pods to report.
-	SchedulerName string
-	// UserLabel is the key of the label that names the user of a pod.
-	UserLabel string
-	// Resources returns what a pod requests, in the engine's units, for
-	// GetExistingAllocation. Nil leaves the resources out.
-	Resources func(*v1.Pod) map[string]int64
-}
-
-// Name is the name of the manager in records.
+// Name is the type of the manager, and its name in the configuration unless that says
+// another.
 const Name = "general"
 
 var (
 	_ protocol.AppManager  = (*Manager)(nil)
 	_ protocol.Recoverable = (*Manager)(nil)
+	_ managers.Replayer    = (*Manager)(nil)
+	_ managers.Prober      = (*Manager)(nil)
+	_ managers.Syncer      = (*Manager)(nil)
 )
 
 // Manager is the app manager of ordinary pods: labels and annotations say what
 // application a pod belongs to, and the pods are all there is to know of it.
 type Manager struct {
-	amp      protocol.ApplicationManagementProtocol
-	cluster  Cluster
-	cfg      Config
-	problems func(*v1.Pod, []workload.Problem)
-	log      *slog.Logger
+	managers.Deps
 
-	// mu is held while a pod is handled. It guards what follows, and amp.
+	// mu is held while a pod is handled. It guards what follows.
 	mu sync.Mutex
 	// reported is the application that each task was reported for.
 	reported map[types.UID]string
@@ -66,27 +47,22 @@ type Manager struct {
 	handle   cache.ResourceEventHandlerRegistration
 }
 
-// New makes a manager that reports the pods of cluster to amp, and what
-// cannot be read of a pod to report, which must return at once and may be nil.
-func New(amp protocol.ApplicationManagementProtocol, cluster Cluster, cfg Config, report func(*v1.Pod, []workload.Problem), log *slog.Logger) *Manager {
-	if cfg.SchedulerName == "" {
-		cfg.SchedulerName = workload.DefaultSchedulerName
-	}
-	if cfg.UserLabel == "" {
-		cfg.UserLabel = workload.DefaultUserLabel
-	}
-	if report == nil {
-		report = func(*v1.Pod, []workload.Problem) {}
+// New makes the manager. It has no settings.
+func New(deps managers.Deps) (protocol.AppManager, error) { return newManager(deps) }
+
+func newManager(deps managers.Deps) (*Manager, error) {
+	if err := deps.Settings(&struct{}{}); err != nil {
+		return nil, err
 	}
 	return &Manager{
-		amp: amp, cluster: cluster, cfg: cfg, problems: report, log: log,
+		Deps:     deps,
 		reported: make(map[types.UID]string),
 		live:     make(map[string]bool),
-	}
+	}, nil
 }
 
-// Name returns Name.
-func (g *Manager) Name() string { return Name }
+// Name returns what the configuration calls this manager.
+func (g *Manager) Name() string { return g.Deps.Name }
 
 // ServiceInit does nothing: the informer is run by its owner.
 func (g *Manager) ServiceInit() error { return nil }
@@ -99,7 +75,7 @@ func (g *Manager) Start() error {
 	if g.stopped || g.handle != nil {
 		return errors.New("general app manager: started more than once")
 	}
-	handle, err := g.cluster.PodInformer().AddEventHandler(handlers{g})
+	handle, err := g.Cluster.PodInformer().AddEventHandler(handlers{g})
 	if err != nil {
 		return fmt.Errorf("general app manager: watching pods: %w", err)
 	}
@@ -107,13 +83,19 @@ func (g *Manager) Start() error {
 	return nil
 }
 
-// Address has the manager report to amp from now on. A manager that has been
-// started with a protocol that only takes notes knows all pods by then, and what
-// it reported before is not repeated: see Replay.
-func (g *Manager) Address(amp protocol.ApplicationManagementProtocol) {
+// HasSynced reports whether all pods that existed at the start have been handled.
+func (g *Manager) HasSynced() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.amp, g.live = amp, nil
+	return g.handle != nil && g.handle.HasSynced()
+}
+
+// Between calls do while no pod is handled.
+func (g *Manager) Between(do func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.live = nil
+	do()
 }
 
 // Replay reports pods as Start does those that exist. It returns early if the
@@ -136,26 +118,22 @@ func (g *Manager) Stop() {
 	if g.handle == nil {
 		return
 	}
-	if err := g.cluster.PodInformer().RemoveEventHandler(g.handle); err != nil {
-		g.log.Warn("pod handlers not removed", "manager", Name, "err", err)
+	if err := g.Cluster.PodInformer().RemoveEventHandler(g.handle); err != nil {
+		g.Log.Warn("pod handlers not removed", "err", err)
 	}
 	g.handle = nil
 }
 
-// AppID returns the application that a pod names.
-func (g *Manager) AppID(pod *v1.Pod) string { return workload.AppID(pod) }
-
-// identities is what a protocol may have besides: it knows the application of a task
-// that has been reported before, if only by a predecessor, whatever the labels of its
-// pod say by now.
-type identities interface {
-	// Owner returns the ID of the application, empty if the task is not known.
+// gate is what the protocol has besides: see managers.Gate.
+type gate interface {
 	Owner(taskID string) string
+	Report(request *protocol.AddTaskRequest) bool
 }
 
-// owner returns the application of a task that is known, else nothing.
+// owner returns the application of a task that is known, if only because a predecessor has
+// reported it, whatever the labels of its pod say by now; else nothing.
 func (g *Manager) owner(uid types.UID) string {
-	if known, ok := g.amp.(identities); ok {
+	if known, ok := g.Protocol.(gate); ok {
 		if app := known.Owner(string(uid)); app != "" {
 			return app
 		}
@@ -163,9 +141,24 @@ func (g *Manager) owner(uid types.UID) string {
 	return g.reported[uid]
 }
 
+// report reports a task. Nothing depends on the answer.
+func (g *Manager) report(task protocol.TaskMetadata) {
+	request := &protocol.AddTaskRequest{Metadata: task}
+	if to, ok := g.Protocol.(gate); ok {
+		to.Report(request)
+		return
+	}
+	g.Protocol.AddTask(request)
+}
+
+// ours reports whether a pod is for this manager.
+func (g *Manager) ours(pod *v1.Pod) bool {
+	return workload.Ours(pod, g.SchedulerName) && g.Claimed(pod) == ""
+}
+
 // Task returns what task a pod is, and false if it is not for this manager.
 func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
-	if !workload.Ours(pod, g.cfg.SchedulerName) {
+	if !g.ours(pod) {
 		return protocol.TaskMetadata{}, false
 	}
 	meta, _ := workload.ParseTask(pod)
@@ -175,7 +168,7 @@ func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
 // ListApplications returns the applications that have an assigned pod which has
 // not terminated. The oldest such pod of an application describes it.
 func (g *Manager) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
-	informer := g.cluster.PodInformer()
+	informer := g.Cluster.PodInformer()
 	if !informer.HasSynced() {
 		return nil, errors.New("general app manager: the pods have not been listed yet")
 	}
@@ -185,25 +178,23 @@ func (g *Manager) ListApplications() (map[string]protocol.ApplicationMetadata, e
 			pods = append(pods, pod)
 		}
 	}
-	return g.Applications(pods, nil), nil
+	return g.applications(pods), nil
 }
 
-// Applications returns the applications that have an assigned pod among pods
-// which has not terminated, described as ListApplications does. owner, which may be
-// nil, returns the application that a pod has been reported for, whatever it says
-// now, or nothing.
-func (g *Manager) Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[string]protocol.ApplicationMetadata {
+// applications describes those that have an assigned pod among pods which has not
+// terminated. A pod belongs to the application that it has been reported for, whatever
+// it says by now.
+func (g *Manager) applications(pods []*v1.Pod) map[string]protocol.ApplicationMetadata {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	oldest, assigned := make(map[string]*v1.Pod), make(map[string]bool)
 	for _, pod := range pods {
 		if workload.Terminated(pod) {
 			continue
 		}
-		id := ""
-		if owner != nil {
-			id = owner(pod)
-		}
+		id := g.reported[pod.UID]
 		if id == "" {
-			if !workload.Ours(pod, g.cfg.SchedulerName) {
+			if !g.ours(pod) {
 				continue
 			}
 			id = workload.AppID(pod)
@@ -219,7 +210,7 @@ func (g *Manager) Applications(pods []*v1.Pod, owner func(*v1.Pod) string) map[s
 			continue
 		}
 		// Problems are reported when the handlers see the pod.
-		app, _ := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+		app, _ := workload.ParseApplication(pod, g.Cluster.Namespace(pod.Namespace), g.UserLabel)
 		app.ApplicationID = id
 		apps[id] = app
 	}
@@ -276,11 +267,9 @@ func (g *Manager) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
 	if pod.Spec.Priority != nil {
 		allocation.Priority = *pod.Spec.Priority
 	}
-	if g.cfg.Resources != nil {
-		allocation.ResourcePerAlloc = &si.Resource{Resources: make(map[string]*si.Quantity)}
-		for name, value := range g.cfg.Resources(pod) {
-			allocation.ResourcePerAlloc.Resources[name] = &si.Quantity{Value: value}
-		}
+	allocation.ResourcePerAlloc = &si.Resource{Resources: make(map[string]*si.Quantity)}
+	for name, value := range g.Resources(pod) {
+		allocation.ResourcePerAlloc.Resources[name] = &si.Quantity{Value: value}
 	}
 	return allocation
 }

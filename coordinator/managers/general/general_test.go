@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
@@ -67,12 +68,13 @@ func (c *contract) AddTask(r *protocol.AddTaskRequest) protocol.ManagedTask {
 	c.call("task %s/%s on %q", r.Metadata.ApplicationID, r.Metadata.TaskID, r.Metadata.Pod.Spec.NodeName)
 	return nil
 }
-func (c *contract) Owner(id string) string              { return c.owners[id] }
-func (c *contract) RemoveApplication(string) error      { return nil }
-func (c *contract) RemoveTask(app, task string)         { c.call("remove %s/%s", app, task) }
-func (c *contract) NotifyApplicationComplete(string)    {}
-func (c *contract) NotifyApplicationFail(string)        {}
-func (c *contract) NotifyTaskComplete(app, task string) { c.call("complete %s/%s", app, task) }
+func (c *contract) Report(r *protocol.AddTaskRequest) bool { c.AddTask(r); return true }
+func (c *contract) Owner(id string) string                 { return c.owners[id] }
+func (c *contract) RemoveApplication(string) error         { return nil }
+func (c *contract) RemoveTask(app, task string)            { c.call("remove %s/%s", app, task) }
+func (c *contract) NotifyApplicationComplete(string)       {}
+func (c *contract) NotifyApplicationFail(string)           {}
+func (c *contract) NotifyTaskComplete(app, task string)    { c.call("complete %s/%s", app, task) }
 
 type knownApp struct {
 	c  *contract
@@ -132,7 +134,25 @@ func pod(uid string, options ...option) *v1.Pod {
 }
 
 func general(c *contract) handlers {
-	return handlers{New(c, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))}
+	return handlers{managing(c, fakeCluster{}, nil)}
+}
+
+// managing returns a manager that reports to c, and what it cannot read to problems.
+func managing(c protocol.ApplicationManagementProtocol, cluster fakeCluster, problems func(*v1.Pod, []workload.Problem)) *Manager {
+	if problems == nil {
+		problems = func(*v1.Pod, []workload.Problem) {}
+	}
+	g, err := newManager(managers.Deps{
+		Name: Name, Settings: func(any) error { return nil }, Protocol: c, Cluster: cluster,
+		SchedulerName: workload.DefaultSchedulerName, UserLabel: workload.DefaultUserLabel,
+		Resources: func(*v1.Pod) map[string]int64 { return map[string]int64{"vcore": 100} },
+		Claimed:   func(*v1.Pod) string { return "" },
+		Problems:  problems, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		panic(err)
+	}
+	return g
 }
 
 func TestHandlers(t *testing.T) {
@@ -250,11 +270,11 @@ func TestReplay(t *testing.T) {
 func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
 	c := &contract{}
 	var reported []string
-	g := New(c, fakeCluster{}, Config{}, func(p *v1.Pod, found []workload.Problem) {
+	g := managing(c, fakeCluster{}, func(p *v1.Pod, found []workload.Problem) {
 		for _, f := range found {
 			reported = append(reported, p.Name+" "+f.Key)
 		}
-	}, slog.New(slog.DiscardHandler))
+	})
 	bad := pod("u")
 	bad.Annotations = map[string]string{workload.AnnotationTaskGroups: "[{]", workload.AnnotationUserInfo: "?", workload.AnnotationPlaceholder: "?"}
 	before := bad.DeepCopy()
@@ -275,8 +295,7 @@ func TestProblemsAreReportedAndThePodScheduled(t *testing.T) {
 func TestProblemsOfPodsThatCameWhileNobodyLed(t *testing.T) {
 	c := &contract{states: map[string]string{"live": "Running"}, tasks: map[string]bool{"live/old": true}}
 	var reported []string
-	g := New(c, fakeCluster{}, Config{}, func(p *v1.Pod, _ []workload.Problem) { reported = append(reported, p.Name) },
-		slog.New(slog.DiscardHandler))
+	g := managing(c, fakeCluster{}, func(p *v1.Pod, _ []workload.Problem) { reported = append(reported, p.Name) })
 	for _, p := range []*v1.Pod{
 		pod("old", inApp("live")), pod("late", inApp("live")), pod("assigned", inApp("live"), on("n")),
 		pod("first", inApp("unknown")), pod("second", inApp("unknown")),
@@ -310,7 +329,7 @@ func TestStartReportsAndStopEndsIt(t *testing.T) {
 	source := cachetesting.NewFakeControllerSource()
 	source.Add(pod("u1"))
 	c := &contract{made: make(chan struct{}, 16)}
-	g := New(c, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := managing(c, fakeCluster{startInformer(t, source)}, nil)
 	if err := g.ServiceInit(); err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +392,7 @@ func TestListApplications(t *testing.T) {
 	} {
 		source.Add(p)
 	}
-	g := New(&contract{}, fakeCluster{startInformer(t, source)}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := managing(&contract{}, fakeCluster{startInformer(t, source)}, nil)
 	apps, err := g.ListApplications()
 	if err != nil {
 		t.Fatal(err)
@@ -393,13 +412,13 @@ func TestAPlaceholderDescribesNoApplicationWhosePodWaits(t *testing.T) {
 		}
 	}
 	holds := func(p *v1.Pod) { p.Annotations = map[string]string{workload.AnnotationPlaceholder: "true"} }
-	g := New(&contract{}, fakeCluster{}, Config{}, nil, slog.New(slog.DiscardHandler))
-	apps := g.Applications([]*v1.Pod{
+	g := managing(&contract{}, fakeCluster{}, nil)
+	apps := g.applications([]*v1.Pod{
 		pod("hold", on("n"), created(1), holds), pod("driver", created(2), as("ann")),
 		pod("waits", inApp("waits"), as("bob")),
 		pod("runs", inApp("runs"), on("n"), created(2), as("eve")), pod("older", inApp("runs"), created(1), as("bob")),
 		pod("alone", inApp("alone"), on("n"), holds),
-	}, nil)
+	})
 	users := map[string]string{}
 	for id, app := range apps {
 		users[id] = app.User
@@ -413,16 +432,14 @@ func TestListApplicationsRefusesAPartialListing(t *testing.T) {
 	source := cachetesting.NewFakeControllerSource()
 	defer source.Shutdown()
 	never := cache.NewSharedIndexInformer(source, &v1.Pod{}, 0, cache.Indexers{})
-	g := New(&contract{}, fakeCluster{never}, Config{}, nil, slog.New(slog.DiscardHandler))
+	g := managing(&contract{}, fakeCluster{never}, nil)
 	if apps, err := g.ListApplications(); err == nil {
 		t.Errorf("got %v before the pods were listed", apps)
 	}
 }
 
 func TestGetExistingAllocation(t *testing.T) {
-	g := New(&contract{}, fakeCluster{}, Config{
-		Resources: func(*v1.Pod) map[string]int64 { return map[string]int64{"vcore": 100} },
-	}, nil, slog.New(slog.DiscardHandler))
+	g := managing(&contract{}, fakeCluster{}, nil)
 	priority := int32(7)
 	p := pod("u", on("n"))
 	p.Annotations = map[string]string{workload.AnnotationPlaceholder: "true", workload.AnnotationTaskGroupName: "tg"}

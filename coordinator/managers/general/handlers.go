@@ -66,7 +66,7 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if !initial {
 		g.live = nil
 	}
-	if pod.Spec.SchedulerName != g.cfg.SchedulerName {
+	if pod.Spec.SchedulerName != g.SchedulerName {
 		return
 	}
 	// Labels may have been edited since a predecessor reported the pod. One that is
@@ -75,14 +75,14 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if initial {
 		owner = g.owner(pod.UID)
 	}
-	if owner == "" && !workload.Ours(pod, g.cfg.SchedulerName) {
+	if owner == "" && !g.ours(pod) {
 		return
 	}
 	if workload.Over(pod) {
 		if owner == "" {
 			owner = workload.AppID(pod)
 		}
-		g.amp.NotifyTaskComplete(owner, string(pod.UID))
+		g.Protocol.NotifyTaskComplete(owner, string(pod.UID))
 		return
 	}
 	if pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) > 0 {
@@ -93,26 +93,26 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 		task.ApplicationID = owner
 	}
 	// A late placeholder must not begin an application anew that has ended.
-	if !task.Placeholder || g.amp.GetApplication(task.ApplicationID) == nil {
+	if !task.Placeholder || g.Protocol.GetApplication(task.ApplicationID) == nil {
 		begins, waits := !initial || !g.known(task), pod.Spec.NodeName == ""
 		if begins || waits {
-			app, more := workload.ParseApplication(pod, g.cluster.Namespace(pod.Namespace), g.cfg.UserLabel)
+			app, more := workload.ParseApplication(pod, g.Cluster.Namespace(pod.Namespace), g.UserLabel)
 			app.ApplicationID = task.ApplicationID
 			if found = append(found, more...); len(found) > 0 && waits && (begins || !g.has(task)) {
-				g.problems(pod, found)
+				g.Problems(pod, found)
 			}
 			if begins {
 				g.begin(app, initial)
 			}
 		}
 	}
-	g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+	g.report(task)
 	g.reported[pod.UID] = task.ApplicationID
 }
 
 // begin reports an application.
 func (g *Manager) begin(app protocol.ApplicationMetadata, initial bool) {
-	g.amp.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
+	g.Protocol.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
 	if initial && g.live != nil {
 		g.live[app.ApplicationID] = true
 	}
@@ -121,7 +121,7 @@ func (g *Manager) begin(app protocol.ApplicationMetadata, initial bool) {
 // has reports whether a task has been reported before, if only by a predecessor,
 // who then has also told what could not be read of its pod.
 func (g *Manager) has(task protocol.TaskMetadata) bool {
-	app := g.amp.GetApplication(task.ApplicationID)
+	app := g.Protocol.GetApplication(task.ApplicationID)
 	if app == nil {
 		return false
 	}
@@ -137,7 +137,7 @@ func (g *Manager) known(task protocol.TaskMetadata) bool {
 	if g.live[id] {
 		return true
 	}
-	app := g.amp.GetApplication(id)
+	app := g.Protocol.GetApplication(id)
 	if app == nil {
 		return false
 	}
@@ -172,31 +172,31 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 		if !known {
 			app = workload.AppID(pod)
 		}
-		if !workload.Over(old) && pod.Spec.SchedulerName == g.cfg.SchedulerName {
-			g.amp.NotifyTaskComplete(app, string(pod.UID))
+		if !workload.Over(old) && pod.Spec.SchedulerName == g.SchedulerName {
+			g.Protocol.NotifyTaskComplete(app, string(pod.UID))
 		}
 	case !known:
 		g.added(pod, false)
 	case old.Spec.NodeName != pod.Spec.NodeName || !requests.Same(old, pod):
 		task, _ := workload.ParseTask(pod)
 		task.ApplicationID = app
-		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+		g.report(task)
 	case workload.AppID(old) != workload.AppID(pod) && workload.AppID(pod) != app:
 		// It stays what it is: who takes the report tells the user so.
 		task, _ := workload.ParseTask(pod)
-		g.amp.AddTask(&protocol.AddTaskRequest{Metadata: task})
+		g.report(task)
 	}
 }
 
 func (g *Manager) deleted(pod *v1.Pod) {
 	app, known := g.reported[pod.UID]
 	if !known {
-		if pod.Spec.SchedulerName != g.cfg.SchedulerName {
+		if pod.Spec.SchedulerName != g.SchedulerName {
 			return
 		}
 		app = workload.AppID(pod)
 	}
 	delete(g.reported, pod.UID)
-	g.amp.NotifyTaskComplete(app, string(pod.UID))
-	g.amp.RemoveTask(app, string(pod.UID))
+	g.Protocol.NotifyTaskComplete(app, string(pod.UID))
+	g.Protocol.RemoveTask(app, string(pod.UID))
 }

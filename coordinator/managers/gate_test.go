@@ -18,7 +18,7 @@ import (
 
 // lead is a loop that a contract under test speaks to.
 type lead struct {
-	*Contract
+	*Gate
 	box *loop.Mailbox
 	end context.CancelFunc // of the term
 }
@@ -31,6 +31,14 @@ type noPods struct{}
 
 func (noPods) SetPod(*v1.Pod)     {}
 func (noPods) Pod(string) *v1.Pod { return nil }
+
+// testGate is closed, and reads what the test says.
+func testGate(read func(func(*ledger.Ledger)) bool) *Gate {
+	return NewGate(GateConfig{
+		Manager: "m", Read: read, Pods: noPods{}, Suspect: func(string, string, *v1.Pod) {}, Now: time.Now,
+		Log: slog.New(slog.DiscardHandler),
+	})
+}
 
 // leading returns a lead whose ledger has an application in some state, with what
 // belongs to that: a pod that runs, unless idle, and placeholders that go. An empty
@@ -69,7 +77,10 @@ func leading(t *testing.T, state ledger.AppState, idle bool) *lead {
 		running.Run(t.Context())
 	}()
 	t.Cleanup(func() { end(); <-ended })
-	return &lead{NewContract(ctx, "m", box, noPods{}, time.Now, slog.New(slog.DiscardHandler)), box, end}
+	gate := testGate(func(func(*ledger.Ledger)) bool { return false })
+	gate.Open(ctx, box)
+	gate.Replay()
+	return &lead{gate, box, end}
 }
 
 // app says how application a is, and what is kept of what was asked.
@@ -109,7 +120,7 @@ func addTask(id string) func(*lead) string {
 }
 
 func setState(state string) func(*lead) string {
-	return func(l *lead) string { managedApp{l.Contract, "a"}.SetState(state); return "" }
+	return func(l *lead) string { managedApp{l.Gate, "a"}.SetState(state); return "" }
 }
 
 // contractStates are the states in which a call finds an application between two steps.
@@ -154,15 +165,15 @@ var contractCalls = map[string]struct {
 		want: ":none :Submitted,Killed :Recovering,Killed :Killing :Resuming,Killed :Killing := := := := := :="},
 	"SetState Running": {call: setState("Running"),
 		want: ":none := := := := := := := := := := :="},
-	"TriggerAppRecovery": {call: func(l *lead) string { return outcome(managedApp{l.Contract, "a"}.TriggerAppRecovery() == nil) },
+	"TriggerAppRecovery": {call: func(l *lead) string { return outcome(managedApp{l.Gate, "a"}.TriggerAppRecovery() == nil) },
 		want: "no:none ok:= ok:= ok:= ok:= ok:= ok:= ok:= no:= no:= no:= no:="},
-	"GetTask": {call: func(l *lead) string { _, err := managedApp{l.Contract, "a"}.GetTask("t"); return outcome(err == nil) },
+	"GetTask": {call: func(l *lead) string { _, err := managedApp{l.Gate, "a"}.GetTask("t"); return outcome(err == nil) },
 		want: "no:none ok:= ok:= ok:= ok:= ok:= ok:= ok:= ok:= ok:= ok:= ok:="},
-	"GetQueue": {call: func(l *lead) string { return managedApp{l.Contract, "a"}.GetQueue() },
+	"GetQueue": {call: func(l *lead) string { return managedApp{l.Gate, "a"}.GetQueue() },
 		want: ":none " + strings.TrimSpace(strings.Repeat("root.placed:= ", 11))},
 }
 
-func TestContractKeepsWhatIsDocumented(t *testing.T) {
+func TestGateKeepsWhatIsDocumented(t *testing.T) {
 	for name, c := range contractCalls {
 		wants := strings.Fields(c.want)
 		for i, state := range contractStates {
@@ -175,8 +186,8 @@ func TestContractKeepsWhatIsDocumented(t *testing.T) {
 	}
 }
 
-// TestContractOfATermThatIsOver: calls say that they came too late, and change nothing.
-func TestContractOfATermThatIsOver(t *testing.T) {
+// TestGateOfATermThatIsOver: calls say that they came too late, and change nothing.
+func TestGateOfATermThatIsOver(t *testing.T) {
 	for _, state := range []ledger.AppState{"", ledger.AppStateRunning, ledger.AppStateCompleted} {
 		l := leading(t, state, true)
 		l.end()
@@ -189,7 +200,7 @@ func TestContractOfATermThatIsOver(t *testing.T) {
 		if l.RemoveApplication("a") == nil {
 			t.Errorf("%q: RemoveApplication reports success", state)
 		}
-		if (managedApp{l.Contract, "a"}).TriggerAppRecovery() == nil {
+		if (managedApp{l.Gate, "a"}).TriggerAppRecovery() == nil {
 			t.Errorf("%q: TriggerAppRecovery reports success", state)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 // launch runs the coordinator.
 func launch(ctx context.Context, r replica) error {
 	return coordinator.Run(ctx, r.config, coordinator.Options{
-		Log: r.log, Standing: r.standing, Tracing: r.tracing, Version: r.version,
+		Log: r.log, Standing: r.standing, Tracing: r.tracing, Version: r.version, Managers: r.managers,
 		Renewed: r.tie.Leave, Tie: r.tie,
 	})
 }

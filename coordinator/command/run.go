@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/understudy-ha/understudy/coordinator"
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
 	"github.com/understudy-ha/understudy/election/supervise"
@@ -24,6 +25,7 @@ type replica struct {
 	tracing  *telemetry.Tracing
 	version  string
 	tie      *supervise.Tie
+	managers coordinator.ManagerRegistry
 }
 
 func (c command) run() *cobra.Command {
@@ -107,7 +109,7 @@ func (c command) start(ctx context.Context, cfg config.Config) error {
 	log.Info("starting", "version", version, "namespace", cfg.Namespace, "scheduler", cfg.SchedulerName,
 		"etcd", cfg.Etcd.Endpoints, "tracing", tracing.Enabled())
 
-	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version, tie: tie})
+	failed := c.launch(ctx, replica{config: cfg, log: log, standing: standing, tracing: tracing, version: version, tie: tie, managers: c.managers})
 
 	stopTracing(ctx, tracing, log)
 	if failed != nil {

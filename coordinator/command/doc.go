@@ -1,4 +1,5 @@
-// Command understudy runs a replica of the coordinator, alone or supervised, and
+// Package command is the command line of understudy, and of programs that add app
+// managers to it. It runs a replica of the coordinator, alone or supervised, and
 // asks replicas how they are. It turns flags and a file into a configuration, sets up log, traces
 // and signals, and calls package coordinator; it decides nothing itself.
 //
@@ -10,4 +11,4 @@
 // signal if one has ended that, or 127 if it could not be started.
 // Results go to standard output, the log of a replica and error messages to
 // standard error.
-package main
+package command

@@ -1,0 +1,350 @@
+package standby
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/replica/failpoint"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// staff are the app managers of a replica, in the order of the configuration. The code of
+// a manager is not trusted: one that panics, blocks or fails is named, keeps the
+// applications that the records have, and holds up nobody else.
+type staff []*member
+
+// member is an app manager with its gate.
+type member struct {
+	protocol.AppManager
+	gate *managers.Gate
+	log  *slog.Logger
+	// tells is nil until the replica leads, and for a manager that does not want to hear.
+	tells   *teller
+	telling sync.WaitGroup
+	// problem is why the manager was last found wanting, nil if it never was.
+	problem atomic.Pointer[string]
+}
+
+// managerLimit is how long a manager may take to answer.
+const managerLimit = 3 * time.Second
+
+func (m *member) fail(what string, err error) {
+	problem := fmt.Sprintf("%s: %v", what, err)
+	m.problem.Store(&problem)
+	m.log.Error("app manager fails; its applications stay as they are recorded", "in", what, "err", err)
+}
+
+var errBlocks = errors.New("it does not return")
+
+// try calls a manager. It reports false, once it has named it, if the manager panics or
+// does not return in time.
+func try[T any](m *member, what string, call func() (T, error)) (answer T, ok bool) {
+	type outcome struct {
+		answer T
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+			done <- o
+		}()
+		o.answer, o.err = call()
+	}()
+	timer := time.NewTimer(managerLimit)
+	defer timer.Stop()
+	var o outcome
+	select {
+	case o = <-done:
+	case <-timer.C:
+		o.err = errBlocks
+	}
+	if o.err != nil {
+		m.fail(what, o.err)
+		return answer, false
+	}
+	return o.answer, true
+}
+
+// do is try for a call that only fails or does not.
+func (m *member) do(what string, call func() error) bool {
+	_, ok := try(m, what, func() (struct{}, error) { return struct{}{}, call() })
+	return ok
+}
+
+// hire makes the managers that are enabled, behind closed gates.
+func (s *Standby) hire(deps managers.Deps) error {
+	if err := s.cfg.Registry.Check(s.cfg.Managers); err != nil {
+		return err
+	}
+	for _, entry := range s.cfg.Managers {
+		m := &member{log: s.log.With("manager", entry.Name)}
+		before := slices.Clone(s.staff)
+		gate := managers.GateConfig{
+			Manager: entry.Name, Read: s.cfg.View.Read, Pods: s.preds, Suspect: s.suspected,
+			Claimed: before.claimed, Now: s.cfg.Now, Log: m.log,
+		}
+		m.gate = managers.NewGate(gate)
+		deps.Protocol, deps.Claimed, deps.Cluster = m.gate, before.claimed, guarded{s.cfg.Cluster, m}
+		made, err := s.cfg.Registry.Make(entry, deps)
+		if err != nil {
+			return err
+		}
+		m.AppManager = made
+		if _, ok := made.(managers.Replayer); ok {
+			m.gate.NoNotes()
+		}
+		s.staff = append(s.staff, m)
+	}
+	return nil
+}
+
+const (
+	// syncLimit is how long a replica that starts waits for a manager to have seen what
+	// exists; syncPoll is how often it looks.
+	syncLimit = time.Minute
+	syncPoll  = 20 * time.Millisecond
+)
+
+// start starts all managers, and waits until those that can tell have seen what exists.
+func (st staff) start(ctx context.Context) {
+	for _, m := range st {
+		if m.do("ServiceInit", m.ServiceInit) {
+			m.do("Start", m.Start)
+		}
+	}
+	for _, m := range st {
+		syncer, ok := m.AppManager.(managers.Syncer)
+		if !ok || m.problem.Load() != nil {
+			continue
+		}
+		err := wait.PollUntilContextTimeout(ctx, syncPoll, syncLimit, true, func(context.Context) (bool, error) {
+			return syncer.HasSynced(), nil
+		})
+		if err != nil && ctx.Err() == nil {
+			m.fail("Start", errors.New("it has not seen what exists yet"))
+		}
+	}
+}
+
+// gone tells of a pod that is gone.
+func (st staff) gone(pod *v1.Pod) {
+	for _, m := range st {
+		m.gate.Gone(string(pod.UID))
+	}
+}
+
+// claimed names the manager that claims a pod, empty for none.
+func (st staff) claimed(pod *v1.Pod) string {
+	for _, m := range st {
+		if c, ok := m.AppManager.(managers.Claimer); ok && c.Claims(pod) {
+			return m.Name()
+		}
+	}
+	return ""
+}
+
+// open has all managers speak to the lead of p from now on.
+func (st staff) open(p Promotion) {
+	for _, m := range st {
+		opens := func() { m.gate.Open(p.Context, p.Mailbox) }
+		r, ok := m.AppManager.(managers.Replayer)
+		if !ok || !m.do("Between", func() error { r.Between(opens); return nil }) {
+			opens()
+		}
+	}
+}
+
+// replay has the lead told what was reported while nobody led: of pods that wait, by the
+// managers that can report them again.
+func (st staff) replay(waiting []*v1.Pod) {
+	var replaying sync.WaitGroup
+	for _, m := range st {
+		m.gate.Replay()
+		if r, ok := m.AppManager.(managers.Replayer); ok {
+			replaying.Go(func() {
+				defer func() {
+					if p := recover(); p != nil {
+						m.fail("Replay", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+					}
+				}()
+				r.Replay(waiting)
+			})
+		}
+	}
+	replaying.Wait()
+}
+
+// stop stops all managers. One that does not stop is left to itself.
+func (st staff) stop() {
+	for _, m := range st {
+		m.telling.Wait()
+		m.do("Stop", func() error { m.Stop(); return nil })
+	}
+}
+
+// holding is what a pod holds, as a manager says.
+type holding struct {
+	by   *member
+	task protocol.TaskMetadata
+}
+
+// allocations asks the managers, in order, what pods that have a node hold. A pod that
+// none of them knows is not in the answer.
+func (st staff) allocations(pods []*v1.Pod) map[types.UID]holding {
+	found := make(map[types.UID]holding, len(pods))
+	for _, m := range st {
+		recoverable, ok := m.AppManager.(protocol.Recoverable)
+		if !ok || failpoint.Off(failpoint.Recoverable+m.Name()) {
+			m.noted(pods, found)
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(pods), func(pod *v1.Pod) bool { _, ok := found[pod.UID]; return ok })
+		tasks, _ := try(m, "GetExistingAllocation", func() (tasks []protocol.TaskMetadata, err error) {
+			for _, pod := range left {
+				a := recoverable.GetExistingAllocation(pod)
+				switch {
+				case a == nil:
+				case a.AllocationKey != string(pod.UID) || a.NodeID != pod.Spec.NodeName:
+					err = errors.Join(err, fmt.Errorf("pod %s: allocation %s on %s is not its own", cache.MetaObjectToName(pod), a.AllocationKey, a.NodeID))
+				default:
+					tasks = append(tasks, protocol.TaskMetadata{
+						ApplicationID: a.ApplicationID, TaskID: a.AllocationKey, Pod: pod,
+						Placeholder: a.Placeholder, TaskGroupName: a.TaskGroupName,
+					})
+				}
+			}
+			return tasks, err
+		})
+		for _, task := range tasks {
+			found[task.Pod.UID] = holding{m, task}
+		}
+	}
+	return found
+}
+
+// noted adds to found what a manager that cannot be asked has reported of pods.
+func (m *member) noted(pods []*v1.Pod, found map[types.UID]holding) {
+	for _, pod := range pods {
+		note, ok := m.gate.Noted(string(pod.UID))
+		if _, known := found[pod.UID]; ok && !known && note.Node == pod.Spec.NodeName {
+			found[pod.UID] = holding{m, protocol.TaskMetadata{
+				ApplicationID: note.AppID, TaskID: note.ID, Pod: pod, Placeholder: note.Placeholder, TaskGroupName: note.TaskGroup,
+			}}
+		}
+	}
+}
+
+// applications returns what brings applications back that the ledger lacks. missing has
+// for each the manager that has it, and the name under which that manager has it.
+func (st staff) applications(missing map[string]missingApp, stamp ledger.Stamp) (events []ledger.AddApp) {
+	for _, m := range st {
+		var listed map[string]protocol.ApplicationMetadata
+		asked := false
+		for id, app := range missing {
+			if app.by != m {
+				continue
+			}
+			if recoverable, ok := m.AppManager.(protocol.Recoverable); ok && !asked {
+				asked = true
+				listed, _ = try(m, "ListApplications", recoverable.ListApplications)
+			}
+			meta, ok := listed[id]
+			if !ok {
+				meta, ok = listed[app.named]
+			}
+			if ok {
+				meta.ApplicationID = id
+				events = append(events, managers.AppEvent(stamp, m.Name(), &meta, true))
+			} else if note, ok := m.gate.NotedApp(id); ok {
+				note.Recovery = true
+				events = append(events, note)
+			} else {
+				m.log.Error("application is not listed by the manager that has pods of it", "app", id)
+			}
+		}
+	}
+	return events
+}
+
+// missingApp is an application of which there are pods and no record.
+type missingApp struct {
+	by    *member
+	named string // by the pods today
+}
+
+// guarded is what a manager sees of the cluster. A handler that panics does not take the
+// process with it.
+type guarded struct {
+	managers.Cluster
+	m *member
+}
+
+// PodInformer watches the pods of all namespaces.
+func (g guarded) PodInformer() cache.SharedIndexInformer {
+	return guardedInformer{g.Cluster.PodInformer(), g.m}
+}
+
+type guardedInformer struct {
+	cache.SharedIndexInformer
+	m *member
+}
+
+func (i guardedInformer) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
+	return i.SharedIndexInformer.AddEventHandler(guardedHandler{h, i.m})
+}
+
+func (i guardedInformer) AddEventHandlerWithResyncPeriod(
+	h cache.ResourceEventHandler, resync time.Duration,
+) (cache.ResourceEventHandlerRegistration, error) {
+	return i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(guardedHandler{h, i.m}, resync)
+}
+
+func (i guardedInformer) AddEventHandlerWithOptions(
+	h cache.ResourceEventHandler, o cache.HandlerOptions,
+) (cache.ResourceEventHandlerRegistration, error) {
+	return i.SharedIndexInformer.AddEventHandlerWithOptions(guardedHandler{h, i.m}, o)
+}
+
+type guardedHandler struct {
+	cache.ResourceEventHandler
+	m *member
+}
+
+func (h guardedHandler) recovers() {
+	if p := recover(); p != nil {
+		h.m.fail("handling a pod", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+	}
+}
+
+func (h guardedHandler) OnAdd(obj any, initial bool) {
+	defer h.recovers()
+	h.ResourceEventHandler.OnAdd(obj, initial)
+}
+
+func (h guardedHandler) OnUpdate(before, after any) {
+	defer h.recovers()
+	h.ResourceEventHandler.OnUpdate(before, after)
+}
+
+func (h guardedHandler) OnDelete(obj any) {
+	defer h.recovers()
+	h.ResourceEventHandler.OnDelete(obj)
+}

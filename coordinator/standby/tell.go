@@ -1,0 +1,103 @@
+package standby
+
+import (
+	"context"
+	"sync"
+
+	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// teller tells a manager what becomes of its applications, on a goroutine of its own: a
+// manager that takes its time holds up nobody. Of an application about which there is
+// more to tell than the manager has taken, the last state is told.
+type teller struct {
+	to managers.Follower
+
+	mu      sync.Mutex
+	pending map[string]managers.AppStatus
+	known   map[string]bool
+	wake    chan struct{}
+}
+
+func newTeller(to managers.Follower) *teller {
+	return &teller{
+		to: to, pending: make(map[string]managers.AppStatus), known: make(map[string]bool), wake: make(chan struct{}, 1),
+	}
+}
+
+// note takes down how an application of manager is; app is nil for one that is gone.
+func (t *teller) note(manager, id string, app *ledger.App) {
+	if app != nil && app.Manager != manager {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	status := managers.AppStatus{ApplicationID: id}
+	if app == nil {
+		if !t.known[id] {
+			return
+		}
+		delete(t.known, id)
+	} else {
+		t.known[id] = true
+		status.State, status.Message, status.Queue = string(app.State), app.Message, app.PlacedQueue
+		if n := len(app.StateLog); n > 0 {
+			status.Since = app.StateLog[n-1].At.Time()
+		}
+	}
+	t.pending[id] = status
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run tells until ctx ends.
+func (t *teller) run(ctx context.Context, m *member) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.wake:
+		}
+		t.mu.Lock()
+		pending := t.pending
+		t.pending = make(map[string]managers.AppStatus)
+		t.mu.Unlock()
+		for _, status := range pending {
+			if ctx.Err() != nil || !m.do("AppChanged", func() error { t.to.AppChanged(status); return nil }) {
+				break
+			}
+		}
+	}
+}
+
+// tellAll has followers told of all applications, and of what changes from now on.
+func (st staff) tellAll(ctx context.Context, l *ledger.Ledger) {
+	for _, m := range st {
+		to, ok := m.AppManager.(managers.Follower)
+		if !ok {
+			continue
+		}
+		m.tells = newTeller(to)
+		for app := range l.Apps() {
+			m.tells.note(m.Name(), app.ID, app)
+		}
+		m.telling.Go(func() { m.tells.run(ctx, m) })
+	}
+}
+
+// Durable is told, by the lead, of changes that are durable. It does not wait.
+func (s *Standby) Durable(changes []ledger.Change) {
+	for _, m := range s.staff {
+		if m.tells == nil {
+			continue
+		}
+		for _, c := range changes {
+			if c.Key.TaskID == "" {
+				m.tells.note(m.Name(), c.Key.AppID, c.App)
+			}
+		}
+	}
+}
