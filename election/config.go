@@ -71,7 +71,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		LeaseDuration: 4 * time.Second,
-		RenewDeadline: 2500 * time.Millisecond,
+		RenewDeadline: 2400 * time.Millisecond,
 		RetryPeriod:   500 * time.Millisecond,
 		Margin:        1100 * time.Millisecond,
 		PreferredWait: time.Second,

@@ -23,10 +23,10 @@ func TestLateAnswerCountsFromItsSendTime(t *testing.T) {
 		won := b.campaign()
 		advance(3 * time.Second)
 		a.line.Deafen() // or it sees what the answer is to say
-		a.line.Slow(0, 1900*time.Millisecond)
+		a.line.Slow(0, 1800*time.Millisecond)
 		applied := nextWrite(w)
 		// The answer arrives just before the old deadline; then the line is cut.
-		advance(1950 * time.Millisecond)
+		advance(1850 * time.Millisecond)
 		a.line.Hang()
 		if d := first.Deadline().Sub(applied); !first.Valid() || d > a.cfg.RenewDeadline {
 			t.Errorf("valid %v, with a deadline %v after the renewal was sent", first.Valid(), d)

@@ -97,6 +97,12 @@ func remarks(answers []answer) []string {
 		if a.Fence == serve.FenceAbsent {
 			list = append(list, a.Replica+": the API server does not refuse bindings of an older epoch: deploy/base/fence.yaml is not in force")
 		}
+		for _, m := range a.Managers {
+			if m.Problem != "" {
+				first, _, _ := strings.Cut(m.Problem, "\n")
+				list = append(list, fmt.Sprintf("%s: app manager %s fails in %s", a.Replica, m.Name, first))
+			}
+		}
 		if e := a.Configuration.Error; e != "" {
 			consequence := "the last valid one is in force"
 			if a.Configuration.Source == "" {

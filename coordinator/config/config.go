@@ -213,7 +213,7 @@ func Default() Config {
 			LeaseName:        "understudy",
 			LeaseDuration:    4 * time.Second,
 			MaxLeaseDuration: 15 * time.Second,
-			RenewDeadline:    2500 * time.Millisecond,
+			RenewDeadline:    2400 * time.Millisecond,
 			RetryPeriod:      500 * time.Millisecond,
 		},
 		Etcd: Etcd{

@@ -44,7 +44,7 @@ func TestMinimalFileHasTheDefaults(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
-	if got.Election.LeaseDuration != 4*time.Second || got.Election.RenewDeadline != 2500*time.Millisecond ||
+	if got.Election.LeaseDuration != 4*time.Second || got.Election.RenewDeadline != 2400*time.Millisecond ||
 		got.Election.RetryPeriod != 500*time.Millisecond || got.HTTP.Address != "127.0.0.1:0" {
 		t.Errorf("documented defaults have changed: %+v", got)
 	}

@@ -229,6 +229,16 @@ func (g *Gate) Changed(l *ledger.Ledger, key ledger.Key) {
 	g.notes.settle(l, of, true)
 }
 
+// Waiting is how many notes there are.
+func (g *Gate) Waiting() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, list := range g.notes.of {
+		n += len(list)
+	}
+	return n
+}
+
 // Gone is told of each pod that is gone.
 func (g *Gate) Gone(taskID string) {
 	g.mu.Lock()

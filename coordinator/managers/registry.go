@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
@@ -174,18 +175,7 @@ type Prober interface {
 // Describer is implemented by a manager that follows resources of its own.
 type Describer interface {
 	// Describe returns at once.
-	Describe() []Description
-}
-
-// Description is what operators want to know of a resource that a manager follows.
-type Description struct {
-	// Resource is group/version, Kind=kind, and Served says that the API server has it.
-	Resource string `json:"resource"`
-	Served   bool   `json:"served"`
-	// Objects is how many of it there are.
-	Objects int `json:"objects"`
-	// LastError is why it could not be read last; empty while it can.
-	LastError string `json:"last_error,omitempty"`
+	Describe() []serve.Resource
 }
 
 // Syncer is implemented by a manager that can tell when it has seen what existed when it

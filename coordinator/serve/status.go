@@ -31,6 +31,8 @@ type Status struct {
 	Fence  Fence  `json:"fence"`
 	// Configuration is the queue configuration in force here.
 	Configuration Configuration `json:"configuration"`
+	// Managers are the app managers, in the order of the configuration.
+	Managers []Manager `json:"managers"`
 	// Suspended says in words which guarantees do not hold at the moment, such
 	// as durability while etcd is away. Empty when all is well.
 	Suspended []string `json:"suspended"`
@@ -48,6 +50,29 @@ type Status struct {
 	// process before it ended, nil if there was none.
 	Restarts int  `json:"restarts"`
 	LastEnd  *End `json:"lastEnd,omitempty"`
+}
+
+// Manager is an app manager of a replica.
+type Manager struct {
+	Name string `json:"name"`
+	// Problem is how it failed last, empty if it never did.
+	Problem string `json:"problem,omitempty"`
+	// Noted is how many reports of it wait for this replica to lead, because the state
+	// that it follows does not agree with them.
+	Noted int `json:"noted"`
+	// Resources are those of its own that it follows.
+	Resources []Resource `json:"resources,omitempty"`
+}
+
+// Resource is one that an app manager follows.
+type Resource struct {
+	// Name is group/version, Kind=kind, and Served says that the API server has it.
+	Name   string `json:"name"`
+	Served bool   `json:"served"`
+	// Objects is how many of it there are.
+	Objects int `json:"objects"`
+	// LastError is why it could not be read last; empty while it can.
+	LastError string `json:"lastError,omitempty"`
 }
 
 // Reason is a word for how a process ended.

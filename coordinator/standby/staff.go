@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -113,6 +114,7 @@ func (s *Standby) hire(deps managers.Deps) error {
 		}
 		s.staff = append(s.staff, m)
 	}
+	s.prepared.Store(true)
 	return nil
 }
 
@@ -142,6 +144,25 @@ func (st staff) start(ctx context.Context) {
 			m.fail("Start", errors.New("it has not seen what exists yet"))
 		}
 	}
+}
+
+// Managers says how the app managers are, in order. Nothing is known of them before the
+// standby is prepared.
+func (s *Standby) Managers() []serve.Manager {
+	if !s.prepared.Load() {
+		return nil
+	}
+	list := make([]serve.Manager, len(s.staff))
+	for i, m := range s.staff {
+		list[i] = serve.Manager{Name: m.Name(), Noted: m.gate.Waiting()}
+		if problem := m.problem.Load(); problem != nil {
+			list[i].Problem = *problem
+		}
+		if d, ok := m.AppManager.(managers.Describer); ok {
+			list[i].Resources, _ = try(m, "Describe", func() ([]serve.Resource, error) { return d.Describe(), nil })
+		}
+	}
+	return list
 }
 
 // gone tells of a pod that is gone.
@@ -217,13 +238,13 @@ func (st staff) allocations(pods []*v1.Pod) map[types.UID]holding {
 			continue
 		}
 		left := slices.DeleteFunc(slices.Clone(pods), func(pod *v1.Pod) bool { _, ok := found[pod.UID]; return ok })
-		tasks, _ := try(m, "GetExistingAllocation", func() (tasks []protocol.TaskMetadata, err error) {
+		tasks, _ := try(m, "GetExistingAllocation", func() (tasks []protocol.TaskMetadata, _ error) {
 			for _, pod := range left {
 				a := recoverable.GetExistingAllocation(pod)
 				switch {
 				case a == nil:
 				case a.AllocationKey != string(pod.UID) || a.NodeID != pod.Spec.NodeName:
-					err = errors.Join(err, fmt.Errorf("pod %s: allocation %s on %s is not its own", cache.MetaObjectToName(pod), a.AllocationKey, a.NodeID))
+					m.fail("GetExistingAllocation", fmt.Errorf("pod %s: allocation %s on %s is not its own", cache.MetaObjectToName(pod), a.AllocationKey, a.NodeID))
 				default:
 					tasks = append(tasks, protocol.TaskMetadata{
 						ApplicationID: a.ApplicationID, TaskID: a.AllocationKey, Pod: pod,
@@ -231,7 +252,7 @@ func (st staff) allocations(pods []*v1.Pod) map[types.UID]holding {
 					})
 				}
 			}
-			return tasks, err
+			return tasks, nil
 		})
 		for _, task := range tasks {
 			found[task.Pod.UID] = holding{m, task}

@@ -76,6 +76,8 @@ type Standby struct {
 	preds  *predicates.Cache
 	engine *engine.Engine
 	staff  staff
+	// prepared says that staff is there.
+	prepared atomic.Bool
 	// voice is nil until this replica leads, sink too.
 	voice atomic.Pointer[Voice]
 	sink  atomic.Pointer[func(ledger.Event)]

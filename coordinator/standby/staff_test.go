@@ -1,0 +1,227 @@
+package standby
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// scripted is a manager that answers as the test says.
+type scripted struct {
+	name string
+	has  func(*v1.Pod) *si.Allocation
+	list func() (map[string]protocol.ApplicationMetadata, error)
+}
+
+func (m scripted) Name() string       { return m.name }
+func (m scripted) ServiceInit() error { return nil }
+func (m scripted) Start() error       { return nil }
+func (m scripted) Stop()              {}
+func (m scripted) ListApplications() (map[string]protocol.ApplicationMetadata, error) {
+	return m.list()
+}
+func (m scripted) GetExistingAllocation(pod *v1.Pod) *si.Allocation { return m.has(pod) }
+
+// having is a manager of one application, of the pods that begin like that.
+func having(app string) scripted {
+	return scripted{
+		name: app,
+		has: func(pod *v1.Pod) *si.Allocation {
+			if !strings.HasPrefix(string(pod.UID), app) {
+				return nil
+			}
+			return &si.Allocation{ApplicationID: app, AllocationKey: string(pod.UID), NodeID: pod.Spec.NodeName}
+		},
+		list: func() (map[string]protocol.ApplicationMetadata, error) {
+			return map[string]protocol.ApplicationMetadata{app: {ApplicationID: app, CreationTime: 1}}, nil
+		},
+	}
+}
+
+// wiped reconciles an empty ledger with two pods of each of two managers.
+func wiped(t *testing.T, st staff) (l *ledger.Ledger, unknown int) {
+	t.Helper()
+	l = ledger.New()
+	var findings []finding
+	for _, uid := range []string{"a1", "a2", "b1", "b2"} {
+		findings = append(findings, finding{ledger.Key{AppID: "guessed", TaskID: uid}, false, testPod(uid, "n", v1.PodRunning)})
+	}
+	events, _, unknown := reconciliation(l, st, "", findings, time.Unix(100, 0))
+	for _, event := range events {
+		l.Step(event)
+	}
+	return l, unknown
+}
+
+// bound are the applications of a ledger with their bound tasks.
+func bound(l *ledger.Ledger) map[string]int {
+	all := make(map[string]int)
+	for app := range l.Apps() {
+		all[app.ID] = l.Placed(app.ID)
+	}
+	return all
+}
+
+// TestRecoveryAsksTheManagers: with the mirror wiped, the applications and allocations of
+// each manager come back from its answers, and from nothing else. One that fails, in
+// whatever way, loses its own and is named; the others do not notice.
+func TestRecoveryAsksTheManagers(t *testing.T) {
+	for name, spoil := range map[string]func(*scripted){
+		"": func(*scripted) {},
+		"does not know its pods": func(m *scripted) {
+			m.has = func(*v1.Pod) *si.Allocation { return nil }
+		},
+		"panics": func(m *scripted) {
+			m.has = func(*v1.Pod) *si.Allocation { panic("broken") }
+		},
+		"blocks": func(m *scripted) {
+			m.has = func(*v1.Pod) *si.Allocation { time.Sleep(time.Hour); return nil }
+		},
+		"tells of another node": func(m *scripted) {
+			m.has = func(pod *v1.Pod) *si.Allocation {
+				return &si.Allocation{ApplicationID: "a", AllocationKey: string(pod.UID), NodeID: "elsewhere"}
+			}
+		},
+		"cannot list": func(m *scripted) {
+			m.list = func() (map[string]protocol.ApplicationMetadata, error) { return nil, errors.New("away") }
+		},
+		"lists others": func(m *scripted) {
+			m.list = func() (map[string]protocol.ApplicationMetadata, error) { return nil, nil }
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := having("a")
+			spoil(&a)
+			l, _ := wiped(t, staffOf(a, having("b")))
+			want := map[string]int{"a": 2, "b": 2}
+			if name != "" {
+				delete(want, "a")
+			}
+			if got := bound(l); !maps.Equal(got, want) {
+				t.Errorf("a manager that %q: recovered are %v, want %v", name, got, want)
+			}
+			if app := l.App("b"); app != nil && app.Manager != "b" {
+				t.Errorf("the application is recorded for %q", app.Manager)
+			}
+			time.Sleep(24 * time.Hour) // what blocks comes to its end
+		})
+	}
+}
+
+// TestWhatAPlainManagerReportedIsRecovered: it cannot be asked, and what it has reported of
+// a pod while its replica followed is there before the engine may schedule.
+func TestWhatAPlainManagerReportedIsRecovered(t *testing.T) {
+	plain := struct{ protocol.AppManager }{having("a")}
+	st := staffOf(plain, having("b"))
+	st[0].gate.AddApplication(&protocol.AddApplicationRequest{Metadata: protocol.ApplicationMetadata{ApplicationID: "a"}})
+	for _, uid := range []string{"a1", "a2"} {
+		st[0].gate.AddTask(&protocol.AddTaskRequest{Metadata: protocol.TaskMetadata{
+			ApplicationID: "a", TaskID: uid, Pod: testPod(uid, "n", v1.PodRunning),
+		}})
+	}
+	l, unknown := wiped(t, st)
+	if got, want := bound(l), map[string]int{"a": 2, "b": 2}; !maps.Equal(got, want) || unknown != 0 {
+		t.Errorf("recovered are %v, want %v; %d pods are nobody's", got, want, unknown)
+	}
+}
+
+// TestTheFirstManagerHasAPod that several know.
+func TestTheFirstManagerHasAPod(t *testing.T) {
+	second := having("a")
+	second.name = "second"
+	l, _ := wiped(t, staffOf(having("a"), second, having("b")))
+	if app := l.App("a"); app == nil || app.Manager != "a" {
+		t.Errorf("the application is recorded as %+v", app)
+	}
+}
+
+// hearing is a manager that hears what becomes of its applications.
+type hearing struct {
+	scripted
+	mu    sync.Mutex
+	heard []string
+	slow  time.Duration
+}
+
+func (h *hearing) AppChanged(s managers.AppStatus) {
+	time.Sleep(h.slow)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard = append(h.heard, strings.TrimSpace(s.ApplicationID+" "+s.State+" "+s.Message))
+}
+
+func (h *hearing) take() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	heard := h.heard
+	h.heard = nil
+	slices.Sort(heard)
+	return heard
+}
+
+// TestManagersHearOfTheirApplications: of all that there are when the replica begins to
+// lead, then of what changes, each of its own only. One that takes its time holds up
+// nobody, and hears of the last state.
+func TestManagersHearOfTheirApplications(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.New()
+		s := testStandby(l, nil)
+		a := &hearing{scripted: having("a")}
+		s.staff = staffOf(a, having("b"))
+		step := func(event ledger.Event) { s.Durable(l.Step(event).Changes) }
+		step(ledger.AddApp{Stamp: stamp(1), ID: "x", Manager: "a"})
+		step(ledger.AddApp{Stamp: stamp(1), ID: "y", Manager: "b"})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s.staff.tellAll(ctx, l)
+		synctest.Wait()
+		if got, want := a.take(), []string{"x Submitted"}; !slices.Equal(got, want) {
+			t.Errorf("heard at first %q, want %q", got, want)
+		}
+		step(ledger.AppAccepted{Stamp: stamp(2), AppID: "x"})
+		synctest.Wait()
+		a.slow = time.Second
+		step(ledger.FailApp{Stamp: stamp(3), AppID: "x", Message: "because"})
+		step(ledger.FailApp{Stamp: stamp(3), AppID: "y"})
+		synctest.Wait() // it is being told
+		step(ledger.AddApp{Stamp: stamp(4), ID: "x", Manager: "a"})
+		step(ledger.CompleteApp{Stamp: stamp(5), AppID: "x"})
+		step(ledger.RemoveApp{Stamp: stamp(6), AppID: "x"})
+		time.Sleep(time.Minute)
+		heard := a.take()
+		if n := len(heard); n == 0 || heard[0] != "x" || slices.Contains(heard, "y") || n > 4 {
+			t.Errorf("heard %q, want the end of x at last", heard)
+		}
+	})
+}
+
+// TestAPanicOfAHandlerIsTheManagersOwn: the process and the next object do not notice.
+func TestAPanicOfAHandlerIsTheManagersOwn(t *testing.T) {
+	m := staffOf(having("a"))[0]
+	handled := 0
+	h := guardedHandler{cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
+		handled++
+		if obj.(*v1.Pod).UID == "bad" {
+			panic("broken")
+		}
+	}}, m}
+	h.OnAdd(testPod("bad", "", v1.PodPending), false)
+	h.OnAdd(testPod("good", "", v1.PodPending), false)
+	if problem := m.problem.Load(); handled != 2 || problem == nil || !strings.Contains(*problem, "broken") {
+		t.Errorf("handled %d, said %v", handled, problem)
+	}
+}
