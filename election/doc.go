@@ -35,8 +35,9 @@
 // The duration on the Lease is the holder's to choose, and others believe it. When
 // writes take long until they are known to have landed, the next ones promise more, in
 // steps and up to Config.MaxLeaseDuration; RenewDeadline and RequestTimeout gain as
-// much and half as much. When they are quick again they promise less, in the same
-// steps. What a write promises counts from when it was sent: more only once it is known
+// much and half as much. Two slow writes among ten are enough for a step, however
+// quick those between them are. After twenty quick ones in a row the next write promises
+// less, in the same steps. What a write promises counts from when it was sent: more only once it is known
 // to have landed, less at once, as others may have seen it. A write that is lost
 // changes nothing, so that an outage is never longer for having begun. Candidates
 // wait for what the holder promised and no more; they give reads more time while these

@@ -34,7 +34,8 @@ type Elector struct {
 	rewatch  context.CancelFunc // ends the open watch; nil without one
 	heard    time.Time          // when the watch last delivered anything
 	duration time.Duration      // that the next write promises
-	quick    int                // quick writes in a row, slow ones if negative
+	quick    int                // quick writes in a row
+	slow     int                // for how many writes yet the last slow one counts
 	hung     int                // reads in a row that were not answered in time
 }
 

@@ -5,8 +5,10 @@ import "time"
 const (
 	// shrinksAfter is how many quick writes in a row shorten the lease duration.
 	shrinksAfter = 20
-	// stretchesAfter is how many slow ones lengthen it: one is a hiccup.
-	stretchesAfter = 2
+	// remembersSlow is for how many writes a slow one counts: another one among these
+	// lengthens the lease duration, however quick those between them are. One alone is
+	// a hiccup.
+	remembersSlow = 10
 )
 
 // stretched is the tuning for a longer lease duration. All that is gained goes to
@@ -34,17 +36,18 @@ func (e *Elector) measured(took time.Duration) {
 	was := e.duration
 	longer := min(e.cfg.MaxLeaseDuration, (was + was/2).Truncate(time.Second))
 	shorter := max(e.cfg.LeaseDuration, (was * 2 / 3).Truncate(time.Second))
+	another := e.slow > 0
+	e.slow = max(0, e.slow-1)
 	switch now := e.cfg.stretched(was); {
 	case took >= now.RequestTimeout/2:
-		e.quick = min(e.quick, 0) - 1
-		if e.quick == -stretchesAfter || took >= now.RenewDeadline {
-			e.quick, e.duration = 0, longer
+		e.quick, e.slow = 0, remembersSlow
+		if another || took >= now.RenewDeadline {
+			e.slow, e.duration = 0, longer
 		}
 	case took >= e.cfg.stretched(shorter).RequestTimeout/4:
 		e.quick = 0
 	default:
-		e.quick = max(e.quick, 0) + 1
-		if e.quick == shrinksAfter {
+		if e.quick++; e.quick == shrinksAfter {
 			e.quick, e.duration = 0, shorter
 		}
 	}

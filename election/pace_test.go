@@ -63,6 +63,31 @@ func TestDurationFollowsTheAPIServer(t *testing.T) {
 	}
 }
 
+// An API server that is slow now and then, as a busy one is, costs no term either: quick
+// writes in between do not hide the slow ones. In a row they end the longer promise.
+func TestDurationFollowsAnAPIServerThatIsSlowNowAndThen(t *testing.T) {
+	for _, quick := range []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second} {
+		t.Run(quick.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				a := w.replica("a")
+				lead := a.leads()
+				advance(time.Second)
+				term := lead()
+				for range 20 { // each time one write, or two, is slow
+					a.line.Slow(time.Second, 0)
+					advance(600 * time.Millisecond)
+					a.line.Slow(0, 0)
+					advance(time.Second + quick)
+				}
+				equal(w, "longer", term.LeaseDuration() > 4*time.Second, true)
+				equal(w, "valid", term.Valid(), true)
+				advance(time.Minute)
+				equal(w, "duration", term.LeaseDuration(), 4*time.Second)
+			})
+		})
+	}
+}
+
 // One slow write is a hiccup, and one that is lost says nothing.
 func TestOutageStretchesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -75,8 +100,8 @@ func TestOutageStretchesNothing(t *testing.T) {
 			advance(1500 * time.Millisecond)
 			a.line.Heal()
 			advance(10 * time.Second)
-			a.line.Slow(0, time.Second)
-			advance(100 * time.Millisecond)
+			a.line.Slow(time.Second, 0)
+			advance(500 * time.Millisecond)
 			a.line.Slow(0, 0)
 			advance(10 * time.Second)
 		}
