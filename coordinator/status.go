@@ -26,7 +26,7 @@ func (r *replica) Status() serve.Status {
 		Replica:     r.cfg.Identity,
 		Incarnation: r.incarnation,
 		Role:        *r.role.Load(),
-		Leader:      serve.Leader{Identity: held.Holder, Epoch: held.Transitions},
+		Leader:      leaderStatus(held, r.cfg.Election.LeaseDuration),
 		Mirror:      serve.Mirror{Policy: r.cfg.Mirror.Policy},
 		View: serve.View{
 			Synced: followed.Synced, Revision: followed.Revision, Connected: followed.Connected,
@@ -69,6 +69,15 @@ func (r *replica) Status() serve.Status {
 		}
 	}
 	return status
+}
+
+func leaderStatus(held election.Observation, configured time.Duration) serve.Leader {
+	leader := serve.Leader{Identity: held.Holder, Epoch: held.Transitions}
+	if held.Holder != "" { // what nobody holds promises nothing
+		leader.LeaseSeconds = held.LeaseDuration.Seconds()
+		leader.LeaseStretched = held.LeaseDuration > configured
+	}
+	return leader
 }
 
 // replaceTerm puts the own term, which the view of a lead no longer follows,

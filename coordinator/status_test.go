@@ -4,11 +4,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/term"
 	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
+
+// The Lease is longer than configured where its holder has stretched it, and of no
+// length where nobody holds it.
+func TestTheLeaseIsShown(t *testing.T) {
+	const configured = 4 * time.Second
+	for _, tt := range []struct {
+		held election.Observation
+		want serve.Leader
+	}{
+		{election.Observation{Holder: "a", Transitions: 3, LeaseDuration: configured}, serve.Leader{Identity: "a", Epoch: 3, LeaseSeconds: 4}},
+		{election.Observation{Holder: "a", Transitions: 3, LeaseDuration: 9 * time.Second},
+			serve.Leader{Identity: "a", Epoch: 3, LeaseSeconds: 9, LeaseStretched: true}},
+		{election.Observation{Holder: "a", LeaseDuration: 2 * time.Second}, serve.Leader{Identity: "a", LeaseSeconds: 2}},
+		{election.Observation{Transitions: 3, LeaseDuration: time.Second}, serve.Leader{Epoch: 3}},
+	} {
+		if got := leaderStatus(tt.held, configured); got != tt.want {
+			t.Errorf("%+v is shown as %+v, want %+v", tt.held, got, tt.want)
+		}
+	}
+}
 
 // A lead that dies does not write down that its term has ended.
 func TestATermThatAnotherFollowsIsOver(t *testing.T) {

@@ -238,7 +238,7 @@ func server(t *testing.T, s serve.Status) string {
 var (
 	began = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 	lead  = serve.Status{
-		Replica: "r1", Role: serve.Lead, Epoch: 2, Leader: serve.Leader{Identity: "r1_x", Epoch: 2},
+		Replica: "r1", Role: serve.Lead, Epoch: 2, Leader: serve.Leader{Identity: "r1_x", Epoch: 2, LeaseSeconds: 4},
 		Mirror: serve.Mirror{Revision: 900, Pending: 7}, Fence: serve.FenceEnforced, UptimeSeconds: 90,
 		Counts: serve.Counts{Apps: map[string]int{"Running": 2, "Accepted": 1, "Failed": 0}, Tasks: map[string]int{"Bound": 40}},
 		Terms: []serve.Term{
@@ -262,6 +262,7 @@ func TestStatusTable(t *testing.T) {
 	ended.Terms = append([]serve.Term{}, lead.Terms...)
 	ended.Terms[0].Ended = began.Add(2 * time.Minute)
 	again := follower
+	again.Leader.LeaseSeconds, again.Leader.LeaseStretched = 9, true
 	again.Restarts, again.LastEnd = 3, &serve.End{
 		Incarnation: "r2_w", At: time.Now().Add(-50*time.Hour - time.Minute), Reason: serve.Hung,
 		How: "the lead has not shown life for 1.0s (stopped): killed", Epoch: 1,
@@ -272,9 +273,9 @@ func TestStatusTable(t *testing.T) {
 	}
 	started := func(at time.Time) string { return at.Local().Format(time.DateTime) }
 	want := [][]string{
-		{"REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS"},
-		{"r1", "lead", "2", "enforced", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s", "0"},
-		{"r2", "understudy", "2", "-", "899", "1", "-", "-", "-", "3m20s", "3 (hung 2d2h0m0s ago: the lead has not shown life for 1.0s (stopped): killed)"},
+		{"REPLICA", "ROLE", "EPOCH", "LEASE", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS"},
+		{"r1", "lead", "2", "4s", "enforced", "900", "-", "7", "Accepted=1 Running=2", "Bound=40", "1m30s", "0"},
+		{"r2", "understudy", "2", "9s (stretched)", "-", "899", "1", "-", "-", "-", "3m20s", "3 (hung 2d2h0m0s ago: the lead has not shown life for 1.0s (stopped): killed)"},
 		{},
 		{"TERM", "LEAD", "STARTED", "LASTED", "BEGAN", "ENDED", "RECOVERY"},
 		{"2", "r1_x", started(began.Add(time.Minute)), "1m0s", "lease expired", "-", "41ms to first bind"},

@@ -17,10 +17,10 @@ import (
 // printTable shows the replicas, what is wrong with them, and the terms.
 func printTable(w io.Writer, answers []answer, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "REPLICA", "ROLE", "EPOCH", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS")
+	row(t, "REPLICA", "ROLE", "EPOCH", "LEASE", "FENCE", "REVISION", "LAG", "PENDING", "APPS", "TASKS", "UPTIME", "RESTARTS")
 	for _, a := range answers {
 		if a.Status == nil {
-			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-", "-", "-")
+			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		replicaRow(t, a.Status, now)
@@ -59,8 +59,20 @@ func replicaRow(w io.Writer, s *serve.Status, now time.Time) {
 	case !s.View.Connected:
 		role += " (no etcd)"
 	}
-	row(w, s.Replica, role, fmt.Sprint(max(s.Epoch, s.Leader.Epoch)), cmp.Or(string(s.Fence), "-"), fmt.Sprint(revision), lag, pending,
+	row(w, s.Replica, role, fmt.Sprint(max(s.Epoch, s.Leader.Epoch)), lease(s.Leader), cmp.Or(string(s.Fence), "-"), fmt.Sprint(revision), lag, pending,
 		counts(s.Counts.Apps), counts(s.Counts.Tasks), span(time.Duration(s.UptimeSeconds*float64(time.Second))), restarts(s, now))
+}
+
+// lease says for how long the Lease is held from a renewal on.
+func lease(l serve.Leader) string {
+	switch duration := span(time.Duration(l.LeaseSeconds * float64(time.Second))); {
+	case l.LeaseSeconds == 0:
+		return "-"
+	case l.LeaseStretched:
+		return duration + " (stretched)"
+	default:
+		return duration
+	}
 }
 
 // restarts says how often a replica was started again, and how it came to be last.

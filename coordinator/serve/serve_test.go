@@ -69,7 +69,7 @@ func TestProbes(t *testing.T) {
 func TestStatusComesBackAsItWas(t *testing.T) {
 	at := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 	want := Status{
-		Replica: "r1", Incarnation: "r1_a", Role: Lead, Epoch: 3, Leader: Leader{"r1_a", 3},
+		Replica: "r1", Incarnation: "r1_a", Role: Lead, Epoch: 3, Leader: Leader{"r1_a", 3, 9, true},
 		Mirror: Mirror{Revision: 9, Pending: 2, Suspended: true, Since: at, Policy: "available", LastError: "away"},
 		View: View{Synced: true, Revision: 8, Lag: 1, Connected: true,
 			Refused: []Refused{{Key: "/understudy/apps/a", Error: "corrupt"}}, LastError: "compacted"},

@@ -127,6 +127,11 @@ type Configuration struct {
 type Leader struct {
 	Identity string `json:"identity"`
 	Epoch    uint64 `json:"epoch"`
+	// LeaseSeconds is how long the others wait after the last sign of life; zero while
+	// nobody holds the Lease. LeaseStretched says that it is more than what is configured
+	// here: the API server is slow.
+	LeaseSeconds   float64 `json:"leaseSeconds"`
+	LeaseStretched bool    `json:"leaseStretched"`
 }
 
 // Mirror is how the lead's writes to etcd fare. On an understudy only the
