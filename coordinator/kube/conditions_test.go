@@ -65,7 +65,8 @@ func (w *waiters) patch(a clienttesting.PatchAction) (runtime.Object, error) {
 		}
 	}
 	old := w.pods[a.GetName()]
-	if p.Metadata.ResourceVersion != old.ResourceVersion || p.Metadata.UID != old.UID {
+	// What a patch does not name is no precondition of it.
+	if rv := p.Metadata.ResourceVersion; rv != "" && rv != old.ResourceVersion || p.Metadata.UID != "" && p.Metadata.UID != old.UID {
 		return nil, apierrors.NewConflict(podResource, a.GetName(), errors.New("modified"))
 	}
 	c := p.Status.Conditions[0]
@@ -194,6 +195,31 @@ func TestConditionIsNeverWrittenOverThatOfABoundPod(t *testing.T) {
 	w.expect(t)
 	if c := w.pods["a"].Status.Conditions[0]; c.Status != v1.ConditionTrue {
 		t.Errorf("a bound pod says %+v", c)
+	}
+}
+
+// The pod is bound while the write waits for more important ones, and the informer has
+// heard of it.
+func TestConditionIsNotWrittenForAPodThatIsBoundMeanwhile(t *testing.T) {
+	for name, is := range map[string]option{
+		"bound":     on("node-1"),
+		"scheduled": condition(v1.PodCondition{Type: v1.PodScheduled, Status: v1.ConditionTrue}),
+		"ended":     in(v1.PodFailed),
+		"another":   uid("another"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWaiters(pod("a"))
+			yield := func(context.Context) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.change("a", is)
+				return nil
+			}
+			conditioned(t, w, yield, func(r *Recorder) {
+				r.conditions.want(w.pod("", "a"), ReasonUnschedulable, "no node")
+			})
+			w.expect(t)
+		})
 	}
 }
 
