@@ -78,6 +78,9 @@ func timeless(e ledger.Event) ledger.Event {
 	case ledger.DeleteFailed:
 		e.Stamp = ledger.Stamp{}
 		return e
+	case ledger.PodNotFailed:
+		e.Stamp = ledger.Stamp{}
+		return e
 	case ledger.PodFailed:
 		e.Stamp = ledger.Stamp{}
 		return e

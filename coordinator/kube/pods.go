@@ -76,7 +76,9 @@ func (p *Pods) Do(effect ledger.Effect) {
 		p.pool.add(e.Task.AppID, e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
 			outcome, err := p.fail(ctx, e)
 			if err != nil && !over(ctx, err) {
-				outcome = ledger.PodNotFailed{Stamp: stamp(), AppID: e.Task.AppID, TaskID: e.Task.ID, Message: err.Error()}
+				outcome = ledger.PodNotFailed{
+					Stamp: stamp(), AppID: e.Task.AppID, TaskID: e.Task.ID, Message: err.Error(), Refused: permanent(err),
+				}
 			}
 			return outcome, 0
 		})
@@ -167,7 +169,8 @@ var errLeftOver = errors.New("a left-over pod of that name has to go first")
 
 // confirm looks at the pod that has the name of the wanted placeholder. It
 // returns nil if it is that placeholder; taken if the name belongs to something
-// else for good; and an error if the name will become free.
+// else for good, or to a pod that may not be deleted; and an error if the name will
+// become free.
 func (p *Pods) confirm(ctx context.Context, want *v1.Pod) (taken bool, err error) {
 	pods := p.client.CoreV1().Pods(want.Namespace)
 	pod, err := pods.Get(ctx, want.Name, metav1.GetOptions{})
@@ -184,7 +187,7 @@ func (p *Pods) confirm(ctx context.Context, want *v1.Pod) (taken bool, err error
 		return false, errLeftOver
 	case ended:
 		if err := pods.Delete(ctx, pod.Name, deletion(pod.UID, true)); err != nil && !apierrors.IsNotFound(err) {
-			return false, err
+			return permanent(err), err
 		}
 		return false, errLeftOver
 	}
@@ -203,7 +206,7 @@ func (p *Pods) remove(ctx context.Context, task *ledger.Task) ledger.Event {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone, or another pod of that name
 		return ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
 	}
-	return ledger.DeleteFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
+	return ledger.DeleteFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Refused: permanent(err)}
 }
 
 // deletion names the pod by its UID. A placeholder has nothing to finish.

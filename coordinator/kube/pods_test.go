@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -151,31 +152,37 @@ func TestCreateOutcomes(t *testing.T) {
 	leaving := func(p *v1.Pod) { p.DeletionTimestamp, p.Finalizers = &metav1.Time{}, []string{"f"} }
 	tests := []struct {
 		name    string
-		err     error
+		err     error // of the creation
 		there   *v1.Pod
 		fails   string // what PlaceholderFailed says, or empty
 		again   bool
 		deletes bool
+		refusal error // of the deletion
 	}{
-		{"created", nil, nil, "", false, false},
-		{"exists", exists, held(), "", false, false},
-		{"exists and is leaving", exists, held(leaving), "", true, false},
-		{"exists and has ended", exists, held(in(v1.PodFailed)), "", true, true},
-		{"name taken by another pod", exists, pod("tg-tg-app-0"), "is not this placeholder", false, false},
-		{"forbidden", apierrors.NewForbidden(podResource, "p", errors.New("maximum cpu usage per Container is 1")), nil, "maximum cpu", false, false},
-		{"no room in the quota", apierrors.NewForbidden(podResource, "p", errors.New("exceeded quota: q")), nil, "", true, false},
-		{"namespace gone", notFound, nil, "not found", false, false},
-		{"throttled", apierrors.NewTooManyRequests("later", 1), nil, "", true, false},
-		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, "", true, false},
-		{"no connection", errors.New("refused"), nil, "", true, false},
-		{"term over", ErrFenced, nil, "", false, false},
-		{"term over for the API server", tooLate, nil, "", true, false},
+		{"created", nil, nil, "", false, false, nil},
+		{"exists", exists, held(), "", false, false, nil},
+		{"exists and is leaving", exists, held(leaving), "", true, false, nil},
+		{"exists and has ended", exists, held(in(v1.PodFailed)), "", true, true, nil},
+		{"exists and may not go", exists, held(in(v1.PodFailed)), "webhook", false, true, apierrors.NewForbidden(podResource, "p", errors.New("webhook"))},
+		{"exists and does not go", exists, held(in(v1.PodFailed)), "", true, true, apierrors.NewInternalError(errors.New("ill"))},
+		{"name taken by another pod", exists, pod("tg-tg-app-0"), "is not this placeholder", false, false, nil},
+		{"forbidden", apierrors.NewForbidden(podResource, "p", errors.New("maximum cpu usage per Container is 1")), nil, "maximum cpu", false, false, nil},
+		{"no room in the quota", apierrors.NewForbidden(podResource, "p", errors.New("exceeded quota: q")), nil, "", true, false, nil},
+		{"namespace gone", notFound, nil, "not found", false, false, nil},
+		{"throttled", apierrors.NewTooManyRequests("later", 1), nil, "", true, false, nil},
+		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, "", true, false, nil},
+		{"no connection", errors.New("refused"), nil, "", true, false, nil},
+		{"term over", ErrFenced, nil, "", false, false, nil},
+		{"term over for the API server", tooLate, nil, "", true, false, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer()
 			if tt.there != nil {
 				s = newServer(tt.there)
+			}
+			if tt.refusal != nil {
+				s.answer("delete", "pods", func(clienttesting.Action) (runtime.Object, error) { return nil, tt.refusal })
 			}
 			s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
 				return a.(clienttesting.CreateAction).GetObject(), tt.err
@@ -314,6 +321,7 @@ func TestPlaceholdersAreCancelled(t *testing.T) {
 func TestDeleteOutcomes(t *testing.T) {
 	gone := ledger.CompleteTask{AppID: "app", TaskID: "uid-p"}
 	ill := apierrors.NewInternalError(errors.New("ill"))
+	no := apierrors.NewForbidden(podResource, "p", errors.New("webhook"))
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -323,6 +331,7 @@ func TestDeleteOutcomes(t *testing.T) {
 		{"gone", notFound, gone},
 		{"another pod of the name", conflict, gone},
 		{"failed", ill, ledger.DeleteFailed{AppID: "app", TaskID: "uid-p", Message: ill.Error()}},
+		{"refused", no, ledger.DeleteFailed{AppID: "app", TaskID: "uid-p", Message: no.Error(), Refused: true}},
 		{"term over", ErrFenced, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -450,14 +459,50 @@ func TestPermanent(t *testing.T) {
 // TestAPodThatCannotBeFailedIsReported: the ledger decides when to try again, so that
 // the attempt holds up no others.
 func TestAPodThatCannotBeFailedIsReported(t *testing.T) {
-	s, box := newServer(pod("p", version("5"))), newInbox()
-	s.answer("patch", "pods", func(clienttesting.Action) (runtime.Object, error) {
-		return nil, apierrors.NewForbidden(podResource, "p", errors.New("webhook"))
-	})
-	p := NewPods(s, podsConfig, box.sink, quiet)
-	defer p.Stop()
-	p.Do(ledger.FailPod{Task: task("p"), Reason: "r"})
-	if got, ok := box.next(t).(ledger.PodNotFailed); !ok || got.TaskID != "uid-p" || got.Message == "" {
-		t.Errorf("event = %#v", got)
+	for _, tt := range []struct {
+		name string
+		err  error // of the patch, if get has none
+		get  error
+		want bool // refused for good
+	}{
+		{"refused", apierrors.NewForbidden(podResource, "p", errors.New("webhook")), nil, true},
+		{"invalid", apierrors.NewInvalid(v1.SchemeGroupVersion.WithKind("Pod").GroupKind(), "p", nil), nil, true},
+		{"conflict", conflict, nil, false},
+		{"API server ill", apierrors.NewInternalError(errors.New("ill")), nil, false},
+		{"no connection", errors.New("connection refused"), nil, false},
+		{"cannot be read", nil, apierrors.NewServiceUnavailable("s"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, box := newServer(pod("p", version("5")), pod("q", version("5"))), newInbox()
+				s.answer("patch", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+					if a.(clienttesting.PatchAction).GetName() == "p" {
+						return nil, tt.err
+					}
+					return pod("q"), nil
+				})
+				if tt.get != nil {
+					s.answer("get", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+						if a.(clienttesting.GetAction).GetName() == "p" {
+							return nil, tt.get
+						}
+						return pod("q", version("5")), nil
+					})
+				}
+				p := NewPods(s, PodsConfig{Tenure: tenure, Image: "pause:1", Workers: 1}, box.sink, quiet)
+				defer p.Stop()
+				p.Do(ledger.FailPod{Task: task("p"), Reason: "r"})
+				p.Do(ledger.FailPod{Task: task("q"), Reason: "r"})
+				pass(time.Hour)
+				got, ok := box.next(t).(ledger.PodNotFailed)
+				if want := (ledger.PodNotFailed{AppID: "app", TaskID: "uid-p", Message: cmp.Or(tt.err, tt.get).Error(), Refused: tt.want}); !ok || got != want {
+					t.Errorf("event = %#v, want %#v", got, want)
+				}
+				if next := box.next(t); next != (ledger.PodFailed{AppID: "app", TaskID: "uid-q"}) {
+					t.Errorf("then %#v", next)
+				}
+				box.empty(t)
+			})
+		})
 	}
 }

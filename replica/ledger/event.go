@@ -200,17 +200,21 @@ type (
 		AppID   string
 		Message string
 	}
-	// DeleteFailed reports a pod deletion to be repeated.
+	// DeleteFailed reports a pod deletion to be repeated; Refused says that the API
+	// server would refuse it again as things are.
 	DeleteFailed struct {
 		Stamp
 		AppID, TaskID string
 		Message       string
+		Refused       bool
 	}
-	// PodNotFailed reports an attempt at failing a pod that is to be repeated.
+	// PodNotFailed reports an attempt at failing a pod that is to be repeated, with
+	// Refused as in DeleteFailed.
 	PodNotFailed struct {
 		Stamp
 		AppID, TaskID string
 		Message       string
+		Refused       bool
 	}
 	// PodFailed confirms a FailPod effect; the task has failed.
 	PodFailed struct {

@@ -130,14 +130,14 @@ func (g *generator) answer() Event {
 	case DeletePod:
 		switch {
 		case fails:
-			return DeleteFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
+			return DeleteFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 50)}
 		case g.chance("object stays", 30):
 			return CompleteTask{g.stamp(), e.Task.AppID, e.Task.ID}
 		}
 		return RemoveTask{g.stamp(), e.Task.AppID, e.Task.ID}
 	case FailPod:
 		if fails {
-			return PodNotFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
+			return PodNotFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 50)}
 		}
 		return PodFailed{g.stamp(), e.Task.AppID, e.Task.ID}
 	}
@@ -255,7 +255,7 @@ func (g *generator) executor() Event {
 		}
 		return PlaceholderFailed{g.stamp(), app, g.text()}
 	case 4:
-		return DeleteFailed{g.stamp(), app, task, g.text()}
+		return DeleteFailed{g.stamp(), app, task, g.text(), g.chance("refused", 50)}
 	}
 	return PodFailed{g.stamp(), app, task}
 }

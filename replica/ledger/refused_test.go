@@ -70,3 +70,60 @@ func TestARefusedPodThatIsBoundIsNotAvoiding(t *testing.T) {
 		t.Errorf("bound is %+v", task)
 	}
 }
+
+// TestWhatIsRefusedForGoodIsTriedRarely: a pod that may not be deleted, or not be failed,
+// is tried for as long as it is there, as soon as every half a minute while that may
+// pass, and every few minutes where it is refused. Its user is told once.
+func TestWhatIsRefusedForGoodIsTriedRarely(t *testing.T) {
+	events := map[string]func(Stamp, bool) Event{
+		"delete": func(at Stamp, refused bool) Event {
+			return DeleteFailed{Stamp: at, AppID: "a", TaskID: "t", Message: "no", Refused: refused}
+		},
+		"fail": func(at Stamp, refused bool) Event {
+			return PodNotFailed{Stamp: at, AppID: "a", TaskID: "t", Message: "no", Refused: refused}
+		},
+	}
+	for kind, failed := range events {
+		for _, refused := range []bool{false, true} {
+			limit := backoffLimit
+			if refused {
+				limit = refusedLimit
+			}
+			l, now := New(), genStart
+			l.Step(AddApp{Stamp: Stamp{At: now}, ID: "a"})
+			l.Step(AddTask{Stamp: Stamp{At: now}, AppID: "a", ID: "t"})
+			if kind == "delete" {
+				l.Step(AppAccepted{Stamp: Stamp{At: now}, AppID: "a"})
+				l.Step(KillApp{Stamp: Stamp{At: now}, AppID: "a"})
+			} else {
+				l.Step(AppRejected{Stamp: Stamp{At: now}, AppID: "a", Message: "no queue"})
+			}
+			told := 0
+			var pause time.Duration
+			for range 40 {
+				for _, effect := range l.Step(failed(Stamp{At: now}, refused)).Effects {
+					if _, ok := effect.(ReportTask); ok {
+						told++
+					}
+				}
+				next, ok := l.NextDeadline()
+				if !ok {
+					t.Fatalf("%s: not tried again", kind)
+				}
+				pause, now = next.Time().Sub(now.Time()), next
+				if pause > limit {
+					t.Errorf("%s, refused %v: pauses for %v", kind, refused, pause)
+				}
+				if d := l.Step(Tick{Stamp{At: now}}); len(d.Effects) != 1 {
+					t.Fatalf("%s: at its time it asks for %s", kind, show(d))
+				}
+			}
+			if pause < limit/2 {
+				t.Errorf("%s, refused %v: pauses for %v in the end", kind, refused, pause)
+			}
+			if told != 1 {
+				t.Errorf("%s, refused %v: told %d times", kind, refused, told)
+			}
+		}
+	}
+}

@@ -124,9 +124,11 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "node-lost":
 		return NodeLost{at, app, task, a.rest(1)}
 	case "delete-failed":
-		return DeleteFailed{at, app, task, a.rest(1)}
+		return DeleteFailed{at, app, task, a.rest(1), false}
+	case "delete-refused":
+		return DeleteFailed{at, app, task, a.rest(1), true}
 	case "pod-not-failed":
-		return PodNotFailed{at, app, task, a.rest(1)}
+		return PodNotFailed{at, app, task, a.rest(1), false}
 	case "pod-failed":
 		return PodFailed{at, app, task}
 	}

@@ -99,10 +99,10 @@ func (s *step) stepEngine(event Event) {
 		s.withApp(e.AppID, func(n *entry) { s.delayGang(n, e.Message) })
 	case DeleteFailed:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.deleteFailed(n, t, e.Message) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.deleteFailed(n, t, e.Message, e.Refused) })
 	case PodNotFailed:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.podNotFailed(n, t, e.Message) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.podNotFailed(n, t, e.Message, e.Refused) })
 	case PodFailed:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, s.podFailed)
@@ -299,23 +299,32 @@ func (s *step) schedule(t *Task, at Time) {
 	s.l.watchTask(t)
 }
 
-// The back-off between attempts doubles from backoffFirst to backoffLimit.
+// The back-off between attempts doubles from backoffFirst to backoffLimit, or where the
+// API server refuses them to refusedLimit: somebody has to change that first.
 const (
 	backoffFirst = 50 * time.Millisecond
 	backoffLimit = 30 * time.Second
+	refusedLimit = 5 * time.Minute
 )
+
+func limitOf(refused bool) time.Duration {
+	if refused {
+		return refusedLimit
+	}
+	return backoffLimit
+}
 
 // retry notes a failed attempt. The pause is spread over half its length by a
 // hash of task and attempt, so that tasks that failed together do not come back
 // together; a ledger that is replayed arrives at the same time.
-func (s *step) retry(t *Task) {
+func (s *step) retry(t *Task, limit time.Duration) {
 	tries := t.Retries
 	if t.State == TaskStateAllocated && len(t.Avoid) > 0 {
 		tries %= refusalsPerNode // each node is tried as if it were the first
 	}
-	pause := backoffLimit
-	if tries < 10 {
-		pause = min(backoffLimit, backoffFirst<<tries)
+	pause := limit
+	if tries < 16 {
+		pause = min(limit, backoffFirst<<tries)
 	}
 	t.Retries++
 	h := fnv.New32a()

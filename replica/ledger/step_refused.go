@@ -32,7 +32,7 @@ func (t *Task) Avoids() []string {
 // bindRefused notes that the API server refuses a binding for good. After some tries
 // the node is given back, and the task asks for another one.
 func (s *step) bindRefused(n *entry, t *Task, message string) {
-	s.failedAttempt(n, t, "FailedBinding", message)
+	s.failedAttempt(n, t, "FailedBinding", message, backoffLimit)
 	t = n.tasks[t.ID]
 	if t.Retries%refusalsPerNode != 0 {
 		return

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"time"
 )
 
 // addTask adds a pod, or takes over what a pod that is known says.
@@ -244,19 +245,19 @@ func (s *step) bindFailed(n *entry, t *Task, message string, refused bool) {
 	case refused:
 		s.bindRefused(n, t, message)
 	default:
-		s.failedAttempt(n, t, "FailedBinding", message)
+		s.failedAttempt(n, t, "FailedBinding", message, backoffLimit)
 	}
 }
 
-// failedAttempt plans the next attempt and tells why the last one failed, once
-// for each reason.
-func (s *step) failedAttempt(n *entry, t *Task, reason, message string) {
+// failedAttempt plans the next attempt, after limit at most, and tells why the last one
+// failed, once for each reason.
+func (s *step) failedAttempt(n *entry, t *Task, reason, message string, limit time.Duration) {
 	task := s.editTask(n, t)
 	if task.Message != message {
 		task.Message = message
 		s.effect(ReportTask{Task: task, Warning: true, Reason: reason, Message: message})
 	}
-	s.retry(task)
+	s.retry(task, limit)
 }
 
 // nodeLost gives an allocation back whose node is gone before the pod was bound:
@@ -396,7 +397,7 @@ func (s *step) failPod(n *entry, t *Task, reason, message string) {
 }
 
 // podNotFailed plans the next attempt at failing a pod.
-func (s *step) podNotFailed(n *entry, t *Task, message string) {
+func (s *step) podNotFailed(n *entry, t *Task, message string, refused bool) {
 	if !t.FailPod {
 		s.refuse("pod of task %s is not being failed", t.ID)
 		return
@@ -405,15 +406,17 @@ func (s *step) podNotFailed(n *entry, t *Task, message string) {
 	if task.Retries == 0 { // Message says why the pod is to fail; others of it are alike.
 		s.effect(ReportTask{Task: task, Warning: true, Reason: "FailedUpdate", Message: message})
 	}
-	s.retry(task)
+	s.retry(task, limitOf(refused))
 }
 
-func (s *step) deleteFailed(n *entry, t *Task, message string) {
+// deleteFailed plans the next attempt at deleting a pod. It goes on for as long as the
+// pod is there, which holds its resources.
+func (s *step) deleteFailed(n *entry, t *Task, message string, refused bool) {
 	if !t.DeletePod {
 		s.refuse("pod of task %s is not being deleted", t.ID)
 		return
 	}
-	s.failedAttempt(n, t, "FailedDelete", message)
+	s.failedAttempt(n, t, "FailedDelete", message, limitOf(refused))
 }
 
 func (s *step) podFailed(n *entry, t *Task) {
