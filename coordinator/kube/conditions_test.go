@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // waiters is an API server with pods that wait. What is patched is seen by whoever
@@ -153,6 +155,33 @@ func TestConditionIsNotRepeatedAfterAFailover(t *testing.T) {
 	w.expect(t)
 	if events != 0 {
 		t.Errorf("%d Events repeat what has been told", events)
+	}
+}
+
+// What the ledger has to say of a pod that it does not ask for is told by an Event and
+// by the condition; what the condition says already, by neither.
+func TestConditionOfAPodThatIsNotAskedFor(t *testing.T) {
+	told := condition(v1.PodCondition{Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: ledger.ReasonTaskRejected, Message: "3 are too many"})
+	w := newWaiters(pod("a"), pod("b", told), pod("c", uid("another")), pod("d"))
+	var events []string
+	w.answer("create", "events", func(a clienttesting.Action) (runtime.Object, error) {
+		e := a.(clienttesting.CreateAction).GetObject().(*v1.Event)
+		events = append(events, e.InvolvedObject.Name+" "+e.Reason)
+		return nil, nil
+	})
+	conditioned(t, w, nil, func(r *Recorder) {
+		for _, name := range []string{"a", "b", "c", "gone"} {
+			r.Task(ledger.ReportTask{
+				Task: task(name), Warning: true, Reason: ledger.ReasonTaskRejected, Message: "2 are too many",
+				Condition: ledger.ReasonTaskRejected,
+			})
+			pass(time.Minute)
+		}
+		r.Task(ledger.ReportTask{Task: task("d"), Reason: "Scheduling", Message: "queued"})
+	})
+	w.expect(t, "a PodScheduled=False TaskRejected 2 are too many")
+	if want := []string{"a TaskRejected", "c TaskRejected", "gone TaskRejected", "d Scheduling"}; !slices.Equal(events, want) {
+		t.Errorf("Events %q, want %q", events, want)
 	}
 }
 

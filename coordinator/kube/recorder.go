@@ -96,6 +96,15 @@ func NewRecorder(client kubernetes.Interface, cfg RecorderConfig, log *slog.Logg
 
 // Task tells what a ReportTask effect says, and returns at once.
 func (r *Recorder) Task(e ledger.ReportTask) {
+	if e.Condition != "" && r.cfg.Pod != nil {
+		pod := r.cfg.Pod(e.Task.Namespace, e.Task.Name)
+		if pod != nil && says(pod, e.Condition, e.Message) {
+			return
+		}
+		if pod != nil && string(pod.UID) == e.Task.ID {
+			r.conditions.want(pod, e.Condition, e.Message)
+		}
+	}
 	r.tell(v1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1",
 		Namespace: e.Task.Namespace, Name: e.Task.Name, UID: types.UID(e.Task.ID),

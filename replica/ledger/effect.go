@@ -101,14 +101,17 @@ type (
 		Task   *Task
 		Reason string
 	}
-	// ReportTask puts a Kubernetes Event on the pod of Task. Action may be empty.
+	// ReportTask puts a Kubernetes Event on the pod of Task. Action may be empty, and so
+	// may Condition: the reason of the pod's condition PodScheduled=False, which gives
+	// the same Message. What the condition says already is not told again.
 	ReportTask struct {
 		external
-		Task    *Task
-		Warning bool
-		Reason  string
-		Action  string
-		Message string
+		Task      *Task
+		Warning   bool
+		Reason    string
+		Action    string
+		Message   string
+		Condition string
 	}
 )
 

@@ -23,6 +23,10 @@ const (
 	ReasonApplicationKilled    = "ApplicationKilled"
 )
 
+// ReasonTaskRejected is the reason of pods whose requests the engine refuses for good;
+// it is YuniKorn's.
+const ReasonTaskRejected = "TaskRejected"
+
 // over says why the pods of an application that is over, and were never placed, fail.
 func (a *App) over() (reason, message string) {
 	switch a.State {

@@ -274,6 +274,9 @@ func effectLine(effect Effect) string {
 	case FailPod:
 		return fmt.Sprintf("%s %s/%s %s", name, e.Task.AppID, e.Task.ID, e.Reason)
 	case ReportTask:
+		if e.Condition != "" {
+			name += " " + e.Condition
+		}
 		return fmt.Sprintf("%s %s/%s warning=%v %s: %s", name, e.Task.AppID, e.Task.ID, e.Warning, strings.Trim(e.Reason+"/"+e.Action, "/"), e.Message)
 	}
 	return name

@@ -338,7 +338,8 @@ func (s *step) askRejected(n *entry, t *Task, message string) {
 	}
 }
 
-// rejectTask ends a task that will not be scheduled, and says why.
+// rejectTask ends a task that will not be scheduled, and says why. As in YuniKorn its
+// pod stays: if it failed, its controller would make another, which is like it.
 func (s *step) rejectTask(n *entry, t *Task, message string) {
 	wasAsked := t.State == TaskStateScheduling
 	if s.moveTask(n, t, taskRejected) == nil {
@@ -350,7 +351,9 @@ func (s *step) rejectTask(n *entry, t *Task, message string) {
 	if wasAsked {
 		s.effect(Release{Task: task, Termination: StoppedByRM})
 	}
-	s.effect(ReportTask{Task: task, Warning: true, Reason: "TaskRejected", Message: message})
+	s.effect(ReportTask{
+		Task: task, Warning: true, Reason: ReasonTaskRejected, Message: message, Condition: ReasonTaskRejected,
+	})
 }
 
 // kill has a pod deleted; the task ends when the pod is gone.
