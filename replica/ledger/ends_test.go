@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAnEndIsSaidOnce: whatever state an application is in when its manager says that
-// it has ended, and though another lead takes over right afterwards, it ends so once
+// TestAnEndIsSaidOnce: whatever state an application is in when its manager, or the
+// engine, says that it has ended, and though another lead takes over right afterwards, it ends so once
 // what it waits for has happened, and has no pod wait for ever.
 func TestAnEndIsSaidOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -34,7 +34,7 @@ func TestAnEndIsSaidOnce(t *testing.T) {
 			states[task.ID] = task.State
 		}
 		want := []AppState{AppStateCompleted}
-		switch rapid.IntRange(0, 2).Draw(t, "end") {
+		switch rapid.IntRange(0, 3).Draw(t, "end") {
 		case 0:
 			step(l, CompleteApp{g.stamp(), id})
 		case 1:
@@ -43,6 +43,9 @@ func TestAnEndIsSaidOnce(t *testing.T) {
 		case 2:
 			step(l, KillApp{g.stamp(), id})
 			want = []AppState{AppStateKilling, AppStateKilled}
+		case 3: // the engine does not say it again either
+			step(l, AppEnded{g.stamp(), id, AppStateFailing, "out of luck"})
+			want = []AppState{AppStateFailing, AppStateFailed}
 		}
 		successor := New()
 		for _, c := range changes {

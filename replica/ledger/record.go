@@ -70,8 +70,8 @@ type App struct {
 	// "<group>/<index>". It makes the name of each a new one.
 	Replacements map[string]uint32
 
-	// Asked is the state in which the manager says that the application has ended,
-	// Completed, Failed or Killed, until the application can take it; AskedMessage says
+	// Asked is the state in which the manager, or the engine, says that the application
+	// has ended, Completed, Failed or Killed, until the application can take it; AskedMessage says
 	// why.
 	Asked        AppState
 	AskedMessage string

@@ -168,10 +168,14 @@ func (s *step) appEnded(n *entry, e AppEnded) {
 	case AppStateCompleted:
 		s.engineForgot(n)
 	case AppStateFailing, AppStateFailed:
-		if n.app.State == AppStateFailing || n.app.State.Terminal() {
-			return
+		_, now := appTable[failApplication][n.app.State]
+		switch {
+		case n.app.State == AppStateFailing || n.app.State.Terminal():
+		case now:
+			s.failApp(n, e.Message, ReasonReservationTimeout)
+		default: // the engine says it once
+			s.endAsAsked(n, AppStateFailed, e.Message)
 		}
-		s.failApp(n, e.Message, ReasonReservationTimeout)
 	case AppStateResuming:
 		s.abandonGang(n, e.Message, Timeout)
 	default:

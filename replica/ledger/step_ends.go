@@ -1,10 +1,11 @@
 package ledger
 
-// What a manager says of the end of its application, it says once. An application that
-// can not take it yet keeps it in its record, across failovers, until it can: one that
-// completes before the engine has taken it, one whose placeholders are still going.
+// What a manager says of the end of its application, it says once, and so does the
+// engine. An application that can not take it yet keeps it in its record, across
+// failovers, until it can: one that completes before the engine has taken it, one whose
+// placeholders are still going.
 
-// ends are the ways in which a manager ends an application, with what moves it there.
+// ends are the ways in which an application is ended, with what moves it there.
 // Of two that are kept the one that stands further down counts: it spares less.
 var ends = []struct {
 	state AppState
