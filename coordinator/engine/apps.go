@@ -107,6 +107,7 @@ func (e *Engine) ensureApp(rec *ledger.App) (*app, error) {
 
 func (e *Engine) sendApp(a *app, recovery bool) error {
 	a.stopIdle()
+	e.explain.unlimited(a.rec.ID)
 	a.stage, a.queue, a.state, a.message = submitted, "", "", ""
 	a.again, a.forgotten, a.used = false, false, false
 	a.run = len(a.rec.TaskGroups) > 0 && !reserving(a.rec)
@@ -185,6 +186,7 @@ func (e *Engine) forgetApp(id string) error {
 		}
 	}
 	a.stopIdle()
+	e.explain.unlimited(id)
 	a.forgotten, a.again = true, false
 	switch a.stage {
 	case gone, rejected:

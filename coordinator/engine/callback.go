@@ -307,8 +307,11 @@ func (c callback) SendEvent(events []*si.EventRecord) {
 		return
 	}
 	for _, r := range events {
-		if r.Type == si.EventRecord_REQUEST {
+		switch r.Type {
+		case si.EventRecord_REQUEST:
 			c.e.explain.heard(r)
+		case si.EventRecord_APP:
+			c.e.explain.heardOfApp(r)
 		}
 	}
 }

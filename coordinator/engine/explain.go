@@ -10,8 +10,9 @@ import (
 
 // Wait is why a task has no node yet.
 type Wait struct {
-	// Quota says that a quota of its queue or user holds it, whatever room there is.
-	// Otherwise the nodes do, and more of them would help.
+	// Quota says that a quota of its queue or user holds it, or their limit of running
+	// applications, whatever room there is. Otherwise the nodes do, and more of them
+	// would help.
 	Quota bool
 	// Message is a sentence for people.
 	Message string
@@ -36,6 +37,21 @@ type explainer struct {
 	// queue are tasks to look at, in order; pending are all that wait.
 	queue   []string
 	pending map[string]*waiting
+	// limited are applications that the core takes for beyond a limit.
+	limited map[string]limits
+}
+
+// limits are those of running applications that keep one from beginning to run.
+type limits struct{ queue, user bool }
+
+func (l limits) String() string {
+	switch {
+	case l.queue:
+		return "the queue, or one above it, has as many running applications as it may have"
+	case l.user:
+		return "the user, or a group of theirs, has as many running applications as they may have"
+	}
+	return ""
 }
 
 type waiting struct {
@@ -54,7 +70,7 @@ func newExplainer(e *Engine) *explainer {
 	x := &explainer{
 		e: e, tell: e.cfg.OnWait,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		pending: make(map[string]*waiting),
+		pending: make(map[string]*waiting), limited: make(map[string]limits),
 	}
 	if x.tell == nil {
 		close(x.done)
@@ -98,6 +114,52 @@ func (x *explainer) heard(r *si.EventRecord) {
 			x.enqueue(r.ObjectID)
 		}
 	}
+}
+
+// heardOfApp takes note of what the core says about the limits of an application, and
+// has its tasks looked at.
+func (x *explainer) heardOfApp(r *si.EventRecord) {
+	if x.tell == nil {
+		return
+	}
+	tasks := x.e.unplaced(r.ObjectID)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	l := x.limited[r.ObjectID]
+	switch r.EventChangeDetail {
+	case si.EventRecord_APP_CANNOTRUN_QUEUE, si.EventRecord_APP_RUNNABLE_QUEUE:
+		l.queue = r.EventChangeDetail == si.EventRecord_APP_CANNOTRUN_QUEUE
+	case si.EventRecord_APP_CANNOTRUN_QUOTA, si.EventRecord_APP_RUNNABLE_QUOTA:
+		l.user = r.EventChangeDetail == si.EventRecord_APP_CANNOTRUN_QUOTA
+	default:
+		return
+	}
+	if l == (limits{}) {
+		delete(x.limited, r.ObjectID)
+		return
+	}
+	x.limited[r.ObjectID] = l
+	for _, id := range tasks {
+		x.enqueue(id)
+	}
+}
+
+// asked is called when a task is asked for: of one whose application does not run the
+// core says nothing.
+func (x *explainer) asked(appID, taskID string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.limited[appID]; ok {
+		x.enqueue(taskID)
+	}
+}
+
+// unlimited is called for an application that the core does not have, or is given anew:
+// of that it has said nothing yet.
+func (x *explainer) unlimited(appID string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.limited, appID)
 }
 
 func (x *explainer) enqueue(taskID string) *waiting {
@@ -183,6 +245,9 @@ func (x *explainer) next() bool {
 		x.forget(id)
 		return true
 	}
+	if limit := x.limitOf(appID); limit != "" {
+		quota = limit
+	}
 	if quota != "" {
 		x.report(appID, id, kindOf(quota), Wait{Quota: true, Message: quota})
 		return true
@@ -191,6 +256,23 @@ func (x *explainer) next() bool {
 		x.report(appID, id, "nodes: "+why.Key(), Wait{Message: why.Message()})
 	}
 	return true
+}
+
+// limitOf says which limit keeps an application from running, empty for none. The core
+// speaks of limits also where one runs that would be beyond them if it did not yet.
+func (x *explainer) limitOf(appID string) string {
+	x.mu.Lock()
+	l := x.limited[appID]
+	x.mu.Unlock()
+	if l == (limits{}) {
+		return ""
+	}
+	if p := x.e.corePartition(); p != nil {
+		if app := p.GetApplication(appID); app != nil && app.IsAccepted() {
+			return l.String()
+		}
+	}
+	return ""
 }
 
 // kindOf cuts the numbers off the core's words.
@@ -217,8 +299,25 @@ func (e *Engine) waits(taskID string) (appID string, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := e.tasks[taskID]
-	if t == nil || t.node != "" || !t.sent {
+	if t == nil || !t.waits() {
 		return "", false
 	}
 	return t.rec.AppID, true
 }
+
+// unplaced returns the tasks of an application of which the core has an ask and for
+// which it has no place.
+func (e *Engine) unplaced(appID string) (tasks []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.apps[appID]; a != nil {
+		for id, t := range a.tasks {
+			if t.waits() {
+				tasks = append(tasks, id)
+			}
+		}
+	}
+	return tasks
+}
+
+func (t *task) waits() bool { return t.node == "" && t.sent }

@@ -203,6 +203,9 @@ func (e *Engine) sendTask(a *app, t *task) error {
 	}
 	a.setSent(t, true)
 	t.bare, t.res = pod == nil, t.rec.Resources
+	if !t.restore {
+		e.explain.asked(t.rec.AppID, t.rec.ID)
+	}
 	return e.sendAllocations(&si.AllocationRequest{RmID: e.cfg.RMID, Allocations: []*si.Allocation{alloc}})
 }
 

@@ -1,0 +1,80 @@
+package engine_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// What the core says of applications that may not run yet, it says of no task of
+// theirs. No node would help these.
+func TestALimitOfApplicationsIsExplained(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(`
+partitions:
+  - name: default
+    queues:
+      - name: root
+        submitacl: '*'
+        queues:
+          - name: one
+            maxapplications: 1
+            queues: [{name: leaf, maxapplications: 1}]
+          - name: alices
+            limits:
+              - limit: one at a time
+                users: [alice]
+                maxapplications: 1
+`))
+	f.node("n1")
+	f.engage()
+	limitedBy := func(queue, user, says string) {
+		t.Helper()
+		app := func(id string) *ledger.App {
+			a := newApp(user+id, queue)
+			a.User, a.Groups = user, nil
+			f.submit(a)
+			return a
+		}
+		ask := func(a *ledger.App, id, cpu string) {
+			f.do(ledger.Ask{App: a, Task: newTask(a, f.pod(user+id, cpu))})
+		}
+		told := func(id, why string, quota bool) {
+			t.Helper()
+			f.until(id+" is told "+why, func() bool {
+				for i, reason := range f.reasons {
+					if strings.HasPrefix(reason, user+id+": ") && strings.Contains(reason, why) && f.waits[i].Quota == quota {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		first, second := app("first"), app("second")
+		ask(first, "runs", "1")
+		f.allocated(user + "runs")
+		ask(second, "waits", "1")
+		told("waits", says, true)
+		ask(second, "later", "1")
+		told("later", says, true)
+		// The core says of the first, which runs, that it is at the limit as well.
+		ask(first, "big", "64")
+		told("big", "nodes fit", false)
+		f.do(ledger.Release{Task: newTask(first, newPod(user+"big", "64")), Termination: ledger.StoppedByRM})
+		f.do(ledger.Release{Task: newTask(first, newPod(user+"runs", "1")), Termination: ledger.StoppedByRM})
+		f.allocated(user + "waits")
+		f.allocated(user + "later")
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for i, reason := range f.reasons {
+			if strings.HasPrefix(reason, user+"big: ") && f.waits[i].Quota {
+				t.Errorf("no node is made for a pod that needs one: %s", reason)
+			}
+		}
+	}
+	limitedBy("root.one.leaf", "bob", "the queue, or one above it")
+	limitedBy("root.alices", "alice", "the user, or a group")
+}
