@@ -21,7 +21,8 @@ import (
 
 // Reasons of the condition PodScheduled=False. Autoscalers add nodes for pods with
 // the first, and for those alone: a node more does not help a pod that waits for a
-// quota. They are YuniKorn's (k8shim, Context.HandleContainerStateUpdate).
+// quota, for its gang or for its application's turn. They are YuniKorn's (k8shim,
+// Context.HandleContainerStateUpdate).
 const (
 	ReasonUnschedulable = v1.PodReasonUnschedulable
 	ReasonSkipped       = "SchedulingSkipped"

@@ -94,6 +94,7 @@ func (l *Lead) lead(writing context.Context) error {
 	l.replay.Go(l.Standby.Replay) // its questions are answered by the loop
 	var watchers sync.WaitGroup
 	watchers.Go(func() { l.watch(looping) })
+	watchers.Go(func() { l.tellWaiting(looping) })
 	var err error
 	for {
 		t := l.tenure.Load()

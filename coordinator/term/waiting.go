@@ -1,0 +1,41 @@
+package term
+
+import (
+	"context"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/loop"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// stagePeriod is for how long pods wait for the stage of their application before they
+// are told so: most gangs are complete sooner.
+const stagePeriod = 10 * time.Second
+
+// tellWaiting tells the users of pods that the engine is not asked for yet why they
+// wait, until ctx ends. Why the others do, the engine finds out. It is no reason to make
+// nodes for them: where a gang lacks nodes, its placeholders say so.
+func (l *Lead) tellWaiting(ctx context.Context) {
+	tick := time.NewTicker(stagePeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		waiting, ok := loop.Ask(ctx, l.box, func(state *ledger.Ledger) []ledger.Waiting {
+			return state.Waiting(ledger.At(l.Now().Add(-stagePeriod)))
+		})
+		if !ok {
+			return
+		}
+		for _, w := range waiting {
+			l.outside(ledger.ReportTask{
+				Task: w.Task, Warning: true, Reason: kube.ReasonFailedScheduling, Message: w.Why,
+				Condition: kube.ReasonSkipped,
+			})
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package term
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// TestAPodThatWaitsForItsGangIsToldWhy: not at once, and in a way that has nobody make
+// nodes for it.
+func TestAPodThatWaitsForItsGangIsToldWhy(t *testing.T) {
+	inHouse(t, func(h *house) {
+		now := ledger.Stamp{At: ledger.At(time.Now())}
+		h.state.Step(ledger.AddApp{Stamp: now, ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}})
+		h.state.Step(ledger.AddTask{Stamp: now, AppID: "a", ID: "t", Submitted: now.At})
+		h.state.Step(ledger.AppAccepted{Stamp: now, AppID: "a"})
+		told := func() (list []ledger.ReportTask) {
+			synctest.Wait()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, effect := range h.done {
+				if r, ok := effect.(ledger.ReportTask); ok && r.Condition != "" {
+					list = append(list, r)
+				}
+			}
+			return list
+		}
+		_, ended, stop := h.lead()
+		if !h.leads() {
+			t.Fatal("does not lead")
+		}
+		<-time.After(stagePeriod - time.Second)
+		if early := told(); len(early) > 0 {
+			t.Errorf("told after less than %v: %v", stagePeriod, early)
+		}
+		<-time.After(stagePeriod + 2*time.Second)
+		all := told()
+		if len(all) == 0 {
+			t.Fatal("not told")
+		}
+		got := all[0]
+		if got.Task.ID != "t" || got.Condition != kube.ReasonSkipped || !strings.Contains(got.Message, "0 of 2 of task group g") {
+			t.Errorf("told %+v", got)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
