@@ -88,6 +88,32 @@ func TestDurationFollowsAnAPIServerThatIsSlowNowAndThen(t *testing.T) {
 	}
 }
 
+// A longer promise is kept for as long as there is a slow write every now and then, too
+// rarely to make it longer yet.
+func TestALongerPromiseIsKeptWhereItIsNeeded(t *testing.T) {
+	for _, slow := range []time.Duration{800 * time.Millisecond, 2 * time.Second} { // in between, and slow
+		inWorld(t, func(w *world) {
+			a := w.replica("a")
+			a.line.Slow(1500*time.Millisecond, 0)
+			lead := a.leads()
+			advance(2 * time.Minute)
+			a.line.Slow(0, 0)
+			advance(3 * time.Second)
+			term := lead()
+			longer := term.LeaseDuration()
+			equal(w, "longer", longer > 4*time.Second, true)
+			for range 20 {
+				a.line.Slow(slow, 0)
+				advance(500 * time.Millisecond)
+				a.line.Slow(0, 0)
+				advance(slow + 7*time.Second)
+				equal(w, "duration", term.LeaseDuration(), longer)
+			}
+			equal(w, "valid", term.Valid(), true)
+		})
+	}
+}
+
 // One slow write is a hiccup, and one that is lost says nothing.
 func TestOutageStretchesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
