@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -77,4 +79,58 @@ partitions:
 	}
 	limitedBy("root.one.leaf", "bob", "the queue, or one above it")
 	limitedBy("root.alices", "alice", "the user, or a group")
+}
+
+// While a quota holds a pod no node would help it, also where none has room; that
+// is so no more when the quota has room again, and anew when it has none.
+func TestWhetherNodesWouldHelp(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	start(t, withQueues(quotaQueues)).nodesWouldHelp("root.small")
+}
+
+// The same goes for what a user may have.
+func TestWhetherNodesWouldHelpAUser(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	start(t, withQueues(`
+partitions:
+  - name: default
+    queues:
+      - name: root
+        submitacl: '*'
+        queues:
+          - name: alices
+            limits:
+              - limit: two processors
+                users: [alice]
+                maxresources: {vcore: 2}
+`)).nodesWouldHelp("root.alices")
+}
+
+// nodesWouldHelp has pods wait in a queue of two processors, for these and for nodes.
+func (f *fixture) nodesWouldHelp(queue string) {
+	f.t.Helper()
+	f.node("n1")
+	f.engage()
+	app := newApp("app", queue)
+	f.submit(app)
+	for _, id := range []string{"p1", "p2"} {
+		f.do(ledger.Ask{App: app, Task: newTask(app, f.pod(id, "1"))})
+		f.allocated(id)
+	}
+	f.node("n1", func(n *v1.Node) { n.Spec.Unschedulable = true })
+	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("p3", "1"))})
+	f.until("the quota is the reason", func() bool { return len(f.waits) == 1 && f.waits[0].Quota })
+	f.do(ledger.Release{Task: newTask(app, newPod("p1", "1")), Termination: ledger.StoppedByRM})
+	f.until("nodes are the reason", func() bool { return len(f.waits) == 2 && !f.waits[1].Quota })
+	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("none", "64"))})
+	f.until("the quota is the reason for the next", func() bool { return len(f.waits) == 3 && f.waits[2].Quota })
+	f.ok(f.engine.RemoveNode("n1"))
+	f.preds.RemoveNode("n1")
+	f.until("that there are no nodes is a reason", func() bool {
+		return len(f.waits) == 4 && !f.waits[3].Quota && f.reasons[3] == "p3: 0/0 nodes fit"
+	})
 }

@@ -45,8 +45,7 @@ func TestPoolKeepsTheOrderOfAKeyAndTheLimit(t *testing.T) {
 	})
 }
 
-// What one party wants in thousands does not hold up what another wants once, and while
-// others wait it has a quarter of the workers.
+// What one party wants in thousands does not hold up what another wants once.
 func TestPoolIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(8, nil)
@@ -87,6 +86,47 @@ func TestPoolIsFair(t *testing.T) {
 		if done.Load()-before < 70 {
 			t.Errorf("alone again it does %d in 10 s", done.Load()-before)
 		}
+	})
+}
+
+// A party whose jobs take long does not come to have all workers by and by: it has a
+// quarter for as long as others wait, and all before and after.
+func TestPoolKeepsAPartyToItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(8, nil)
+		defer p.stop()
+		var under, small atomic.Int32
+		expect := func(want int32, when string) {
+			t.Helper()
+			if got := under.Load(); got != want {
+				t.Errorf("%s a party with jobs that take long has %d workers, want %d", when, got, want)
+			}
+		}
+		for n := range 100 {
+			p.add("long", fmt.Sprint("long/", n), "", func(context.Context) (ledger.Event, time.Duration) {
+				under.Add(1)
+				defer under.Add(-1)
+				time.Sleep(10 * time.Second)
+				return nil, 0
+			})
+		}
+		pass(time.Second)
+		expect(8, "alone")
+		const jobs = 1800
+		for n := range jobs {
+			p.add(fmt.Sprint("short", n%3), fmt.Sprint("short/", n), "", func(context.Context) (ledger.Event, time.Duration) {
+				time.Sleep(100 * time.Millisecond)
+				small.Add(1)
+				return nil, 0
+			})
+		}
+		pass(10 * time.Second) // what it has begun goes on
+		for small.Load() < jobs*9/10 {
+			expect(2, "beside three others")
+			pass(time.Second)
+		}
+		pass(20 * time.Second)
+		expect(8, "alone again")
 	})
 }
 
