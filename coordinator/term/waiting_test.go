@@ -15,10 +15,6 @@ import (
 // nodes for it.
 func TestAPodThatWaitsForItsGangIsToldWhy(t *testing.T) {
 	inHouse(t, func(h *house) {
-		now := ledger.Stamp{At: ledger.At(time.Now())}
-		h.state.Step(ledger.AddApp{Stamp: now, ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}})
-		h.state.Step(ledger.AddTask{Stamp: now, AppID: "a", ID: "t", Submitted: now.At})
-		h.state.Step(ledger.AppAccepted{Stamp: now, AppID: "a"})
 		told := func() (list []ledger.ReportTask) {
 			synctest.Wait()
 			h.mu.Lock()
@@ -30,15 +26,20 @@ func TestAPodThatWaitsForItsGangIsToldWhy(t *testing.T) {
 			}
 			return list
 		}
-		_, ended, stop := h.lead()
+		l, ended, stop := h.lead()
 		if !h.leads() {
 			t.Fatal("does not lead")
 		}
+		<-time.After(stagePeriod / 2) // it looks while the gang is young
+		now := ledger.Stamp{At: ledger.At(time.Now())}
+		l.Heard(ledger.AddApp{Stamp: now, ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}})
+		l.Heard(ledger.AddTask{Stamp: now, AppID: "a", ID: "t", Submitted: now.At})
+		l.Heard(ledger.AppAccepted{Stamp: now, AppID: "a"})
 		<-time.After(stagePeriod - time.Second)
 		if early := told(); len(early) > 0 {
 			t.Errorf("told after less than %v: %v", stagePeriod, early)
 		}
-		<-time.After(stagePeriod + 2*time.Second)
+		<-time.After(stagePeriod + time.Second)
 		all := told()
 		if len(all) == 0 {
 			t.Fatal("not told")
