@@ -1,9 +1,12 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,7 +69,37 @@ func relabel(ctx context.Context, s *Session, _ *load.Generator) error {
 	if err := s.boundAgain(ctx, fault); err != nil {
 		return fmt.Errorf("after labels were put back: %w", err)
 	}
-	return c.exit(ctx)
+	if err := c.exit(ctx); err != nil {
+		return err
+	}
+	return c.stayed(ctx)
+}
+
+// stayed sees to it that no pod was ever recorded as one of another application: a lead
+// that does that, and puts it right when it notices, has counted the pod twice meanwhile.
+func (c *cast) stayed(ctx context.Context) error {
+	if err := c.s.Etcd.Settle(ctx); err != nil {
+		return err
+	}
+	records := make(map[string]string) // of each pod, by UID
+	for _, pod := range slices.Concat(c.runs, c.waits, c.spark, c.holds) {
+		app := cmp.Or(pod.Labels[appLabel], pod.Labels[oldAppLabel], pod.Labels[sparkLabel]) // as it was created
+		records[string(pod.UID)] = "tasks/" + app + "/" + string(pod.UID)
+	}
+	seen := make(map[string]bool)
+	for _, ev := range c.s.Etcd.Events() {
+		uid := ev.Key[strings.LastIndexByte(ev.Key, '/')+1:]
+		if want := records[uid]; want != "" && ev.Key != want {
+			return fmt.Errorf("a relabelled pod was recorded as %s, and is %s", ev.Key, want)
+		}
+		seen[uid] = true
+	}
+	for uid, key := range records {
+		if !seen[uid] {
+			return fmt.Errorf("no record %s was ever seen", key)
+		}
+	}
+	return nil
 }
 
 // cast are pods in all the states in which one can be relabelled, three of each.
