@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/yunikorn-core/pkg/common/resources"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 )
 
@@ -58,8 +59,10 @@ type waiting struct {
 	queued bool
 	// told is the kind of reason that was reported last.
 	told string
-	// quota is what the core said last about a quota that is in the way.
-	quota string
+	// quota is what the core said last about a quota that is in the way, ofQueue that it
+	// is one of queues.
+	quota   string
+	ofQueue bool
 }
 
 // explainBatch bounds how many tasks are looked at again per interval: each
@@ -95,6 +98,10 @@ func (x *explainer) add(taskID string) {
 	x.enqueue(taskID)
 }
 
+// beyondQueue is how the core says that a request is beyond what a queue, or one above
+// it, has left. Of the root that is what the cluster has left.
+const beyondQueue = "does not fit in queue"
+
 // heard takes note of what the core says about a request. What it says about
 // nodes is left to be found out: it knows only of those that had room.
 func (x *explainer) heard(r *si.EventRecord) {
@@ -106,8 +113,10 @@ func (x *explainer) heard(r *si.EventRecord) {
 	switch {
 	case strings.HasPrefix(r.Message, "Unschedulable request"):
 		x.enqueue(r.ObjectID)
-	case strings.Contains(r.Message, "does not fit in queue"), strings.Contains(r.Message, "exceeds the available user quota"):
-		x.enqueue(r.ObjectID).quota = strings.Replace(r.Message, " '"+r.ObjectID+"'", "", 1)
+	case strings.Contains(r.Message, beyondQueue), strings.Contains(r.Message, "exceeds the available user quota"):
+		w := x.enqueue(r.ObjectID)
+		w.quota = strings.Replace(r.Message, " '"+r.ObjectID+"'", "", 1)
+		w.ofQueue = strings.Contains(r.Message, beyondQueue)
 	case strings.Contains(r.Message, "has become schedulable in queue"), strings.Contains(r.Message, "fits in the available user quota"):
 		if w := x.pending[r.ObjectID]; w != nil && w.quota != "" {
 			w.quota = ""
@@ -234,16 +243,19 @@ func (x *explainer) next() bool {
 	id := x.queue[0]
 	x.queue = x.queue[1:]
 	w := x.pending[id]
-	quota := ""
+	quota, ofQueue := "", false
 	if w != nil {
 		w.queued = false
-		quota = w.quota
+		quota, ofQueue = w.quota, w.ofQueue
 	}
 	x.mu.Unlock()
 	appID, waits := x.e.waits(id)
 	if w == nil || !waits {
 		x.forget(id)
 		return true
+	}
+	if ofQueue && !x.e.beyondQuota(appID, id) {
+		quota = "" // the cluster is full, or the quota has room again
 	}
 	if limit := x.limitOf(appID); limit != "" {
 		quota = limit
@@ -292,6 +304,38 @@ func (x *explainer) report(appID, taskID, kind string, why Wait) {
 	if news && x.e.live.Load() {
 		x.tell(appID, taskID, why)
 	}
+}
+
+// beyondQuota reports whether a queue of the task's application, or one above it, has
+// less left than the task asks for. What the root may have is the cluster, and no quota.
+func (e *Engine) beyondQuota(appID, taskID string) bool {
+	p := e.corePartition()
+	if p == nil {
+		return false
+	}
+	app := p.GetApplication(appID)
+	if app == nil {
+		return false
+	}
+	wanted := resources.NewResourceFromProto(toSI(e.requested(taskID)))
+	for path := app.GetQueuePath(); path != ""; path = path[:max(0, strings.LastIndexByte(path, '.'))] {
+		// None is set for the root.
+		q := p.GetQueue(path)
+		if q != nil && !resources.SubOnlyExisting(q.GetMaxQueueSet(), q.GetAllocatedResource()).FitInMaxUndef(wanted) {
+			return true
+		}
+	}
+	return false
+}
+
+// requested is what a task counts with, nil if it is not known.
+func (e *Engine) requested(taskID string) map[string]int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.tasks[taskID]; t != nil {
+		return bounded(t.rec.Resources)
+	}
+	return nil
 }
 
 // waits reports whether the core has an ask of the task and no place for it.

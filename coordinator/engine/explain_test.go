@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -65,6 +66,9 @@ partitions:
 		// The core says of the first, which runs, that it is at the limit as well.
 		ask(first, "big", "64")
 		told("big", "nodes fit", false)
+		third := app("third") // of which it says so later
+		ask(third, "marker", "1")
+		told("marker", says, true)
 		f.do(ledger.Release{Task: newTask(first, newPod(user+"big", "64")), Termination: ledger.StoppedByRM})
 		f.do(ledger.Release{Task: newTask(first, newPod(user+"runs", "1")), Termination: ledger.StoppedByRM})
 		f.allocated(user + "waits")
@@ -79,6 +83,62 @@ partitions:
 	}
 	limitedBy("root.one.leaf", "bob", "the queue, or one above it")
 	limitedBy("root.alices", "alice", "the user, or a group")
+}
+
+// The core takes the size of the cluster for a quota, that of the root: where that is
+// all there is, nodes would help. Beyond a quota of a queue, or of one above it, they
+// would not.
+func TestAFullClusterIsNoQuota(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(`
+partitions:
+  - name: default
+    queues:
+      - name: root
+        submitacl: '*'
+        queues:
+          - name: free
+          - name: wide
+            resources: {max: {vcore: 100}}
+          - name: above
+            resources: {max: {vcore: 2}}
+            queues:
+              - name: below
+`))
+	f.node("n1")
+	f.engage()
+	reason := func(id string) *engine.Wait { // the last that was told
+		var last *engine.Wait
+		for i, r := range f.reasons {
+			if strings.HasPrefix(r, id+": ") {
+				last = &f.waits[i]
+			}
+		}
+		return last
+	}
+	var apps []*ledger.App
+	for _, queue := range []string{"root.free", "root.wide", "root.above.below"} {
+		apps = append(apps, newApp("app-"+queue, queue))
+		f.submit(apps[len(apps)-1])
+	}
+	ask := func(app *ledger.App, id, cpu string) {
+		f.do(ledger.Ask{App: app, Task: newTask(app, f.pod(id, cpu))})
+	}
+	ask(apps[2], "above", "1")
+	f.allocated("above")
+	ask(apps[0], "free", "2")
+	f.allocated("free")
+	// One of the four processors is left.
+	for i, id := range []string{"none-free", "none-wide", "none-above"} {
+		ask(apps[i], id, "2")
+	}
+	// Of the last it says so last.
+	f.until("the cluster is full, and a quota holds one back as well", func() bool {
+		free, wide, above := reason("none-free"), reason("none-wide"), reason("none-above")
+		return free != nil && !free.Quota && wide != nil && !wide.Quota && above != nil && above.Quota
+	})
 }
 
 // While a quota holds a pod no node would help it, also where none has room; that
