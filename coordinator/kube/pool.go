@@ -195,13 +195,13 @@ func (p *pool) drop(owner, tag string) {
 // dropOf forgets the jobs of a line that are tagged so and not under way. The caller
 // holds mu.
 func (p *pool) dropOf(l *line, tag string) {
+	dropped := !l.under && l.jobs[0].tag == tag
 	kept := l.jobs[:0]
 	for i, j := range l.jobs {
 		if l.under && i == 0 || j.tag != tag {
 			kept = append(kept, j)
 		}
 	}
-	dropped := !l.under && l.jobs[0].tag == tag
 	clear(l.jobs[len(kept):])
 	l.jobs = kept
 	waits := dropped && l.timer != nil

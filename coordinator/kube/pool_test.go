@@ -174,6 +174,60 @@ func TestPoolDrops(t *testing.T) {
 	})
 }
 
+// What a drop leaves is done: what comes after it on its line, what is asked for anew
+// while it is under way, and what others want.
+func TestPoolGoesOnAfterADrop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		do   func(p *pool, add func(owner, key, tag, name string, again time.Duration))
+		want []string
+	}{
+		"under way": {func(p *pool, add func(owner, key, tag, name string, again time.Duration)) {
+			add("a", "k", "create", "first", time.Minute)
+			pass(time.Millisecond)
+			p.drop("a", "create")
+		}, []string{"first"}},
+		"under way, and asked for anew": {func(p *pool, add func(owner, key, tag, name string, again time.Duration)) {
+			add("a", "k", "create", "first", time.Minute)
+			pass(time.Millisecond)
+			p.drop("a", "create")
+			add("a", "k", "create", "anew", 0)
+		}, []string{"first", "anew"}},
+		"waits for its next try, and is followed": {func(p *pool, add func(owner, key, tag, name string, again time.Duration)) {
+			add("a", "k", "create", "first", 24*time.Hour)
+			add("a", "k", "delete", "delete", 0)
+			pass(time.Minute)
+			p.drop("a", "create")
+		}, []string{"first", "delete"}},
+		"all of a party": {func(p *pool, add func(owner, key, tag, name string, again time.Duration)) {
+			add("b", "b1", "create", "b1", 0)
+			pass(time.Millisecond)
+			add("a", "a1", "create", "a1", 0)
+			add("b", "b2", "create", "b2", 0)
+			add("a", "a2", "create", "a2", 0)
+			p.drop("a", "create")
+		}, []string{"b1", "b2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(1, nil)
+				defer p.stop()
+				var done []string
+				tt.do(p, func(owner, key, tag, name string, again time.Duration) {
+					p.add(owner, key, tag, func(context.Context) (ledger.Event, time.Duration) {
+						time.Sleep(time.Second)
+						done = append(done, name)
+						return nil, again
+					})
+				})
+				pass(time.Hour)
+				if !slices.Equal(done, tt.want) {
+					t.Errorf("done %q, want %q", done, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func TestPoolTakesTheSameWorkOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(2, nil)
