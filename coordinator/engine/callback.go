@@ -197,6 +197,7 @@ func (e *Engine) appAccepted(id string) {
 		return
 	}
 	a.stage = accepted
+	e.vacant(id, a)
 	e.out.put(func() {
 		queue := ""
 		if p := e.corePartition(); p != nil {
@@ -244,6 +245,7 @@ func (e *Engine) appUpdated(u *si.UpdatedApplication) {
 	case objects.Accepted.String(), objects.Running.String():
 		a.state, a.message = "", ""
 		a.stopIdle()
+		e.vacant(u.ApplicationID, a) // it may be our own doing: see check
 	}
 }
 

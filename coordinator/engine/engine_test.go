@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -439,6 +440,51 @@ func TestCompletedApplicationIsSubmittedAgain(t *testing.T) {
 		second := newTask(other, f.pod(id+"-2", "10m"))
 		f.do(ledger.Ask{App: other, Task: second})
 		f.allocated(second.ID)
+	}
+}
+
+// An application whose pods went before the core had any of them has completed as well,
+// and so has one that the core was made to keep for a pod that went meanwhile: the core
+// says nothing of either.
+func TestAnApplicationThatTheCoreHasNothingOfCompletes(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, func(c *engine.Config) {
+		withQueues(quotaQueues)(c)
+		c.CompleteAfter = 50 * time.Millisecond
+	})
+	f.node("n1")
+	f.engage()
+	completed := func(id string) {
+		t.Helper()
+		waitFor(f, func(e ledger.AppEnded) bool { return e.AppID == id && e.State == ledger.AppStateCompleted })
+	}
+	f.submit(newApp("never", "root.a"))
+	completed("never")
+
+	kept := newApp("kept", "root.a")
+	f.submit(kept)
+	first, second := newTask(kept, f.pod("first", "1")), newTask(kept, f.pod("second", "1"))
+	f.do(ledger.Ask{App: kept, Task: first})
+	f.allocated("first")
+	f.do(
+		ledger.Release{Task: first, Termination: ledger.StoppedByRM},
+		ledger.Ask{App: kept, Task: second}, // waits until it is known that the core can take it
+		ledger.Release{Task: second, Termination: ledger.StoppedByRM},
+	)
+	completed("kept")
+	if got := f.vcore("root.a"); got != 0 {
+		t.Errorf("the queue is charged %d for nothing", got)
+	}
+
+	// A gang whose placeholders are still being created waits for them.
+	gang := newApp("gang", "root.a")
+	gang.TaskGroups = []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}
+	f.submit(gang)
+	<-time.After(200 * time.Millisecond)
+	if n := count(f, func(e ledger.AppEnded) bool { return e.AppID == "gang" }); n != 0 {
+		t.Error("a gang is over before it has begun")
 	}
 }
 

@@ -46,6 +46,15 @@ func (e *Engine) idle(id string, a *app) {
 	})
 }
 
+// vacant is called when the ledger may want nothing of an application any more. Of one
+// that the core was told of nothing, or that was kept for a task that was released
+// meanwhile, the core says nothing: it is idle as well. What a gang waits for comes.
+func (e *Engine) vacant(id string, a *app) {
+	if a.stage == accepted && len(a.tasks) == 0 && !reserving(a.rec) {
+		e.idle(id, a)
+	}
+}
+
 func (a *app) stopIdle() {
 	a.quiet = false
 	if a.idleTimer != nil {
@@ -163,6 +172,7 @@ func (e *Engine) check(id string, a *app) {
 		if alive {
 			a.stage = accepted
 			e.logErr("cannot submit tasks", e.flush(a), attrApp(id))
+			e.vacant(id, a)
 			return
 		}
 		e.logErr("cannot submit application again", e.resubmit(a), attrApp(id))

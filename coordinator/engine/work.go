@@ -82,6 +82,7 @@ func (e *Engine) track(a *app, rec *ledger.Task) *task {
 		t = &task{}
 		e.tasks[rec.ID] = t
 		a.tasks[rec.ID] = t
+		a.stopIdle()
 	}
 	t.app, t.rec = a.rec, rec
 	return t
@@ -93,6 +94,7 @@ func (e *Engine) untrack(t *task) {
 	if a := e.apps[t.rec.AppID]; a != nil {
 		a.setSent(t, false)
 		delete(a.tasks, t.rec.ID)
+		e.vacant(t.rec.AppID, a)
 	}
 	e.explain.forget(t.rec.ID)
 	e.preds.Avoid(t.rec.ID, nil)
