@@ -100,6 +100,42 @@ func TestGangTimesOut(t *testing.T) {
 	f.allocated("real")
 }
 
+// Who needed placeholders that were released before they had a node does not wait for
+// them: they do not come any more.
+func TestPlaceholdersThatNeverCameAreNotWaitedFor(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.engage()
+	app := newApp("gang", "root.a")
+	app.TaskGroups = gang(2)
+	f.submit(app)
+	holders := []*ledger.Task{gangTask(app, f.pod("ph0", "1"), true), gangTask(app, f.pod("ph1", "1"), true)}
+	for _, h := range holders {
+		f.do(ledger.Ask{App: app, Task: h})
+	}
+	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
+	f.sync()
+	for _, h := range holders {
+		f.preds.RemovePod(h.ID)
+		f.do(ledger.Release{Task: h, Termination: ledger.StoppedByRM})
+	}
+	f.node("n1")
+	f.allocated("real")
+	// One that is asked for anew is waited for again.
+	anew := gangTask(app, f.pod("ph2", "64"), true)
+	f.do(ledger.Ask{App: app, Task: anew})
+	f.sync()
+	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("other", "1"), false)})
+	<-time.After(300 * time.Millisecond) // several of the core's cycles
+	if n := count(f, func(e ledger.Allocated) bool { return e.TaskID == "other" }); n != 0 {
+		t.Error("the placeholder was not waited for")
+	}
+	f.do(ledger.Release{Task: anew, Termination: ledger.StoppedByRM})
+	f.allocated("other")
+}
+
 // A gang that ran before a failover, with a placeholder left over, is not taken
 // for one that is still waiting, and its ordinary asks survive its deadline.
 func TestRunningGangIsRestoredAsRunning(t *testing.T) {

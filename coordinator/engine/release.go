@@ -19,6 +19,7 @@ func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
 	}
 	sent := t.sent
 	e.untrack(t)
+	defer e.writeOff(t)
 	switch {
 	case !sent:
 		return nil
@@ -35,6 +36,61 @@ func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
 		why = ledger.StoppedByRM
 	}
 	return e.releaseSafely(t, why)
+}
+
+// writeOff has the core wait no more for placeholders of a task group of which there is
+// none. It waits for as many as it was ever asked for, less those that were replaced or
+// ended with a node: one that was released without a node it would wait for for ever, and
+// give no node to the pods of the group until then. e.mu is held.
+func (e *Engine) writeOff(t *task) {
+	id, group := t.rec.AppID, t.rec.TaskGroup
+	a := e.apps[id]
+	if !t.rec.Placeholder || a == nil || a.holds(group) {
+		return
+	}
+	e.chores.put(func() {
+		if e.passed("placeholders of " + id + " are written off") {
+			e.writeOffInCore(id, group)
+		}
+	})
+}
+
+// holds reports whether the ledger wants placeholders of a task group.
+func (a *app) holds(group string) bool {
+	for _, t := range a.tasks {
+		if t.rec.Placeholder && t.rec.TaskGroup == group {
+			return true
+		}
+	}
+	return false
+}
+
+// writeOffInCore reads first and looks then, so that placeholders that come meanwhile
+// are waited for.
+func (e *Engine) writeOffInCore(id, group string) {
+	p := e.corePartition()
+	if p == nil {
+		return
+	}
+	x := p.GetApplication(id)
+	if x == nil {
+		return
+	}
+	var left int64
+	for _, data := range x.GetAllPlaceholderData() {
+		x.RLock()
+		if data.TaskGroupName == group {
+			left = data.Count - data.Replaced
+		}
+		x.RUnlock()
+	}
+	e.mu.Lock()
+	a := e.apps[id]
+	still := a != nil && a.holds(group)
+	e.mu.Unlock()
+	if left > 0 && !still {
+		x.SetTimedOutPlaceholder(group, left)
+	}
 }
 
 // releaseSafely releases a task at once, or as a chore if the core may be
