@@ -77,6 +77,7 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 
 	reads := connection(base)
 	reads.Wrap(clients.contact.wrap)
+	reads.Wrap(func(next http.RoundTripper) http.RoundTripper { return spread{next} })
 	reads.Wrap(wrapper(cfg.Wrap))
 	if clients.Reads, err = kubernetes.NewForConfig(reads); err != nil {
 		return nil, fmt.Errorf("client for reads: %w", err)
