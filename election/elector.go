@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -225,7 +225,7 @@ func (e *Elector) dropSilentWatch() {
 
 // jittered returns between half of d and d.
 func jittered(d time.Duration) time.Duration {
-	return d/2 + rand.N(d/2+1)
+	return wait.Jitter(d/2, 1)
 }
 
 // sleep waits for d or until ctx ends.

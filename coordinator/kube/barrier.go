@@ -35,7 +35,7 @@ const (
 // busy cluster the informer gets past it at once; in an idle one nothing moves
 // it there, so all pods are listed and compared with the store.
 func (c *Cluster) Barrier(ctx context.Context, writes kubernetes.Interface, epoch uint64) error {
-	var pause backoff
+	pause := retries
 	for {
 		err := c.passBarrier(ctx, writes, epoch)
 		if err == nil {
@@ -48,7 +48,7 @@ func (c *Cluster) Barrier(ctx context.Context, writes kubernetes.Interface, epoc
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("pod barrier: %w", context.Cause(ctx))
-		case <-time.After(pause.next()):
+		case <-time.After(pause.Step()):
 		}
 	}
 }

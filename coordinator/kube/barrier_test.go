@@ -22,7 +22,7 @@ type waiting struct {
 	err  error
 }
 
-func wait(ctx context.Context, c *Cluster, s *server) *waiting {
+func passing(ctx context.Context, c *Cluster, s *server) *waiting {
 	w := &waiting{}
 	go func() {
 		w.err = c.Barrier(ctx, s, 7)
@@ -64,7 +64,7 @@ func TestBarrierInAPod(t *testing.T) {
 			return pod("self", version("100")), nil
 		})
 		c := idle(s, ClusterConfig{Namespace: "own", PodName: "self"})
-		w := wait(t.Context(), c, s)
+		w := passing(t.Context(), c, s)
 		fatal(t, c.pods.GetStore().Add(pod("a", version("99"))))
 		w.expect(t, false, "the own write has not been delivered")
 		self := pod("self", version("100"))
@@ -87,7 +87,7 @@ func TestBarrierInABusyCluster(t *testing.T) {
 		s := newServer()
 		s.lists("100", pod("a", version("90")))
 		c := idle(s, ClusterConfig{})
-		w := wait(t.Context(), c, s)
+		w := passing(t.Context(), c, s)
 		w.expect(t, false, "nothing has been delivered")
 		fatal(t, c.pods.GetStore().Add(pod("other", version("101"))))
 		w.expect(t, true, "a newer change of any pod has been delivered")
@@ -116,7 +116,7 @@ func TestBarrierInAnIdleCluster(t *testing.T) {
 				for _, p := range tt.lack {
 					fatal(t, c.pods.GetStore().Add(p))
 				}
-				w := wait(t.Context(), c, s)
+				w := passing(t.Context(), c, s)
 				w.expect(t, false, tt.short)
 				fatal(t, tt.then(c))
 				w.expect(t, true, "the store agrees with the listing")
@@ -174,7 +174,7 @@ func TestBarrierEndsWithTheTerm(t *testing.T) {
 		s, lost := newServer(), errors.New("lease lost")
 		s.lists("100", pod("a"))
 		ctx, cancel := context.WithCancelCause(t.Context())
-		w := wait(ctx, idle(s, ClusterConfig{}), s)
+		w := passing(ctx, idle(s, ClusterConfig{}), s)
 		w.expect(t, false, "the store is empty")
 		cancel(lost)
 		w.expect(t, true, "the term is over")

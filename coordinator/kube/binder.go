@@ -72,11 +72,11 @@ func (b *Binder) Do(bind ledger.Bind) {
 	if b.before != nil && b.isSlow(task.ID) {
 		pool = b.slow
 	}
-	var pause backoff
+	pause := retries
 	pool.add(task.AppID, task.ID, task.Node, func(ctx context.Context) (ledger.Event, time.Duration) {
 		event, refused := b.bind(ctx, task)
 		if refused {
-			return nil, pause.next()
+			return nil, pause.Step()
 		}
 		return event, 0
 	})

@@ -143,7 +143,7 @@ func TestBindIsTriedAgainWhenTheAPIServerTakesTheTermForOver(t *testing.T) {
 	if got, want := box.next(t), (ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: "node-1"}); got != want {
 		t.Errorf("event = %#v, want %#v", got, want)
 	}
-	if took := time.Since(began); took < 3*firstBackoff/2 {
+	if took := time.Since(began); took < 3*retries.Duration {
 		t.Errorf("three attempts within %v", took)
 	}
 	if attempts.Load() != 3 || refusals.Load() != 2 {

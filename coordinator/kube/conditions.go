@@ -84,14 +84,14 @@ func (c *conditions) want(pod *v1.Pod, reason, message string) {
 	}
 	uid, namespace, name := pod.UID, pod.Namespace, pod.Name
 	tries := 0
-	var pause backoff
+	pause := retries
 	c.number++ // a job that is about to end does not stand for this one
 	c.pool.add("", string(uid), strconv.FormatUint(c.number, 10), func(ctx context.Context) (ledger.Event, time.Duration) {
 		for {
 			w := c.newest(uid)
 			err := c.write(ctx, uid, namespace, name, w)
 			if tries++; err != nil && !over(ctx, err) && !permanent(err) && tries < conditionTries {
-				return nil, pause.next()
+				return nil, pause.Step()
 			}
 			if err != nil && !over(ctx, err) {
 				c.log.Warn("condition not written", "pod", namespace+"/"+name, "reason", w.reason, "err", err)
@@ -99,7 +99,7 @@ func (c *conditions) want(pod *v1.Pod, reason, message string) {
 			if c.done(uid, w) {
 				return nil, 0
 			}
-			tries, pause = 0, backoff{}
+			tries, pause = 0, retries
 		}
 	})
 }

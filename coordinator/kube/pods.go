@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -95,11 +96,11 @@ func (p *Pods) Stop() { p.pool.stop() }
 func (p *Pods) Progress() (waits bool, done uint64) { return p.pool.progress() }
 
 // settle says when to try again after err, zero if not at all.
-func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err error) time.Duration {
+func (p *Pods) settle(ctx context.Context, pause *wait.Backoff, what, pod string, err error) time.Duration {
 	if err == nil || over(ctx, err) {
 		return 0
 	}
-	again := pause.next()
+	again := pause.Step()
 	p.log.Warn(what+", trying again", "pod", pod, "in", again, "err", err)
 	return again
 }
@@ -107,7 +108,7 @@ func (p *Pods) settle(ctx context.Context, pause *backoff, what, pod string, err
 // creation is the job of creating a placeholder, after its pause. A quota that has no
 // room for it is told once, and may have later.
 func (p *Pods) creation(e ledger.CreatePlaceholder) job {
-	var pause backoff
+	pause := retries
 	told := false
 	return func(ctx context.Context) (ledger.Event, time.Duration) {
 		if wait := e.Pause; wait > 0 {

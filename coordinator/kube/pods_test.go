@@ -189,7 +189,7 @@ func TestCreateOutcomes(t *testing.T) {
 			})
 			p := NewPods(s, podsConfig, nil, quiet)
 			defer p.Stop()
-			var pause backoff
+			pause := retries
 			outcome, err := p.create(t.Context(), create(gang()))
 			if again := p.settle(t.Context(), &pause, "", "", err) > 0; again != tt.again {
 				t.Errorf("tried again: %v, want %v", again, tt.again)
@@ -405,7 +405,7 @@ func TestFailPod(t *testing.T) {
 			})
 			p := NewPods(s, podsConfig, nil, quiet)
 			defer p.Stop()
-			var pause backoff
+			pause := retries
 			outcome, err := p.fail(t.Context(), ledger.FailPod{Task: task("p"), Reason: "ResourceReservationTimeout"})
 			if again := p.settle(t.Context(), &pause, "", "", err) > 0; again != tt.again {
 				t.Errorf("tried again: %v, want %v", again, tt.again)

@@ -2,10 +2,12 @@ package kube
 
 import (
 	"context"
-	"math/rand/v2"
+	"math"
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -308,24 +310,9 @@ func (p *pool) stop() {
 	p.running.Wait()
 }
 
-// backoff counts tries and says how long to wait before the next.
-type backoff struct{ tries uint }
-
-const (
-	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 10 * time.Second
-)
-
-// next returns a wait that doubles with every try, with jitter, so that what
-// failed together is not tried together.
-func (b *backoff) next() time.Duration {
-	wait := maxBackoff
-	if b.tries < 7 {
-		wait = min(wait, firstBackoff<<b.tries)
-	}
-	b.tries++
-	return wait/2 + rand.N(wait/2)
-}
+// retries are the pauses before a job is tried again: from 100 ms to 10 s, of each of
+// which up to a half is taken off, so that what failed together is not tried together.
+var retries = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 1, Cap: 5 * time.Second, Steps: math.MaxInt}
 
 // progress reports whether jobs wait or are under way, and how many attempts have ended.
 func (p *pool) progress() (waits bool, done uint64) {

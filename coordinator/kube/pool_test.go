@@ -316,15 +316,18 @@ func TestPoolStopWaitsAndDrops(t *testing.T) {
 	})
 }
 
-func TestBackoffGrowsAndEnds(t *testing.T) {
-	var b backoff
-	for range 100 {
-		if wait := b.next(); wait < firstBackoff/2 || wait > maxBackoff {
-			t.Fatalf("waits %v", wait)
+func TestPausesGrowToALimit(t *testing.T) {
+	pause := retries
+	for _, longest := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
+		if wait := pause.Step(); wait < longest/2 || wait > longest {
+			t.Errorf("waits %v, want %v to %v", wait, longest/2, longest)
 		}
 	}
-	if wait := b.next(); wait < maxBackoff/2 {
-		t.Errorf("waits %v in the end, want at least %v", wait, maxBackoff/2)
+	for range 1000 {
+		pause.Step()
+	}
+	if wait := pause.Step(); wait < 5*time.Second || wait > 10*time.Second {
+		t.Errorf("waits %v in the end", wait)
 	}
 }
 

@@ -221,14 +221,14 @@ func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, action, me
 	r.waiting++
 	r.number++
 	tries := 0
-	var pause backoff
+	pause := retries
 	// A key of its own for each: Events of a pod are not ordered by when they
 	// are written but by their time.
 	r.pool.add("", fmt.Sprint(r.number), "", func(ctx context.Context) (ledger.Event, time.Duration) {
 		tries++
 		if err := r.post(ctx, event); err != nil && !over(ctx, err) {
 			if tries < recorderTries && !permanent(err) {
-				return nil, pause.next()
+				return nil, pause.Step()
 			}
 			r.log.Warn("event not written", "pod", pod.Namespace+"/"+pod.Name, "reason", reason, "err", err)
 		}

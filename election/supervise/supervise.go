@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // The exit status of a supervisor whose child did not exit by itself, chosen as
@@ -110,15 +111,14 @@ func run(cfg Config, p pace) int {
 	s := &supervisor{Config: cfg, pace: p, vigil: newVigil(p)}
 	defer s.warming.Wait()
 	status := 0
-	for failures := 0; !s.stopping; s.past.Restarts++ {
+	for pause := p.restarts(); !s.stopping; s.past.Restarts++ {
 		began := time.Now()
 		end := s.play()
 		status, s.past.Last = end.Status, &end
 		if time.Since(began) >= p.steady {
-			failures = 0
+			pause = p.restarts()
 		}
-		failures++
-		s.pause(p.delay(failures))
+		s.pause(pause.Step())
 	}
 	s.settle()
 	return status
@@ -258,13 +258,13 @@ func (s *supervisor) settle() {
 	}
 }
 
-// delay is the pause before the next start after so many ends in a row.
-func (p pace) delay(failures int) time.Duration {
-	return jittered(min(p.first<<min(failures-1, 20), p.most))
+// restarts are the pauses before the next start after ends in a row.
+func (p pace) restarts() wait.Backoff {
+	return wait.Backoff{Duration: p.first / 2, Factor: 2, Jitter: 1, Cap: p.most / 2, Steps: math.MaxInt}
 }
 
 // jittered returns between half of d and d.
-func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+func jittered(d time.Duration) time.Duration { return wait.Jitter(d/2, 1) }
 
 func exitStatus(state *os.ProcessState) int {
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {

@@ -569,12 +569,13 @@ func TestExecutableThatIsMissing(t *testing.T) {
 }
 
 func TestPauses(t *testing.T) {
-	p := defaultPace()
-	for failures, longest := range map[int]time.Duration{
-		1: 500 * time.Millisecond, 2: time.Second, 6: 16 * time.Second, 7: 30 * time.Second,
-		1000: 30 * time.Second,
-	} {
-		if got := p.delay(failures); got < longest/2 || got > longest {
+	pause := defaultPace().restarts()
+	for failures := 1; failures <= 1000; failures++ {
+		got := pause.Step()
+		longest := map[int]time.Duration{
+			1: 500 * time.Millisecond, 2: time.Second, 6: 16 * time.Second, 7: 30 * time.Second, 1000: 30 * time.Second,
+		}[failures]
+		if longest > 0 && (got < longest/2 || got > longest) {
 			t.Errorf("pause %v after %d ends in a row, want %v to %v", got, failures, longest/2, longest)
 		}
 	}

@@ -24,7 +24,10 @@ const maxReplacements = 5
 // firstReplacement is the pause before a placeholder is made anew for the first time;
 // it doubles each time. Where somebody deletes all of an application, its pods in no
 // particular order, the pods that need the placeholder are gone by then.
-const firstReplacement = time.Second
+const (
+	firstReplacement = time.Second
+	lastReplacement  = firstReplacement << maxReplacements
+)
 
 // missingPlaceholders returns the creations that nothing confirms: for each group as
 // many as it lacks. Placeholders that somebody else has named, as older versions did,
@@ -56,7 +59,7 @@ func missingPlaceholders(n *entry) []Effect {
 func createPlaceholder(n *entry, originator *Task, m member) CreatePlaceholder {
 	var pause time.Duration
 	if replaced := n.app.Replacements[m.key()]; replaced > 0 {
-		pause = firstReplacement << min(replaced-1, maxReplacements)
+		pause = doubled(firstReplacement, lastReplacement, int(replaced)-1)
 	}
 	return CreatePlaceholder{
 		App: n.app, Originator: originator, Group: m.group, Index: m.index,

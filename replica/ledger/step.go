@@ -314,6 +314,16 @@ func limitOf(refused bool) time.Duration {
 	return backoffLimit
 }
 
+// doubled returns first doubled so many times, at most most. It stands for the back-off of
+// libraries, which keep a state and draw at random: a ledger that is replayed has to arrive
+// at the same time, and has no more than the number in the record.
+func doubled(first, most time.Duration, times int) time.Duration {
+	for ; times > 0 && first < most; times-- {
+		first *= 2
+	}
+	return min(first, most)
+}
+
 // retry notes a failed attempt. The pause is spread over half its length by a
 // hash of task and attempt, so that tasks that failed together do not come back
 // together; a ledger that is replayed arrives at the same time.
@@ -322,10 +332,7 @@ func (s *step) retry(t *Task, limit time.Duration) {
 	if t.State == TaskStateAllocated && len(t.Avoid) > 0 {
 		tries %= refusalsPerNode // each node is tried as if it were the first
 	}
-	pause := limit
-	if tries < 16 {
-		pause = min(limit, backoffFirst<<tries)
-	}
+	pause := doubled(backoffFirst, limit, int(tries))
 	t.Retries++
 	h := fnv.New32a()
 	fmt.Fprintf(h, "%s/%d", t.ID, t.Retries)

@@ -66,9 +66,6 @@ func (s *step) avoidFor(t *Task) {
 	if len(t.Avoid) == 0 {
 		return
 	}
-	pause, again := forgiveLimit, int(t.Retries/refusalsPerNode)-len(t.Avoid)
-	if again < 6 {
-		pause = min(forgiveLimit, forgiveFirst<<max(0, again))
-	}
-	s.schedule(t, s.at.Add(pause))
+	again := int(t.Retries/refusalsPerNode) - len(t.Avoid)
+	s.schedule(t, s.at.Add(doubled(forgiveFirst, forgiveLimit, again)))
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
+	"math"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/mirror/internal/fenced"
@@ -17,10 +19,10 @@ const (
 	keepTerms = 100
 	// opOverhead is what an operation adds to its key and value on the wire.
 	opOverhead = 32
-
-	firstRetry = 20 * time.Millisecond
-	lastRetry  = time.Second
 )
+
+// retries are the pauses before etcd is asked again, each of which may be twice as long.
+var retries = wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 1, Cap: time.Second, Steps: math.MaxInt}
 
 // writer brings batches to etcd, one at a time.
 type writer struct {
@@ -119,7 +121,7 @@ func (w *writer) refuse(ctx context.Context, op fenced.Op, err error, out *outco
 // insist commits ops and repeats them, behind a renewed fence, until their fate
 // is known.
 func (w *writer) insist(ctx context.Context, ops []fenced.Op) (int64, error) {
-	pause := firstRetry
+	pause := retries
 	for {
 		start := time.Now()
 		failpoint.Hit(failpoint.BeforeCommit)
@@ -145,10 +147,9 @@ func (w *writer) insist(ctx context.Context, ops []fenced.Op) (int64, error) {
 			if errors.Is(err, fenced.ErrFenced) {
 				return 0, err
 			}
-			if !sleep(ctx, pause+rand.N(pause)) {
+			if !sleep(ctx, pause.Step()) {
 				return 0, ctx.Err()
 			}
-			pause = min(2*pause, lastRetry)
 		}
 	}
 }

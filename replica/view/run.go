@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
+	"math"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/replica/failpoint"
 )
@@ -20,10 +21,9 @@ var (
 	errStalled      = errors.New("the watch has stalled")
 )
 
-const (
-	firstRetry = 20 * time.Millisecond
-	lastRetry  = 2 * time.Second
-)
+// retries are the pauses before the view tries again, each of which may be twice as long,
+// so that not all replicas come at once.
+var retries = wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 1, Cap: 2 * time.Second, Steps: math.MaxInt}
 
 // Run loads and follows the prefix until ctx ends or the ledger is taken, and
 // then returns nil. It must be called once.
@@ -33,7 +33,7 @@ func (v *View) Run(ctx context.Context) error {
 	defer prober.Wait()
 	defer cancel()
 	prober.Go(func() { v.keepProbing(ctx) })
-	pause := firstRetry
+	pause := retries
 	loaded := false
 	for ctx.Err() == nil {
 		before := v.Status().Revision
@@ -52,19 +52,18 @@ func (v *View) Run(ctx context.Context) error {
 			v.log.Warn("the view loads anew", "reason", err, "revision", before)
 			v.metrics.reloads.Inc()
 			v.lost()
-			loaded, pause = false, firstRetry
+			loaded, pause = false, retries
 			continue
 		case v.Status().Revision > before:
-			pause = firstRetry
+			pause = retries
 		}
 		v.log.Debug("the view tries again", "err", err, "loaded", loaded)
 		select {
-		case <-time.After(pause + rand.N(pause)):
+		case <-time.After(pause.Step()):
 		case <-ctx.Done():
 		}
 		// The client waits up to two minutes between attempts to connect.
 		v.cli.ActiveConnection().ResetConnectBackoff()
-		pause = min(2*pause, lastRetry)
 	}
 	return nil
 }
