@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 const (
@@ -17,14 +20,9 @@ const (
 	steady = 10 * time.Second
 )
 
-// delay before the nth start in a row; the first restart is immediate, for a
-// replica that loses its term ends on purpose.
-func delay(failures int) time.Duration {
-	if failures <= 1 {
-		return 0
-	}
-	return min(200*time.Millisecond<<min(failures-2, 10), 5*time.Second)
-}
+// restarts are the pauses before starts in a row, after the first: that is immediate, for
+// a replica that loses its term ends on purpose.
+var restarts = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Cap: 5 * time.Second, Steps: math.MaxInt}
 
 // Keep runs a replica of the detached lab in dir, or its supervisor, as a kubelet
 // does: it starts it again whenever it ends, and keeps DIR/state.json true. When
@@ -37,7 +35,8 @@ func Keep(ctx context.Context, dir, name string, log *slog.Logger) error {
 }
 
 func keep(ctx context.Context, s *starter, dir, name string, log *slog.Logger) error {
-	for failures := 0; ; {
+	pause, longer := time.Duration(0), restarts
+	for {
 		began := time.Now()
 		c, err := launchReplica(s, dir, name)
 		if err == nil {
@@ -59,11 +58,11 @@ func keep(ctx context.Context, s *starter, dir, name string, log *slog.Logger) e
 			return err
 		}
 		if time.Since(began) >= steady {
-			failures = 0
+			pause, longer = 0, restarts
 		}
-		failures++
 		select {
-		case <-time.After(delay(failures)):
+		case <-time.After(pause):
+			pause = longer.Step()
 		case <-ctx.Done():
 			return markStopped(dir, name)
 		}

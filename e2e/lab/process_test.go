@@ -287,18 +287,6 @@ func TestFollowerBelievesOnlyWhatIsSo(t *testing.T) {
 	}
 }
 
-func TestDelaysGrowToALimit(t *testing.T) {
-	want := []time.Duration{0, 0, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
-	for n, d := range want {
-		if got := delay(n); got != d {
-			t.Errorf("delay(%d) = %v, want %v", n, got, d)
-		}
-	}
-	if got := delay(1000); got != 5*time.Second {
-		t.Errorf("delay(1000) = %v", got)
-	}
-}
-
 func TestEndKillsWhatDoesNotListen(t *testing.T) {
 	dir := t.TempDir()
 	s := newStarter(false)
