@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/api"
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // BetweenCore puts wrap between the engine and its core.
@@ -61,4 +65,18 @@ func (e *Engine) Remembered() int {
 func ExtraConfig(data map[string]string, level string) map[string]string {
 	_, extra := split(data, level)
 	return extra
+}
+
+// ReleaseWhileSwapping asks for a task that is to be swapped in for a placeholder, and
+// releases the placeholder before the engine has heard that the core has begun to.
+func (e *Engine) ReleaseWhileSwapping(app *ledger.App, real, placeholder *ledger.Task, node string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.ask(app, real); err != nil {
+		return err
+	}
+	for !e.swapping(placeholder.ID, node) {
+		time.Sleep(pollEvery)
+	}
+	return e.release(placeholder, ledger.StoppedByRM)
 }

@@ -163,6 +163,31 @@ func TestRunningGangIsRestoredAsRunning(t *testing.T) {
 	}
 }
 
+// A placeholder may go, with its node for instance, at the moment at which the core swaps
+// a task in for it: the task has to get its place all the same, and nothing may be charged
+// for the placeholder.
+func TestPlaceholderGoesWhileItIsReplaced(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	f.engage()
+	app := newApp("gang", "root.a")
+	app.TaskGroups = gang(1)
+	f.submit(app)
+	holder, real := gangTask(app, f.pod("ph0", "1"), true), gangTask(app, f.pod("real", "1"), false)
+	f.do(ledger.Ask{App: app, Task: holder})
+	f.allocated("ph0")
+	f.ok(f.engine.ReleaseWhileSwapping(app, real, holder, "n1"))
+	f.preds.RemovePod("ph0")
+	f.allocated("real")
+	f.sync()
+	if got := f.vcore("root.a"); got != 1000 {
+		t.Errorf("usage %d", got)
+	}
+}
+
 // A swap that an older core had begun is not known to this one, which must not
 // be asked to finish it.
 func TestSwapOfAnOlderCore(t *testing.T) {

@@ -16,12 +16,16 @@ type grants struct {
 	// nodes are refused until the time given, the zero time meaning for ever.
 	nodes map[string]time.Time
 	tasks map[string]bool
+	// groups are the task groups of the tasks that may be swapped in for placeholders,
+	// sizes how many there are of each, and held how often each is held.
+	groups      map[string]string
+	sizes, held map[string]int
 	// inFlight is the last yes, until the core says what came of it or asks
 	// something else.
 	inFlight grant
 }
 
-type grant struct{ task, node string }
+type grant struct{ task, node, group string }
 
 // settleLimit bounds how long a placement is waited for: if the core found
 // another reason against it, it may have nothing more to ask.
@@ -41,7 +45,7 @@ func (g *grants) ask(task, node string) bool {
 }
 
 func (g *grants) refuses(task, node string) bool {
-	if g.tasks[task] {
+	if g.tasks[task] || len(g.held) > 0 && g.held[g.groups[task]] > 0 {
 		return true
 	}
 	until, ok := g.nodes[node]
@@ -60,7 +64,7 @@ func (g *grants) yes(task, node string) bool {
 	if g.refuses(task, node) {
 		return false
 	}
-	g.inFlight = grant{task, node}
+	g.inFlight = grant{task, node, g.groups[task]}
 	return true
 }
 
@@ -127,6 +131,51 @@ func (g *grants) allowTasks(tasks []string) bool {
 		delete(g.tasks, t)
 	}
 	return len(g.tasks) > 0
+}
+
+// member notes the task group of a task, empty for one that has none any more.
+func (g *grants) member(task, group string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.groups == nil {
+		g.groups, g.sizes, g.held = make(map[string]string), make(map[string]int), make(map[string]int)
+	}
+	if was := g.groups[task]; was != "" {
+		delete(g.groups, task)
+		if g.sizes[was]--; g.sizes[was] == 0 {
+			delete(g.sizes, was)
+		}
+	}
+	if group != "" {
+		g.groups[task] = group
+		g.sizes[group]++
+	}
+}
+
+// hold refuses all tasks of a group until letGo. It reports false, and does nothing, if
+// there are none.
+func (g *grants) hold(group string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sizes[group] == 0 {
+		return false
+	}
+	g.held[group]++
+	return true
+}
+
+// letGo undoes hold. It reports false, and does nothing, if the group would be free then
+// and free is not set.
+func (g *grants) letGo(group string, free bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held[group] == 1 && !free {
+		return false
+	}
+	if g.held[group]--; g.held[group] == 0 {
+		delete(g.held, group)
+	}
+	return true
 }
 
 // settle waits until nothing matching is in flight.

@@ -35,7 +35,40 @@ func (e *Engine) release(rec *ledger.Task, why ledger.Termination) error {
 		// would look for the real task.
 		why = ledger.StoppedByRM
 	}
+	if t.node != "" && t.rec.Placeholder && e.live.Load() && e.grants.hold(groupOf(t.rec)) {
+		e.releaseHeld(t, why)
+		return nil
+	}
 	return e.releaseSafely(t, why)
+}
+
+// groupOf names the task group of a task among all.
+func groupOf(rec *ledger.Task) string {
+	if rec.TaskGroup == "" {
+		return ""
+	}
+	return rec.AppID + "/" + rec.TaskGroup
+}
+
+// releaseHeld releases a placeholder whose group is held, and lets the group go. The core
+// may be about to swap a task in for it, which it would forget without its placeholder:
+// the task is charged, and never placed. So none is begun, and one that has been is
+// brought to its end.
+func (e *Engine) releaseHeld(t *task, why ledger.Termination) {
+	group, node := groupOf(t.rec), t.node
+	e.releaseLater(t, func() ledger.Termination {
+		e.grants.settle(func(g grant) bool { return g.group == group })
+		if e.swapping(t.rec.ID, node) {
+			return ledger.PlaceholderReplaced
+		}
+		return why
+	})
+	e.chores.put(func() {
+		// The last one waits until the core knows of all.
+		if !e.grants.letGo(group, false) && e.passed("task group "+group+" is let go") {
+			e.grants.letGo(group, true)
+		}
+	})
 }
 
 // writeOff has the core wait no more for placeholders of a task group of which there is

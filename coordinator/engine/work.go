@@ -98,6 +98,9 @@ func (e *Engine) untrack(t *task) {
 	}
 	e.explain.forget(t.rec.ID)
 	e.preds.Avoid(t.rec.ID, nil)
+	if t.rec.TaskGroup != "" {
+		e.grants.member(t.rec.ID, "")
+	}
 }
 
 // setSent notes whether the core has been told of a task.
@@ -187,6 +190,9 @@ func (e *Engine) sendTask(a *app, t *task) error {
 			e.insist("task "+t.rec.ID+" is submitted", func(context.Context) error { return e.sendLater(t) })
 		})
 		return nil
+	}
+	if !t.rec.Placeholder && t.rec.TaskGroup != "" {
+		e.grants.member(t.rec.ID, groupOf(t.rec))
 	}
 	pod := e.preds.Pod(t.rec.ID)
 	alloc := &si.Allocation{
