@@ -251,7 +251,8 @@ func (l *Ledger) Task(appID, taskID string) *Task {
 	return e.doubles[taskID]
 }
 
-// Apps returns all applications in the order in which they were submitted.
+// Apps returns all applications in the order in which they were submitted, which
+// is that of every engine that is fed: see App.before.
 func (l *Ledger) Apps() iter.Seq[*App] {
 	return func(yield func(*App) bool) {
 		for _, e := range l.sorted() {
@@ -303,10 +304,25 @@ func (l *Ledger) sorted() []*entry {
 			entries = append(entries, e)
 		}
 	}
-	slices.SortFunc(entries, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.app.Submitted, b.app.Submitted), cmp.Compare(a.app.ID, b.app.ID))
-	})
+	slices.SortFunc(entries, func(a, b *entry) int { return a.app.before(b.app) })
 	return entries
+}
+
+// before orders applications as they were submitted. Pods tell when they were
+// created in whole seconds only. Within a second, the engine that first had the
+// applications took them in the order in which the lead heard of them, and an
+// engine that is fed later has to take them in the same.
+func (a *App) before(b *App) int {
+	return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.added(), b.added()), cmp.Compare(a.ID, b.ID))
+}
+
+// added is when the application was added to the ledger. No way through the states
+// is so long that its log has lost that.
+func (a *App) added() Time {
+	if len(a.StateLog) == 0 {
+		return 0
+	}
+	return a.StateLog[0].At
 }
 
 func (e *entry) sorted() []*Task {

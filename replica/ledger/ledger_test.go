@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +267,40 @@ func TestEffectsThatWait(t *testing.T) {
 	for _, effect := range []Effect{Bind{}, AssessGang{}, CreatePlaceholder{}, CancelPlaceholders{}, DeletePod{}, FailPod{}, ReportTask{}} {
 		if !effect.External() {
 			t.Errorf("%T does not wait", effect)
+		}
+	}
+}
+
+// TestApplicationsOfOneSecondKeepTheirOrder, in an engine that is fed what others wrote:
+// the lead's took them in the order in which it heard of them, whatever they are called.
+func TestApplicationsOfOneSecondKeepTheirOrder(t *testing.T) {
+	lead, cold := New(), New()
+	var changes []Change
+	for i, id := range []string{"c", "a", "b", "older"} {
+		submitted := Time(2)
+		if id == "older" {
+			submitted = 1
+		}
+		for _, event := range []Event{
+			AddApp{Stamp: at(int64(10 * i)), ID: id, Submitted: submitted},
+			AppAccepted{Stamp: at(int64(100 - i)), AppID: id},
+		} {
+			changes = append(changes, lead.Step(event).Changes...)
+		}
+	}
+	for _, c := range slices.Backward(changes[len(changes)/2:]) {
+		cold.Apply(c)
+	}
+	for _, c := range changes {
+		cold.Apply(c)
+	}
+	for name, l := range map[string]*Ledger{"lead": lead, "cold": cold, "copy": cold.Clone()} {
+		var order []string
+		for _, effect := range l.Feed() {
+			order = append(order, effect.(SubmitApp).App.ID)
+		}
+		if want := []string{"older", "c", "a", "b"}; !slices.Equal(order, want) {
+			t.Errorf("%s: an engine is fed %v, want %v", name, order, want)
 		}
 	}
 }
