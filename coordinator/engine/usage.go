@@ -194,9 +194,10 @@ func (e *Engine) absentUsage() map[string]map[string]int64 {
 	return out
 }
 
-// QueueUsage returns what is allocated in each leaf queue, by the queue's full
-// name, in the engine's units. Call Sync first to include everything that was
-// fed.
+// QueueUsage returns what is allocated in each queue that has, or may have,
+// applications of its own, by the queue's full name, in the engine's units. What
+// the queues below it have is not its own. Call Sync first to include everything
+// that was fed.
 func (e *Engine) QueueUsage() map[string]map[string]int64 {
 	out := make(map[string]map[string]int64)
 	if p := e.corePartition(); p != nil {
@@ -205,6 +206,9 @@ func (e *Engine) QueueUsage() map[string]map[string]int64 {
 	return out
 }
 
+// collectUsage adds what q and the queues below it have. After a change of the
+// configuration a queue may have both applications and queues below it: those
+// that its former kind has left there stay until they end.
 func collectUsage(q *objects.Queue, out map[string]map[string]int64) {
 	if q == nil {
 		return
@@ -213,8 +217,16 @@ func collectUsage(q *objects.Queue, out map[string]map[string]int64) {
 	for _, child := range children {
 		collectUsage(child, out)
 	}
-	if len(children) > 0 || !q.IsLeafQueue() {
+	if len(q.GetCopyOfApps()) == 0 && (len(children) > 0 || !q.IsLeafQueue()) {
 		return
 	}
-	out[q.GetQueuePath()] = amounts(q.GetAllocatedResource())
+	own := amounts(q.GetAllocatedResource())
+	for _, child := range children {
+		for name, v := range amounts(child.GetAllocatedResource()) {
+			if own[name] -= v; own[name] == 0 {
+				delete(own, name)
+			}
+		}
+	}
+	out[q.GetQueuePath()] = own
 }
