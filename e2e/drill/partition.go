@@ -14,9 +14,9 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
-	"github.com/understudy-ha/understudy/e2e/netfault"
 	"github.com/understudy-ha/understudy/e2e/timeline"
 	"github.com/understudy-ha/understudy/election"
+	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 const (

@@ -11,8 +11,8 @@ import (
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
-	"github.com/understudy-ha/understudy/e2e/netfault"
 	"github.com/understudy-ha/understudy/e2e/verify"
+	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
-	"github.com/understudy-ha/understudy/e2e/netfault"
+	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 // failing turns a drill into one that passes if that fails with want.

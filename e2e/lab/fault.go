@@ -3,7 +3,7 @@ package lab
 import (
 	"fmt"
 
-	"github.com/understudy-ha/understudy/e2e/netfault"
+	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 // Link is what connects a replica, and its supervisor, with somebody else.

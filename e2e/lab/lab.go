@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/understudy-ha/understudy/e2e/netfault"
+	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 // Lab is a running control plane with its replicas. Its methods may be called

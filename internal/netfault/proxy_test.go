@@ -181,6 +181,67 @@ func TestWhatIsLost(t *testing.T) {
 	}
 }
 
+// What was held arrives when the fault is over, on the same connection, and so does
+// what was sent on one that came about meanwhile.
+func TestWhatIsHeldArrivesLater(t *testing.T) {
+	for _, tt := range []struct {
+		fault   Fault
+		arrives bool // at the server, at once
+	}{{Held, false}, {HeldAnswers, true}} {
+		t.Run(tt.fault.String(), func(t *testing.T) {
+			e := newEcho(t)
+			p := newProxy(t, e)
+			old := dial(t, p)
+			old.says("before")
+			e.wants(t, "before")
+			old.hears("before")
+
+			p.Set(tt.fault)
+			clients := []*client{old, dial(t, p)}
+			for _, c := range clients {
+				c.says("held")
+				if tt.arrives {
+					e.wants(t, "held")
+				} else {
+					e.wantsNothing(t)
+				}
+				c.hearsNothing()
+			}
+
+			p.Set(Fault{})
+			for _, c := range clients {
+				if !tt.arrives {
+					e.wants(t, "held")
+				}
+				c.hears("held")
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	e := newEcho(t)
+	p := newProxy(t, e)
+	old := dial(t, p)
+	old.says("before")
+	e.wants(t, "before")
+	old.hears("before")
+	p.Set(Refused)
+	old.disconnected()
+	e.wants(t, "the end")
+	dial(t, p).disconnected()
+	p.Set(Fault{})
+	c := dial(t, p)
+	c.says("after")
+	e.wants(t, "after")
+	c.hears("after")
+	p.Disconnect()
+	c.disconnected()
+	e.wants(t, "the end")
+	dial(t, p).says("again")
+	e.wants(t, "again")
+}
+
 func TestTheEndIsLostToo(t *testing.T) {
 	e := newEcho(t)
 	p := newProxy(t, e)
@@ -288,7 +349,7 @@ func TestPackets(t *testing.T) {
 		arrives bool
 	}{
 		{Fault{}, "one", true}, {LostRequests, "two", false}, {Slow(quiet), "three", true}, {Cut, "four", false},
-		{LostAnswers, "five", true},
+		{LostAnswers, "five", true}, {Refused, "six", false}, {Held, "seven", false},
 	} {
 		p.Set(tt.fault)
 		if _, err := io.WriteString(c, tt.says); err != nil {
@@ -303,5 +364,10 @@ func TestPackets(t *testing.T) {
 		if arrived := err == nil && string(b[:n]) == tt.says; arrived != tt.arrives {
 			t.Errorf("%v: the server got %q, %v", tt.fault, b[:n], err)
 		}
+	}
+	p.Set(Fault{})
+	_ = server.SetReadDeadline(time.Now().Add(patience))
+	if n, _, err := server.ReadFrom(b); err != nil || string(b[:n]) != "seven" {
+		t.Errorf("of what was held the server got %q, %v", b[:n], err)
 	}
 }

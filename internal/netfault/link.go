@@ -109,6 +109,9 @@ func (l *link) pump(h *half, from, to *net.TCPConn) {
 		if d := time.Until(c.at); d > 0 && !sleep(l.ctx, d) {
 			break
 		}
+		if !l.p.awaitRelease(l.ctx, h.of) {
+			break
+		}
 		switch {
 		case !l.passes(h):
 		case c.bytes == nil:

@@ -18,10 +18,11 @@ type Proxy struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	mu     sync.Mutex
-	fault  Fault
-	links  map[*link]struct{}
-	closed bool
+	mu      sync.Mutex
+	fault   Fault
+	changed chan struct{} // closed, and replaced, with each change of fault
+	links   map[*link]struct{}
+	closed  bool
 }
 
 // Listen passes what reaches address on to target.
@@ -30,7 +31,7 @@ func Listen(address, target string) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: target, listener: l, links: map[*link]struct{}{}}
+	p := &Proxy{target: target, listener: l, changed: make(chan struct{}), links: map[*link]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(p.accept)
 	return p, nil
@@ -64,15 +65,47 @@ func (p *Proxy) Address() string { return p.listener.Addr().String() }
 func (p *Proxy) Set(f Fault) {
 	p.mu.Lock()
 	p.fault = f
+	close(p.changed)
+	p.changed = make(chan struct{})
+	p.mu.Unlock()
+	p.disconnect(func(l *link) bool {
+		return f.Refuse || l.requests.lost && !f.Requests.Drop || l.answers.lost && !f.Answers.Drop
+	})
+}
+
+// Disconnect ends all connections. New ones come about, unless the fault says otherwise.
+func (p *Proxy) Disconnect() { p.disconnect(func(*link) bool { return true }) }
+
+// disconnect ends the connections that are to go. gone is called with mu held.
+func (p *Proxy) disconnect(gone func(*link) bool) {
+	p.mu.Lock()
 	var torn []*link
 	for l := range p.links {
-		if l.requests.lost && !f.Requests.Drop || l.answers.lost && !f.Answers.Drop {
+		if gone(l) {
 			torn = append(torn, l)
 		}
 	}
 	p.mu.Unlock()
 	for _, l := range torn {
 		l.close()
+	}
+}
+
+// awaitRelease returns when what is sent that way is not held, and reports whether ctx
+// still goes on.
+func (p *Proxy) awaitRelease(ctx context.Context, of func(Fault) Way) bool {
+	for {
+		p.mu.Lock()
+		held, changed := of(p.fault).Hold, p.changed
+		p.mu.Unlock()
+		if !held {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -87,19 +120,13 @@ func (p *Proxy) Fault() Fault {
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.closed = true
-	links := make([]*link, 0, len(p.links))
-	for l := range p.links {
-		links = append(links, l)
-	}
 	p.mu.Unlock()
 	p.cancel()
 	_ = p.listener.Close()
 	if p.packets != nil {
 		_ = p.packets.Close()
 	}
-	for _, l := range links {
-		l.close()
-	}
+	p.Disconnect()
 	p.running.Wait()
 }
 
@@ -120,7 +147,7 @@ func (p *Proxy) accept() {
 		l.ctx, l.cancel = context.WithCancel(p.ctx)
 		l.requests.of, l.answers.of = requests, answers
 		p.mu.Lock()
-		refused := p.closed
+		refused := p.closed || p.fault.Refuse
 		if !refused {
 			p.links[l] = struct{}{}
 			// Nobody is told of a connection that cannot come about.
@@ -147,13 +174,13 @@ func (p *Proxy) relay(to net.Addr) {
 		if err != nil { // the target did not listen to the packet before
 			continue
 		}
-		f := p.Fault().Requests
-		switch {
-		case f.Drop:
-		case f.delay() > 0:
+		f := p.Fault()
+		switch delay := f.Requests.delay(); {
+		case f.losesPackets():
+		case delay > 0 || f.Requests.Hold:
 			late := append([]byte(nil), b[:n]...)
 			p.running.Go(func() {
-				if sleep(p.ctx, f.delay()) && !p.Fault().Requests.Drop {
+				if sleep(p.ctx, delay) && p.awaitRelease(p.ctx, requests) && !p.Fault().losesPackets() {
 					_, _ = p.packets.WriteTo(late, to)
 				}
 			})
