@@ -133,7 +133,9 @@ type Engine struct {
 
 // Binder tunes the binding of pods.
 type Binder struct {
-	// Workers is how many bindings are in flight at a time.
+	// Workers is how many bindings are in flight at a time: the pods that come in a
+	// second, times the seconds that the API server takes for an answer. The default
+	// keeps up with 20 pods a second where an answer takes five.
 	Workers int `yaml:"workers"`
 }
 
@@ -232,7 +234,7 @@ func Default() Config {
 			ConfigMap:         "yunikorn-configs",
 			LogLevel:          "warn",
 		},
-		Binder:      Binder{Workers: 64},
+		Binder:      Binder{Workers: 128},
 		Placeholder: Placeholder{Image: "registry.k8s.io/pause:3.10"},
 		Workload:    Workload{UserLabel: "yunikorn.apache.org/username"},
 		Managers:    []Manager{{Name: "general"}},
