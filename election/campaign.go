@@ -210,7 +210,7 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 	// to take another instead would never end where each answer comes late.
 	ours = ours && v.why == Resumed && s.floor == a.epoch && known < a.epoch
 	if ours && !a.sent.IsZero() {
-		e.measured(time.Since(a.sent))
+		e.measured(time.Since(a.sent), true)
 	}
 	if ours && time.Until(a.deadline()) >= e.cfg.RetryPeriod {
 		how.write, how.acquired = a.write, time.Now()
@@ -243,7 +243,7 @@ func (e *Elector) take(ctx context.Context, s sighting, v verdict, detected time
 		return nil, err
 	}
 	how.write, how.acquired = w, time.Now()
-	e.measured(how.acquired.Sub(sent))
+	e.measured(how.acquired.Sub(sent), true)
 	if how.acquired.Sub(sent) >= cfg.RenewDeadline {
 		e.see(lease, lease.ResourceVersion, never)
 		return nil, errTooLate

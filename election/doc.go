@@ -33,11 +33,12 @@
 // # Slow API servers
 //
 // The duration on the Lease is the holder's to choose, and others believe it. When
-// writes take long until they are known to have landed, the next ones promise more, in
-// steps and up to Config.MaxLeaseDuration; RenewDeadline and RequestTimeout gain as
-// much and half as much. Two slow writes among ten are enough for a step, however
-// quick those between them are. After twenty quick ones in a row the next write promises
-// less, in the same steps. What a write promises counts from when it was sent: more only once it is known
+// writes take long until they are known to have landed, the next ones promise more, up
+// to Config.MaxLeaseDuration; RenewDeadline and RequestTimeout gain as much and half as
+// much. They approach that in steps: two slow writes among ten are enough for one, however
+// quick those between them are; but where a write was so slow that no term lasts, the next
+// one promises at once what suits. After twenty quick ones in a row the next write promises
+// less, in steps. What a write promises counts from when it was sent: more only once it is known
 // to have landed, less at once, as others may have seen it. A write that is lost
 // changes nothing, so that an outage is never longer for having begun. Candidates
 // wait for what the holder promised and no more; they give reads more time while these

@@ -1,6 +1,7 @@
 package election_test
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,6 +84,50 @@ func TestDurationFollowsAnAPIServerThatIsSlowNowAndThen(t *testing.T) {
 				equal(w, "valid", term.Valid(), true)
 				advance(time.Minute)
 				equal(w, "duration", term.LeaseDuration(), 4*time.Second)
+			})
+		})
+	}
+}
+
+// An API server whose answers come late all of a sudden, to everybody and to all that
+// they ask, costs one term, and somebody leads again after some few answers.
+func TestALeadIsFoundSoonOnAnAPIServerThatTurnsSlow(t *testing.T) {
+	for _, delay := range []time.Duration{1500 * time.Millisecond, 2 * time.Second, 3 * time.Second, 4500 * time.Millisecond} {
+		t.Run(delay.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				var leads []func() *election.Term
+				replicas := []*replica{w.replica("a"), w.replica("b"), w.replica("c")}
+				for _, r := range replicas {
+					leads = append(leads, r.leads())
+					advance(time.Second)
+				}
+				first := leads[0]()
+				context.AfterFunc(first.Context(), func() { // it says so
+					for _, r := range replicas[1:] {
+						r.TermEnded("a", first.Epoch())
+					}
+				})
+				for _, r := range replicas {
+					r.line.Slow(0, delay)
+					r.line.Lag(delay)
+				}
+				<-first.Context().Done()
+				lapsed := time.Now()
+				advance(time.Minute)
+				for _, last := range leads {
+					if term := last(); term != nil && term.Valid() {
+						if took, most := term.AcquiredAt().Sub(lapsed), 4*delay+2*time.Second; took > most {
+							t.Errorf("nobody led for %v, want %v at most", took, most)
+						}
+						advance(10 * time.Minute)
+						equal(w, "valid", term.Valid(), true)
+						if term.Epoch() > 3 {
+							t.Errorf("it took %d terms", term.Epoch())
+						}
+						return
+					}
+				}
+				t.Error("nobody leads")
 			})
 		})
 	}

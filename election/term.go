@@ -302,7 +302,7 @@ func (t *Term) extend(w write) {
 	}
 	t.mu.Unlock()
 	if news {
-		t.elector.measured(time.Since(w.sent))
+		t.elector.measured(time.Since(w.sent), false)
 	}
 	if !t.Valid() {
 		return // an answer that comes too late revives nothing

@@ -25,6 +25,7 @@ type Client struct {
 	line    line
 	before  time.Duration
 	after   time.Duration
+	lag     time.Duration // of watches
 	skew    time.Duration
 	opened  int           // watches so far
 	deaf    int           // watches up to this one are deaf
@@ -70,6 +71,9 @@ func (c *Client) Slow(before, after time.Duration) {
 	c.set(func() { c.before, c.after = before, after })
 }
 
+// Lag delays what open watches tell, without changing its order.
+func (c *Client) Lag(d time.Duration) { c.set(func() { c.lag = d }) }
+
 // Deafen silences the open watches until Heal, and nothing else.
 func (c *Client) Deafen() { c.set(func() { c.deaf = c.opened }) }
 
@@ -89,7 +93,7 @@ func (c *Client) Calls() int {
 type faults struct {
 	line          line
 	before, after time.Duration
-	skew          time.Duration
+	lag, skew     time.Duration
 	deaf, broken  int
 	changed       <-chan struct{}
 }
@@ -97,7 +101,7 @@ type faults struct {
 func (c *Client) faults() faults {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return faults{c.line, c.before, c.after, c.skew, c.deaf, c.broken, c.changed}
+	return faults{c.line, c.before, c.after, c.lag, c.skew, c.deaf, c.broken, c.changed}
 }
 
 // travel is one way of a request or an answer.
@@ -215,14 +219,22 @@ func (c *Client) Watch(ctx context.Context, resourceVersion string) (watch.Inter
 func (c *Client) pump(ctx context.Context, w *watcher, s *stream, nth int) {
 	defer close(s.results)
 	defer c.store.unwatch(w)
+	type late struct {
+		watch.Event
+		at time.Time
+	}
+	var pending []late
 	for {
 		f := c.faults()
 		if f.line == refusing || nth <= f.broken {
 			return
 		}
 		wake := w.wake
+		var due <-chan time.Time
 		if f.line == hanging || nth <= f.deaf {
 			wake = nil
+		} else if len(pending) > 0 {
+			due = time.After(time.Until(pending[0].at))
 		}
 		select {
 		case <-ctx.Done():
@@ -237,14 +249,17 @@ func (c *Client) pump(ctx context.Context, w *watcher, s *stream, nth int) {
 				if lease, ok := ev.Object.(*coordinationv1.Lease); ok {
 					ev.Object = shifted(lease, -f.skew)
 				}
-				select {
-				case s.results <- ev:
-				case <-s.stop:
-					return
-				case <-ctx.Done():
-					return
-				}
+				pending = append(pending, late{ev, time.Now().Add(f.lag)})
 			}
+		case <-due:
+			select {
+			case s.results <- pending[0].Event:
+			case <-s.stop:
+				return
+			case <-ctx.Done():
+				return
+			}
+			pending = pending[1:]
 		}
 	}
 }
