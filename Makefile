@@ -48,7 +48,7 @@ test: vet tools build lab
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
 
 LONG := slow-apiserver-long busy-host-long
-HANGS := hang-loop hang-core hang-binder hang-manager relabel contradictions
+HANGS := hang-loop hang-core hang-binder hang-manager cut-from-etcd-after-acquire relabel contradictions
 RESULTS ?= e2e/results
 
 # drills takes hours: it repeats faults that CI does once, and does the long ones.

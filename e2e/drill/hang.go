@@ -2,13 +2,17 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
 	"github.com/understudy-ha/understudy/e2e/timeline"
+	"github.com/understudy-ha/understudy/internal/netfault"
+	"github.com/understudy-ha/understudy/replica/failpoint"
 )
 
 const (
@@ -50,6 +54,67 @@ func hang(point string) func(context.Context, *Session, *load.Generator) error {
 		}
 		return s.AwaitReady(ctx)
 	}
+}
+
+// cutFromEtcd kills the lead, and cuts whoever takes the Lease off from etcd before it
+// has asked etcd for anything. It holds a Lease with which it can begin nothing, and
+// has to leave that to another.
+func cutFromEtcd(ctx context.Context, s *Session, g *load.Generator) error {
+	return onNetwork(func(ctx context.Context, n network) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, hung, fmt.Errorf("%v have passed", hung))
+		defer cancel()
+		c, err := n.standing(ctx)
+		if err != nil {
+			return err
+		}
+		if err := n.tellAll(ctx, c.understudies, "hold="+failpoint.Claiming); err != nil {
+			return err
+		}
+		fault, err := n.KillLead(ctx, syscall.SIGKILL)
+		if err != nil {
+			return err
+		}
+		holder, err := n.heldByAnother(ctx, fault)
+		if err != nil {
+			return err
+		}
+		cut, err := n.Lab.Replica(holder).Process()
+		if err != nil {
+			return err
+		}
+		err = errors.Join(n.Lab.Fault(holder, lab.ToEtcd, netfault.Cut), n.tellAll(ctx, c.understudies, "release="+failpoint.Claiming))
+		if err != nil {
+			return err
+		}
+		if err := n.boundAgain(ctx, fault); err != nil {
+			return fmt.Errorf("%s took the Lease: %w", holder, err)
+		}
+		lead, err := n.Lab.WaitLeader(ctx)
+		switch {
+		case err != nil:
+			return err
+		case lead == holder:
+			return fmt.Errorf("%s leads, which is cut off from etcd", holder)
+		case !cut.Running(): // it had taken nothing over
+			return fmt.Errorf("%s has ended, and has to be warm", holder)
+		}
+		n.Lab.Heal(holder)
+		return n.AwaitReady(ctx)
+	})(ctx, s, g)
+}
+
+// tellAll tells the failpoints of several replicas the same.
+func (s *Session) tellAll(ctx context.Context, replicas []string, query string) error {
+	for _, name := range replicas {
+		p, err := s.Lab.Replica(name).Process()
+		if err != nil {
+			return err
+		}
+		if err := tellFailpoints(ctx, p, query); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // boundAgain waits until a successor of the lead that f hit binds pods, and is

@@ -68,6 +68,7 @@ func Scenarios() []Scenario {
 		{Name: "hang-core", About: "the core of the lead hangs while it looks for a node", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.Predicates)},
 		{Name: "hang-binder", About: "all that bind pods for the lead hang", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.BindBefore)},
 		{Name: "hang-manager", About: "the lead's app manager hangs", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.ManagerHandle)},
+		{Name: "cut-from-etcd-after-acquire", About: "whoever takes the Lease is cut off from etcd before it has claimed its epoch", Lab: armable, Lasts: lastsHung, Do: cutFromEtcd},
 		{Name: "partition-lead", About: "the lead is cut off from the API server until another leads", Lab: withProxies, Do: onNetwork(partitionLead)},
 		{Name: "partition-apiserver", About: "the lead, then each understudy, is cut off from the API server", Lasts: 90 * time.Second, Lab: withProxies, Do: onNetwork(partitionAPIServer)},
 		{Name: "partition-etcd", About: "a lead is killed while cut off from etcd, then each replica is cut off from it", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionEtcd)},
@@ -221,12 +222,7 @@ func successor(ctx context.Context, s *Session, _ *load.Generator) error {
 	if err != nil {
 		return err
 	}
-	var next string
-	err = await(ctx, "a successor", func() (bool, error) {
-		name, err := s.Lab.Leader(ctx)
-		next = name
-		return err == nil && name != fault.Replica, nil
-	})
+	next, err := s.heldByAnother(ctx, fault)
 	if err != nil {
 		return err
 	}

@@ -171,6 +171,17 @@ func (s *Session) lead(ctx context.Context) (Fault, error) {
 	return Fault{Replica: name, Epoch: status.Epoch, At: time.Now()}, err
 }
 
+// heldByAnother waits until another replica than the one that f hit holds the Lease,
+// and returns its name.
+func (s *Session) heldByAnother(ctx context.Context, f Fault) (holder string, err error) {
+	err = await(ctx, "another holder of the Lease", func() (bool, error) {
+		name, err := s.Lab.Leader(ctx)
+		holder = name
+		return err == nil && name != f.Replica, nil
+	})
+	return holder, err
+}
+
 // faultOfLead notes a fault of the replica that leads, which is to follow at once.
 func (s *Session) faultOfLead(ctx context.Context) (Fault, error) {
 	fault, err := s.lead(ctx)

@@ -11,6 +11,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/timeline"
 	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
@@ -38,6 +39,7 @@ func TestDrillsFailWithoutTheirGuard(t *testing.T) {
 		{"gossip", withProxies, onNetwork(func(ctx context.Context, n network) error { return n.nobodyHearsAnybody(ctx) }), errDisputed},
 		{"proof", nil, onNetwork(killUnderstudies), errDisputed},
 		{"epoch-floor", nil, forgetLease, errEpochFell},
+		{"budget", armable, cutFromEtcd, timeline.ErrNoSuccessor},
 	} {
 		t.Run(tt.guard, func(t *testing.T) {
 			cfg := load.Default().Steady(40, 15*time.Second)

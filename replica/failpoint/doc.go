@@ -23,6 +23,7 @@
 //	mirror/before-commit   a batch is about to be sent to etcd
 //	mirror/after-commit    etcd has committed it, and nobody here knows yet
 //	bind/before, bind/after     around a request that binds a pod
+//	promote/claiming       a lead is about to claim its epoch: etcd has not been asked
 //	promote/claimed, promote/reconciled, promote/engine-released
 //	                            steps of a recovery, each just done
 //	informer/pod           a change of a pod is about to be heeded
@@ -43,6 +44,7 @@ const (
 	AfterCommit  = "mirror/after-commit"
 	PodChanged   = "informer/pod"
 	ViewChange   = "view/change"
+	Claiming     = "promote/claiming"
 	// The places where a part of a lead is made to hang.
 	LoopStep      = "loop/step"
 	Predicates    = "engine/predicates"
@@ -75,6 +77,8 @@ const (
 	EpochFloor = "epoch-floor"
 	// Recoverable, followed by the name of an app manager, has a promotion ask that manager.
 	Recoverable = "recoverable-"
+	// BudgetGuard bounds how long a step of a promotion may take.
+	BudgetGuard = "budget"
 	// PodBarrier keeps a new lead from acting on a stale picture of the pods.
 	PodBarrier = "pod-barrier"
 )
