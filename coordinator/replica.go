@@ -169,7 +169,6 @@ func (r *replica) endWith(wait func()) {
 
 // play goes through the roles once.
 func (r *replica) play(ctx context.Context) error {
-	r.setRole(serve.Understudy, 0)
 	r.log.Info("following", "incarnation", r.incarnation, "version", r.opts.Version)
 	if !r.awaitReady(ctx) {
 		return nil
@@ -257,6 +256,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	if r.opts.Exit == nil {
 		r.opts.Exit = os.Exit
 	}
+	r.setRole(serve.Understudy, 0) // before anybody asks for it
 	r.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "understudy_ledger_events_total", Help: "Events stepped by the lead.",
 	}, []string{"event"})
