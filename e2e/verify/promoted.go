@@ -22,6 +22,9 @@ import (
 // how many records it held, and their digest; both are worked out here from the
 // history, up to the claim.
 //
+// A lead that resumes, whose process made the claim before as well, takes nothing over
+// and need not say anything: it goes on with what it has.
+//
 // Records that nobody can read are left out on both sides: what a lead makes of
 // them is for the cluster to say. A lead that ended before it had caught up says
 // nothing, which is no violation, unless it is the last.
@@ -32,11 +35,13 @@ func Promoted(events []history.EtcdEvent, gaps []history.Gap) Check {
 	for txn := range transactions(events) {
 		p.transaction(txn)
 	}
-	proven, silent := 0, 0
+	proven, silent, resumed := 0, 0, 0
 	for _, claim := range p.claims {
 		switch {
 		case !claim.told:
 			silent++
+		case claim.resumed:
+			resumed++
 		case !claim.wrong:
 			proven++
 		}
@@ -50,9 +55,12 @@ func Promoted(events []history.EtcdEvent, gaps []history.Gap) Check {
 		c.failf("not proven: epoch %d, the last to be claimed, has not said what it held", p.newest)
 	}
 	c.Detail = fmt.Sprintf("%d of %d new leads began with what etcd had; at the last claim, of epoch %d at revision %d, %d applications and %d tasks",
-		proven, len(p.claims), p.newest, last.revision, last.held.apps, last.held.tasks)
+		proven, len(p.claims)-resumed, p.newest, last.revision, last.held.apps, last.held.tasks)
 	if silent > 0 {
 		c.Detail += fmt.Sprintf("; %d ended before they said so", silent)
+	}
+	if resumed > 0 {
+		c.Detail += fmt.Sprintf("; %d times a lead resumed", resumed)
 	}
 	return *c
 }
@@ -82,8 +90,11 @@ type claimed struct {
 	revision   int64
 	generation int
 	held       held
-	// told says that the lead has said what it held, wrong that it held something else.
-	told, wrong bool
+	// again says that the process that claimed had made the claim before.
+	again bool
+	// told says that the lead has said what it held, wrong that it held something else,
+	// and resumed that it leads and took nothing over.
+	told, wrong, resumed bool
 }
 
 type promotions struct {
@@ -91,6 +102,7 @@ type promotions struct {
 	stored     map[string]stored
 	claims     map[uint64]*claimed // by epoch
 	newest     uint64
+	leader     string // who claimed that
 	generation int
 	base       bool // whether the last transaction was part of a snapshot
 }
@@ -137,10 +149,13 @@ func (p *promotions) claim(ev history.EtcdEvent, epoch uint64) {
 		return // the lead renews its fence
 	}
 	p.newest = epoch
+	_, incarnation, err := LeaderOf(ev.Value)
+	again := err == nil && incarnation != "" && incarnation == p.leader
+	p.leader = incarnation
 	if ev.Base {
 		return
 	}
-	c := &claimed{revision: ev.Revision, generation: ev.Generation, held: held{sum: new(big.Int)}}
+	c := &claimed{revision: ev.Revision, generation: ev.Generation, again: again, held: held{sum: new(big.Int)}}
 	for _, s := range p.stored {
 		if s.kind == kindApp {
 			c.held.apps++
@@ -166,6 +181,8 @@ func (p *promotions) tell(ev history.EtcdEvent, epoch uint64) {
 	c.told, c.wrong = true, true
 	says := held{apps: m.GetHeldApps(), tasks: m.GetHeldTasks(), sum: new(big.Int).SetBytes(m.GetHeldDigest())}
 	switch {
+	case len(m.GetHeldDigest()) == 0 && c.again:
+		c.wrong, c.resumed = false, true
 	case len(m.GetHeldDigest()) == 0:
 		p.check.failf("epoch %d does not say what it held", epoch)
 	case m.GetClaimRevision() != c.revision:

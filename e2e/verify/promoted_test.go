@@ -98,6 +98,20 @@ func TestPromoted(t *testing.T) {
 		m.txn(promote(t, 2, m.rev-1, all...))
 		holds(t, Promoted(m.events, nil))
 	})
+	t.Run("resumes", func(t *testing.T) {
+		m := before()
+		m.txn(promote(t, 2, m.rev, all...))
+		m.txn(op{key: "leader", value: encode(&recordpb.Leader{Schema: 1, Epoch: 3, Incarnation: "replica-2"})})
+		m.txn(ledOp(t, 3))
+		c := Promoted(m.events, nil)
+		holds(t, c)
+		if want := "2 of 2 new leads"; !strings.HasPrefix(c.Detail, want) || !strings.HasSuffix(c.Detail, "; 1 times a lead resumed") {
+			t.Errorf("detail: %s, want %s…", c.Detail, want)
+		}
+		m.claim(4) // by another process
+		m.txn(ledOp(t, 4))
+		fails(t, Promoted(m.events, nil), "epoch 4 does not say what it held")
+	})
 	t.Run("died before it said so", func(t *testing.T) {
 		m := before()
 		fails(t, Promoted(m.events, nil), "epoch 2, the last to be claimed, has not said what it held")
