@@ -13,9 +13,9 @@ import (
 // are told so: most gangs are complete sooner.
 const stagePeriod = 10 * time.Second
 
-// tellWaiting tells the users of pods that the engine is not asked for yet why they
-// wait, until ctx ends. Why the others do, the engine finds out. It is no reason to make
-// nodes for them: where a gang lacks nodes, its placeholders say so.
+// tellWaiting tells the users of pods of which the engine does not say why they wait why
+// they do, until ctx ends. It is no reason to make nodes for them: where a gang lacks
+// nodes, its placeholders say so.
 func (l *Lead) tellWaiting(ctx context.Context) {
 	tick := time.NewTicker(stagePeriod)
 	defer tick.Stop()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Waiting is a pod that its application does not ask the engine for yet.
+// Waiting is a pod of which the engine does not say why it waits.
 type Waiting struct {
 	Task *Task
 	// Why is a sentence for people.
@@ -14,13 +14,18 @@ type Waiting struct {
 
 // Waiting returns the pods that wait for the stage that their application has been in
 // since before: until its gang is complete, or until one that it has given up is gone.
-// The engine knows nothing of them.
+// The engine knows nothing of them. For the places that others are to take they wait
+// until the placeholders are gone: where these can not be deleted, that is why.
 func (l *Ledger) Waiting(before Time) []Waiting {
-	if l.counts.Apps[AppStateReserving]+l.counts.Apps[AppStateResuming] == 0 {
+	if l.counts.Apps[AppStateReserving]+l.counts.Apps[AppStateResuming]+l.counts.Tasks[TaskStateKilling] == 0 {
 		return nil
 	}
 	var all []Waiting
 	for _, n := range l.apps {
+		if n.app != nil && n.app.State == AppStateRunning && n.holds > n.kept {
+			all = append(all, n.takingPlaces(before)...)
+			continue
+		}
 		if n.app == nil || n.fresh == 0 || n.app.since() > before {
 			continue
 		}
@@ -32,6 +37,29 @@ func (l *Ledger) Waiting(before Time) []Waiting {
 			if t.State == TaskStateNew && !t.Placeholder && !t.FailPod && t.Submitted <= before {
 				all = append(all, Waiting{Task: t, Why: why})
 			}
+		}
+	}
+	return all
+}
+
+// takingPlaces returns as many pods of each task group as it has placeholders that are
+// replaced and can not be deleted.
+func (e *entry) takingPlaces(before Time) (all []Waiting) {
+	stuck := make(map[string]int)
+	for _, t := range e.tasks {
+		if t.Placeholder && t.DeletePod && t.Termination == PlaceholderReplaced && t.Retries > 0 {
+			stuck[t.TaskGroup]++
+		}
+	}
+	if len(stuck) == 0 {
+		return nil
+	}
+	for _, t := range e.sorted() {
+		if t.State == TaskStateScheduling && !t.Placeholder && !t.FailPod && t.Submitted <= before && stuck[t.TaskGroup] > 0 {
+			stuck[t.TaskGroup]--
+			all = append(all, Waiting{Task: t, Why: fmt.Sprintf(
+				"Application %s cannot delete a placeholder of task group %s, whose place the pod is to take: see its Events",
+				t.AppID, t.TaskGroup)})
 		}
 	}
 	return all

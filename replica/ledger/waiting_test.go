@@ -61,3 +61,45 @@ func TestPodsThatWaitForTheirStage(t *testing.T) {
 	}
 	expect(100)
 }
+
+// TestPodsThatWaitForAPlace: members that are to take the places of placeholders that
+// can not be deleted, and no more of them than there are such placeholders.
+func TestPodsThatWaitForAPlace(t *testing.T) {
+	l := New()
+	l.Step(AddApp{Stamp: at(1), ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}})
+	l.Step(AddTask{Stamp: at(1), AppID: "a", ID: "driver", Name: "driver", Submitted: 1})
+	l.Step(AppAccepted{Stamp: at(2), AppID: "a"})
+	for i, id := range []string{"p0", "p1"} {
+		l.Step(AddTask{
+			Stamp: at(3), AppID: "a", ID: id, Name: placeholderOf(l.App("a"), "g", int32(i)), Placeholder: true,
+			TaskGroup: "g", Node: "n",
+		})
+	}
+	for i, id := range []string{"m0", "m1"} {
+		l.Step(AddTask{Stamp: at(4), AppID: "a", ID: id, Name: id, TaskGroup: "g", Submitted: Time(4 + i)})
+	}
+	waits := func() (ids []string) {
+		for _, w := range l.Waiting(5) {
+			ids = append(ids, w.Task.ID)
+		}
+		return ids
+	}
+	expect := func(when string, want ...string) {
+		t.Helper()
+		if got := waits(); !slices.Equal(got, want) {
+			t.Errorf("%s %q wait for a place, want %q", when, got, want)
+		}
+	}
+	l.Step(Released{Stamp: at(5), AppID: "a", TaskID: "p0", Termination: PlaceholderReplaced})
+	expect("while a placeholder is being deleted")
+	l.Step(DeleteFailed{Stamp: at(6), AppID: "a", TaskID: "p0", Message: "no", Refused: true})
+	expect("while one can not be deleted", "m0")
+	l.Step(Released{Stamp: at(7), AppID: "a", TaskID: "p1", Termination: PlaceholderReplaced})
+	l.Step(DeleteFailed{Stamp: at(8), AppID: "a", TaskID: "p1", Message: "no", Refused: true})
+	expect("while two can not be deleted", "m0", "m1")
+	l.Step(RemoveTask{Stamp: at(9), AppID: "a", TaskID: "p0"})
+	l.Step(Allocated{Stamp: at(9), AppID: "a", TaskID: "m0", Node: "n"})
+	expect("while one can still not be deleted", "m1")
+	l.Step(RemoveTask{Stamp: at(10), AppID: "a", TaskID: "p1"})
+	expect("in the end")
+}
