@@ -145,7 +145,10 @@ func DecodeConfiguration(b []byte) (Configuration, error) {
 	if err := unmarshal(b, m); err != nil {
 		return Configuration{}, err
 	}
-	return Configuration{Data: m.Data, Accepted: ledger.Time(m.Accepted), Epoch: m.Epoch}, nil
+	return Configuration{
+		Data: m.Data, Accepted: ledger.Time(m.Accepted), Epoch: m.Epoch,
+		Former: m.Former, FormerSince: ledger.Time(m.FormerSince),
+	}, nil
 }
 
 // DecodeSchema decodes the description of a prefix. That a newer version wrote

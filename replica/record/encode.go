@@ -117,6 +117,7 @@ func EncodeTerm(t Term) []byte {
 func EncodeConfiguration(c Configuration) []byte {
 	return marshal(&recordpb.Configuration{
 		Schema: SchemaVersion, Data: c.Data, Accepted: int64(c.Accepted), Epoch: c.Epoch,
+		Former: c.Former, FormerSince: int64(c.FormerSince),
 	})
 }
 

@@ -56,6 +56,10 @@ type Configuration struct {
 	// Accepted is when it was taken, Epoch the term of the lead that wrote it.
 	Accepted ledger.Time
 	Epoch    uint64
+	// Former are the queues that are configured no more and whose applications go on in
+	// them, as the engine describes them, and FormerSince is when the last of them went.
+	Former      string
+	FormerSince ledger.Time
 }
 
 // Timing says when a step of a failover was done.

@@ -96,6 +96,13 @@ func TestEveryFieldIsEncoded(t *testing.T) {
 		t.Errorf("want %+v\ngot  %+v, %v", term, gotTerm, err)
 	}
 
+	var conf record.Configuration
+	fill(reflect.ValueOf(&conf).Elem())
+	gotConf, err := record.DecodeConfiguration(record.EncodeConfiguration(conf))
+	if err != nil || !reflect.DeepEqual(conf, gotConf) {
+		t.Errorf("want %+v\ngot  %+v, %v", conf, gotConf, err)
+	}
+
 	var leader record.Leader
 	fill(reflect.ValueOf(&leader).Elem())
 	gotLeader, err := record.DecodeLeader(record.EncodeLeader(leader))

@@ -196,7 +196,7 @@ func (v *View) tell(changes []ledger.Change, before announced, revision int64) {
 		v.cfg.OnLeader(v.leader, revision)
 	}
 	c, was := v.configuration, before.configuration
-	if v.cfg.OnConfiguration != nil && c != nil && (was == nil || !maps.Equal(c.Data, was.Data)) {
+	if v.cfg.OnConfiguration != nil && c != nil && (was == nil || !maps.Equal(c.Data, was.Data) || c.Former != was.Former) {
 		v.cfg.OnConfiguration(*c)
 	}
 }

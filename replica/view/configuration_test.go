@@ -92,6 +92,24 @@ func TestTheConfigurationIsFollowed(t *testing.T) {
 	}
 }
 
+// TestQueuesThatAreGoneAreTold though the configuration is the same.
+func TestQueuesThatAreGoneAreTold(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	l := leading(t, cli, 1)
+	cfg := config()
+	told := make(chan record.Configuration, 3)
+	cfg.OnConfiguration = func(c record.Configuration) { told <- c }
+	f := follow(t, cli, cfg)
+	c := queues("a")
+	for _, c.Former = range []string{"", "x", "x"} {
+		l.PutConfiguration(c)
+		f.wait(t, l.flush(t))
+	}
+	if first, second := <-told, <-told; first.Former != "" || second.Former != "x" || len(told) != 0 {
+		t.Errorf("told %+v, %+v, and %d more", first, second, len(told))
+	}
+}
+
 // TestAReloadKeepsAConfigurationThatCannotBeReadAnyMore, as a watch does.
 func TestAReloadKeepsAConfigurationThatCannotBeReadAnyMore(t *testing.T) {
 	server := etcdtest.Start(t)

@@ -942,7 +942,11 @@ type Configuration struct {
 	// When it was taken.
 	Accepted int64 `protobuf:"fixed64,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// The epoch of the lead that wrote it.
-	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The queues that are configured no more and whose applications go on, as YAML, and
+	// when the last of them went.
+	Former        string `protobuf:"bytes,5,opt,name=former,proto3" json:"former,omitempty"`
+	FormerSince   int64  `protobuf:"fixed64,6,opt,name=former_since,json=formerSince,proto3" json:"former_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1005,20 @@ func (x *Configuration) GetAccepted() int64 {
 func (x *Configuration) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Configuration) GetFormer() string {
+	if x != nil {
+		return x.Former
+	}
+	return ""
+}
+
+func (x *Configuration) GetFormerSince() int64 {
+	if x != nil {
+		return x.FormerSince
 	}
 	return 0
 }
@@ -1182,12 +1200,14 @@ const file_record_proto_rawDesc = "" +
 	"\ffrom_cluster\x18\x10 \x01(\bR\vfromCluster\",\n" +
 	"\x06Timing\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x10R\x02at\"\xd5\x01\n" +
+	"\x02at\x18\x02 \x01(\x10R\x02at\"\x90\x02\n" +
 	"\rConfiguration\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12A\n" +
 	"\x04data\x18\x02 \x03(\v2-.understudy.record.v1.Configuration.DataEntryR\x04data\x12\x1a\n" +
 	"\baccepted\x18\x03 \x01(\x10R\baccepted\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x1a7\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06former\x18\x05 \x01(\tR\x06former\x12!\n" +
+	"\fformer_since\x18\x06 \x01(\x10R\vformerSince\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
