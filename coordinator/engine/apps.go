@@ -30,7 +30,13 @@ const (
 type app struct {
 	rec   *ledger.App
 	stage stage
-	queue string
+	// at is where the core has it, empty until that has been looked up.
+	at placed
+	// forced says that the core was told of it as of one that has to be taken, tried is
+	// the queue it was taken to as its home, and outcast says that the core refused it
+	// there: see home.go.
+	forced, outcast bool
+	tried           string
 	// again says that the ledger submitted it anew while it was leaving, and
 	// recover whether as a recovery.
 	again, recover bool
@@ -71,10 +77,13 @@ func (e *Engine) submitApp(rec *ledger.App, recovery bool) error {
 			a.again, a.recover = true, recovery
 			return nil
 		case accepted, checking:
-			if a.queue == "" {
-				return nil // being looked up: see appAccepted
+			switch {
+			case a.at.queue == "": // being looked up: see appAccepted
+			case e.strays(a):
+				e.astray(rec.ID, a)
+			default:
+				e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: rec.ID, PlacedQueue: a.at.queue})
 			}
-			e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: rec.ID, PlacedQueue: a.queue})
 			return nil
 		}
 	} else {
@@ -105,16 +114,27 @@ func (e *Engine) ensureApp(rec *ledger.App) (*app, error) {
 	return a, nil
 }
 
+// sendApp submits an application, once the core places applications by its rules.
+// e.mu is held.
 func (e *Engine) sendApp(a *app, recovery bool) error {
+	a.tried, a.outcast = "", false
+	if !e.housing {
+		return e.submit(a, recovery, a.rec.Queue)
+	}
+	a.stage, a.again, a.recover, a.forgotten = leaving, true, recovery, false
+	e.chores.put(func() { e.left(a.rec.ID, a) })
+	return nil
+}
+
+func (e *Engine) submit(a *app, recovery bool, queue string) error {
 	a.stopIdle()
 	e.explain.unlimited(a.rec.ID)
-	a.stage, a.queue, a.state, a.message = submitted, "", "", ""
+	a.stage, a.at, a.forced, a.state, a.message = submitted, placed{}, recovery, "", ""
 	a.again, a.forgotten, a.used = false, false, false
 	a.run = len(a.rec.TaskGroups) > 0 && !reserving(a.rec)
-	return e.send(&si.ApplicationRequest{
-		RmID: e.cfg.RMID,
-		New:  []*si.AddApplicationRequest{addRequest(a.rec, recovery, e.cfg.Now())},
-	})
+	request := addRequest(a.rec, recovery, e.cfg.Now())
+	request.QueueName = queue
+	return e.send(&si.ApplicationRequest{RmID: e.cfg.RMID, New: []*si.AddApplicationRequest{request}})
 }
 
 // addRequest describes an application to the core.
@@ -205,6 +225,12 @@ func (e *Engine) resubmit(a *app) error {
 	if err := e.sendApp(a, recovery); err != nil {
 		return err
 	}
+	return e.resend(a)
+}
+
+// resend gives the core the tasks of an application that it has been given again.
+// e.mu is held.
+func (e *Engine) resend(a *app) error {
 	for _, t := range a.tasks {
 		a.setSent(t, false)
 		if !t.restore && t.node != "" {

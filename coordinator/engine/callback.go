@@ -151,18 +151,20 @@ func (e *Engine) refused(r *si.RejectedAllocation) {
 	a := e.apps[t.rec.AppID]
 	a.setSent(t, false)
 	t.node = ""
-	if strings.HasPrefix(r.Reason, unknownApp) && t.attempts < maxAttempts {
-		t.attempts++
-		switch a.stage {
-		case leaving, checking:
-			return // submitted again by left or check
-		case gone:
-			e.logErr("cannot submit application again", e.resubmit(a), attrApp(a.rec.ID))
-			return
-		case submitted, accepted:
-			// Submitted again meanwhile, ahead of the task this answers.
-			e.logErr("cannot submit task again", e.sendTask(a, t), attrTask(r.AllocationKey))
-			return
+	if strings.HasPrefix(r.Reason, unknownApp) {
+		if a.stage == leaving || a.stage == checking {
+			return // submitted again with it
+		}
+		if t.attempts++; t.attempts <= maxAttempts {
+			switch a.stage {
+			case gone:
+				e.logErr("cannot submit application again", e.resubmit(a), attrApp(a.rec.ID))
+				return
+			case submitted, accepted:
+				// Submitted again meanwhile, ahead of the task this answers.
+				e.logErr("cannot submit task again", e.sendTask(a, t), attrTask(r.AllocationKey))
+				return
+			}
 		}
 	}
 	e.emit(ledger.AskRejected{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: r.AllocationKey, Message: r.Reason})
@@ -198,29 +200,18 @@ func (e *Engine) appAccepted(id string) {
 	}
 	a.stage = accepted
 	e.vacant(id, a)
-	e.out.put(func() {
-		queue := ""
-		if p := e.corePartition(); p != nil {
-			if x := p.GetApplication(id); x != nil {
-				queue = x.GetQueuePath()
-			}
-		}
-		e.mu.Lock()
-		a.queue = queue
-		event := ledger.AppAccepted{Stamp: e.stamp(), AppID: id, PlacedQueue: queue}
-		e.mu.Unlock()
-		if e.live.Load() {
-			e.sink(event)
-		}
-	})
+	e.out.put(func() { e.appPlaced(id, a) })
 }
 
 func (e *Engine) appRejected(id, reason string) {
 	a := e.apps[id]
-	if a == nil {
-		return
+	if a == nil || a.stage != submitted {
+		return // it leaves, and is submitted anew if it is wanted
 	}
 	a.stage, a.message = rejected, reason
+	if e.refusedApp(id, a) {
+		return
+	}
 	e.emit(ledger.AppRejected{Stamp: e.stamp(), AppID: id, Message: reason})
 }
 

@@ -65,9 +65,12 @@ func (e *Engine) pollGone(id string) bool {
 }
 
 // chored waits until everything that had to wait for the core has been done.
-func (e *Engine) chored(ctx context.Context) error {
+func (e *Engine) chored(ctx context.Context) error { return e.done(ctx, e.chores) }
+
+// done waits until everything has been done that is in an outbox now.
+func (e *Engine) done(ctx context.Context, o *outbox) error {
 	done := make(chan struct{})
-	e.chores.put(func() { close(done) })
+	o.put(func() { close(done) })
 	select {
 	case <-done:
 		return nil

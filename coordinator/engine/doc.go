@@ -29,6 +29,24 @@
 // in the core that may be done before, by Open, while the engine is still held: the
 // predicates refuse everything until Engage.
 //
+// # Where applications are
+//
+// An application stays in the queue in which it was placed first until it ends, in
+// every replica, whatever the configuration says later. A queue that is configured no
+// more drains: its applications go on under its limits, their new pods included, and
+// it takes no others. That is what YuniKorn does as long as it lives. A restart of
+// YuniKorn places everything anew, by the rules of the day, and puts what has no queue
+// any more into root.@recovery@, where no limit holds: it has forgotten where
+// applications were. A failover forgets nothing. The ledger knows the queue, the
+// mirror knows the limits of queues that are gone, and home.go takes applications
+// there.
+//
+// root.@recovery@ is left for applications of which nobody knows the queue and that no
+// rule places, and for those whose queue has queues below it by now, or is below one
+// that has none: the core schedules nothing there. A lead leaves them where they are,
+// for it cannot move what runs. Who leads after it has them in root.@recovery@, and
+// says so in the ledger.
+//
 // # One per process
 //
 // The core keeps plugins, users, metrics and configuration in globals and

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	corecommon "github.com/apache/yunikorn-core/pkg/common"
+	"github.com/apache/yunikorn-core/pkg/common/configs"
 	"github.com/apache/yunikorn-core/pkg/entrypoint"
 	corelog "github.com/apache/yunikorn-core/pkg/log"
 	"github.com/apache/yunikorn-core/pkg/metrics"
@@ -56,8 +58,11 @@ type Engine struct {
 	// life ends with Stop: nothing waits for the core any longer.
 	life context.Context
 	end  context.CancelFunc
-	// configuring admits one change of configuration at a time.
+	// configuring admits one change of configuration at a time: of inForce, the
+	// queues, and extra, the other settings.
 	configuring sync.Mutex
+	inForce     string
+	extra       map[string]string
 
 	// mu guards the tables. Requests are sent to the core while it is held, so
 	// that the core sees them in the order of the tables' changes; the core
@@ -73,6 +78,13 @@ type Engine struct {
 	removing map[string]int
 	// deferred counts the releases of a task that are still to be sent.
 	deferred map[string]int
+	// queues are those in force. homeless are the applications that are astray,
+	// housing says that the core is open for them, and redefine that it has to be told
+	// of queues that are gone: see home.go.
+	queues   queues
+	homeless []string
+	housing  bool
+	redefine bool
 }
 
 // ErrStopped is returned by calls after Stop.
@@ -94,8 +106,12 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	if err != nil {
 		return nil, err
 	}
-	queues, extra := split(cfg.ConfigYAML, cfg.LogLevel)
+	text, extra := split(cfg.ConfigYAML, cfg.LogLevel)
 	corelog.UpdateLoggingConfig(extra)
+	known, err := parseQueues(text, configs.QueueConfig{}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("engine configuration: %w", err)
+	}
 
 	e := &Engine{
 		cfg: cfg, log: log, preds: preds, sink: sink,
@@ -108,6 +124,9 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		removing:  make(map[string]int),
 		deferred:  make(map[string]int),
 		cycles:    rounds,
+		inForce:   text,
+		extra:     extra,
+		queues:    known,
 	}
 	// Neither a manual scheduler nor the web service, whose port is fixed.
 	e.core = entrypoint.StartAllServicesWithParams(false, false)
@@ -119,7 +138,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		RmID:        cfg.RMID,
 		Version:     cfg.Version,
 		PolicyGroup: cfg.PolicyGroup,
-		Config:      queues,
+		Config:      text,
 		ExtraConfig: extra,
 		BuildInfo:   map[string]string{"buildVersion": cfg.Version},
 	}, callback{e})
@@ -162,18 +181,28 @@ func (e *Engine) Configure(data map[string]string) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
 	e.mu.Lock()
-	stopped := e.stopped
+	stopped, before := e.stopped, e.queues.remembered()
 	e.mu.Unlock()
 	if stopped {
 		return ErrStopped
 	}
-	queues, extra := split(data, e.cfg.LogLevel)
-	err := e.proxy.UpdateConfiguration(&si.UpdateConfigurationRequest{
-		RmID: e.cfg.RMID, PolicyGroup: e.cfg.PolicyGroup, Config: queues, ExtraConfig: extra,
-	})
+	text, extra := split(data, e.cfg.LogLevel)
+	next, err := parseQueues(text, before, ledger.At(e.cfg.Now()))
+	if err == nil {
+		err = e.apply(e.life, text, extra)
+	}
 	if err != nil {
 		return fmt.Errorf("engine configuration: %w", err)
 	}
+	e.inForce, e.extra = text, extra
+	at := e.everybody()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(next.former.Queues) == 0 || reflect.DeepEqual(next.former, e.queues.former) {
+		next.since = e.queues.since
+	}
+	e.queues = next
+	e.review(at)
 	return nil
 }
 
@@ -201,16 +230,27 @@ func (e *Engine) corePartition() *scheduler.PartitionContext {
 const barrierPartition = "[understudy]barrier"
 
 // Sync waits until the core has taken over everything it was fed before: nodes,
-// applications, allocations and asks.
+// applications, allocations and asks. While it is held, applications are at home then.
 func (e *Engine) Sync(ctx context.Context) error {
 	// What waits for a node is sent once the core has the node.
 	if err := poll(ctx, e.nodesKnown); err != nil {
 		return fmt.Errorf("sync with the scheduling core: nodes: %w", err)
 	}
-	if err := e.barrier(ctx); err != nil {
-		return fmt.Errorf("sync with the scheduling core: %w", err)
+	for {
+		err := e.barrier(ctx)
+		if err == nil && !e.live.Load() {
+			err = e.done(ctx, e.out) // where applications are has been looked up
+		}
+		if err != nil {
+			return fmt.Errorf("sync with the scheduling core: %w", err)
+		}
+		if e.live.Load() || !e.unsettled() {
+			return nil
+		}
+		if err := e.chored(ctx); err != nil {
+			return fmt.Errorf("sync with the scheduling core: applications: %w", err)
+		}
 	}
-	return nil
 }
 
 // barrier waits until the core has processed everything it was sent before

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/api"
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
@@ -79,4 +83,82 @@ func (e *Engine) ReleaseWhileSwapping(app *ledger.App, real, placeholder *ledger
 		time.Sleep(pollEvery)
 	}
 	return e.release(placeholder, ledger.StoppedByRM)
+}
+
+// CleanQueues does what the core's cleaner does every ten seconds: it takes out the
+// queues that are empty, and drained or nobody's.
+func (e *Engine) CleanQueues() {
+	cleanQueues(e.corePartition().GetQueue("root"))
+}
+
+func cleanQueues(q *objects.Queue) {
+	for _, child := range q.GetCopyOfChildren() {
+		cleanQueues(child)
+	}
+	if (q.IsDraining() || !q.IsManaged()) && q.IsEmpty() {
+		q.RemoveQueue()
+	}
+}
+
+// Queues describes the queues that have applications.
+func (e *Engine) Queues() map[string]string {
+	out := make(map[string]string)
+	describe(e.corePartition().GetQueue("root"), out)
+	return out
+}
+
+func describe(q *objects.Queue, out map[string]string) {
+	for _, child := range q.GetCopyOfChildren() {
+		describe(child, out)
+	}
+	var apps []string
+	for id := range q.GetCopyOfApps() {
+		apps = append(apps, id)
+	}
+	if len(apps) > 0 {
+		slices.Sort(apps)
+		out[q.GetQueuePath()] = fmt.Sprintf("%v, %s, configured: %v, at most %v", apps, q.CurrentState(), q.IsManaged(), q.GetMaxQueueSet())
+	}
+}
+
+// Stranded reports whether there are applications in queues that are not leaves, or lie
+// below one.
+func (e *Engine) Stranded() bool { return stranded(e.corePartition().GetQueue("root"), false) }
+
+func stranded(q *objects.Queue, belowLeaf bool) bool {
+	leaf := q.IsLeafQueue()
+	if len(q.GetCopyOfApps()) > 0 && (!leaf || belowLeaf) {
+		return true
+	}
+	for _, child := range q.GetCopyOfChildren() {
+		if stranded(child, belowLeaf || leaf) {
+			return true
+		}
+	}
+	return false
+}
+
+// Order is that in which the core thinks the applications of a queue were submitted.
+func (e *Engine) Order(queue string) (ids []string) {
+	apps := slices.SortedFunc(maps.Values(e.corePartition().GetQueue(queue).GetCopyOfApps()), func(a, b *objects.Application) int {
+		return a.GetSubmissionTime().Compare(b.GetSubmissionTime())
+	})
+	for _, x := range apps {
+		ids = append(ids, x.ApplicationID)
+	}
+	return ids
+}
+
+// LoseQueue has the core forget a draining queue with all its applications in it.
+func (e *Engine) LoseQueue(name string) {
+	q := e.corePartition().GetQueue(name)
+	apps := q.GetCopyOfApps()
+	for _, x := range apps {
+		q.RemoveApplication(x)
+	}
+	q.RemoveQueue()
+	for _, x := range apps {
+		q.AddApplication(x)
+		q.IncAllocatedResource(x.GetAllocatedResource(), false)
+	}
 }

@@ -34,11 +34,14 @@ func (e *Engine) Open() error {
 // everything it was fed before, and every node of this moment is open to it.
 // Events flow from then on; those that were due while it was held come first.
 func (e *Engine) Engage(ctx context.Context) error {
-	if err := e.Sync(ctx); err != nil {
-		return err
-	}
-	if err := e.goLive(); err != nil {
-		return err
+	for ready := false; !ready; {
+		if err := e.Sync(ctx); err != nil {
+			return err
+		}
+		var err error
+		if ready, err = e.goLive(); err != nil {
+			return err
+		}
 	}
 	if err := e.Open(); err != nil {
 		return err
@@ -50,17 +53,21 @@ func (e *Engine) Engage(ctx context.Context) error {
 	return nil
 }
 
-func (e *Engine) goLive() error {
+// goLive reports false if there are applications again that are astray.
+func (e *Engine) goLive() (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stopped {
-		return ErrStopped
+	switch {
+	case e.stopped:
+		return false, ErrStopped
+	case e.live.Load():
+		return true, nil
+	case len(e.homeless) > 0 || e.housing:
+		return false, nil
 	}
-	if e.live.Swap(true) {
-		return nil
-	}
+	e.live.Store(true)
 	e.catchUp()
-	return nil
+	return true, nil
 }
 
 // catchUp emits what the core said while it was held and is still true.
@@ -71,6 +78,9 @@ func (e *Engine) catchUp() {
 		}
 		if a.quiet {
 			e.idle(id, a)
+		}
+		if queue := a.at.queue; a.stage == accepted && queue != "" && queue != a.rec.PlacedQueue {
+			e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: id, PlacedQueue: queue})
 		}
 	}
 	var ending []*task // few, of many

@@ -75,17 +75,22 @@ func (e *Engine) retire(id string, a *app) {
 	})
 }
 
-// takeOut has the core forget an application that nothing is on its way to, and
+// takeOut has the core forget applications that nothing is on its way to, and
 // reports false if the engine has been stopped.
-func (e *Engine) takeOut(what, id string) bool {
-	if !e.failInCore(id) {
-		return e.pollGone(id) // it was ended by the core before
+func (e *Engine) takeOut(what string, ids ...string) bool {
+	var remove []*si.RemoveApplicationRequest
+	for _, id := range ids {
+		if e.failInCore(id) {
+			remove = append(remove, &si.RemoveApplicationRequest{ApplicationID: id})
+		} else if !e.pollGone(id) { // it was ended by the core before
+			return false
+		}
+	}
+	if len(remove) == 0 {
+		return true
 	}
 	return e.insist(what, func(ctx context.Context) error {
-		err := e.send(&si.ApplicationRequest{
-			RmID: e.cfg.RMID, Remove: []*si.RemoveApplicationRequest{{ApplicationID: id}},
-		})
-		if err != nil {
+		if err := e.send(&si.ApplicationRequest{RmID: e.cfg.RMID, Remove: remove}); err != nil {
 			return err
 		}
 		return e.barrier(ctx)
@@ -136,7 +141,7 @@ func (e *Engine) awaitGone(id string, a *app) {
 func (e *Engine) left(id string, a *app) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stopped || e.apps[id] != a {
+	if e.stopped || e.apps[id] != a || a.stage != leaving {
 		return
 	}
 	a.stage = gone
@@ -171,6 +176,10 @@ func (e *Engine) check(id string, a *app) {
 		}
 		if alive {
 			a.stage = accepted
+			if e.strays(a) {
+				e.astray(id, a)
+				return
+			}
 			e.logErr("cannot submit tasks", e.flush(a), attrApp(id))
 			e.vacant(id, a)
 			return

@@ -88,6 +88,7 @@ func (e *Engine) Compare(ctx context.Context, usage map[string]map[string]int64)
 	if len(found) == 0 {
 		return nil, nil
 	}
+	e.rehouse(found)
 	// An application or a node may be on its way out or in again.
 	if err := e.chored(ctx); err != nil {
 		return nil, err

@@ -252,7 +252,7 @@ func (l *Ledger) Task(appID, taskID string) *Task {
 }
 
 // Apps returns all applications in the order in which they were submitted, which
-// is that of every engine that is fed: see App.before.
+// is that of every engine that is fed: see App.Compare.
 func (l *Ledger) Apps() iter.Seq[*App] {
 	return func(yield func(*App) bool) {
 		for _, e := range l.sorted() {
@@ -304,21 +304,21 @@ func (l *Ledger) sorted() []*entry {
 			entries = append(entries, e)
 		}
 	}
-	slices.SortFunc(entries, func(a, b *entry) int { return a.app.before(b.app) })
+	slices.SortFunc(entries, func(a, b *entry) int { return a.app.Compare(b.app) })
 	return entries
 }
 
-// before orders applications as they were submitted. Pods tell when they were
+// Compare orders applications as they were submitted. Pods tell when they were
 // created in whole seconds only. Within a second, the engine that first had the
 // applications took them in the order in which the lead heard of them, and an
 // engine that is fed later has to take them in the same.
-func (a *App) before(b *App) int {
-	return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.added(), b.added()), cmp.Compare(a.ID, b.ID))
+func (a *App) Compare(b *App) int {
+	return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.Added(), b.Added()), cmp.Compare(a.ID, b.ID))
 }
 
-// added is when the application was added to the ledger. No way through the states
+// Added is when the application was added to the ledger. No way through the states
 // is so long that its log has lost that.
-func (a *App) added() Time {
+func (a *App) Added() Time {
 	if len(a.StateLog) == 0 {
 		return 0
 	}
