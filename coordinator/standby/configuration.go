@@ -36,8 +36,15 @@ type Configuration struct {
 type configuring struct {
 	// mu is held while the engine takes a configuration.
 	mu     sync.Mutex
-	engine func(map[string]string) error // nil until the engine runs
+	engine configurable // nil until the engine runs
 	now    atomic.Pointer[Configuration]
+}
+
+// configurable is an engine: see package engine for the methods.
+type configurable interface {
+	Configure(data map[string]string) error
+	Learn(data map[string]string, former string, since ledger.Time) error
+	Former() (former string, since ledger.Time, err error)
 }
 
 // Configuration returns what is in force now, and why.
@@ -90,11 +97,16 @@ func (s *Standby) start(data map[string]string, err error) Configuration {
 	return next
 }
 
-// configures says by what the engine takes a configuration from now on.
-func (s *Standby) configures(take func(map[string]string) error) {
+// configures says which engine takes configurations from now on.
+func (s *Standby) configures(e configurable) {
 	s.configuring.mu.Lock()
-	s.configuring.engine = take
+	s.configuring.engine = e
 	s.configuring.mu.Unlock()
+	s.recollect()
+}
+
+// recollect takes over what the mirror has of the configuration.
+func (s *Standby) recollect() {
 	if held, ok := s.cfg.View.Configuration(); ok {
 		s.Recall(held) // what has come since the engine was given one
 	}
@@ -105,7 +117,7 @@ func (s *Standby) configure(data map[string]string, err error) {
 	s.configuring.mu.Lock()
 	defer s.configuring.mu.Unlock()
 	if err == nil {
-		err = s.configuring.engine(data)
+		err = s.configuring.engine.Configure(data)
 	}
 	switch {
 	case errors.Is(err, engine.ErrStopped):
@@ -122,11 +134,18 @@ func (s *Standby) configure(data map[string]string, err error) {
 }
 
 // Recall is told of the last valid configuration that the mirror has. It comes into
-// force if the ConfigMaps have none.
+// force if the ConfigMaps have none. What it says of queues that are gone counts in any
+// case: a lead has seen them go.
 func (s *Standby) Recall(held record.Configuration) {
 	s.configuring.mu.Lock()
 	defer s.configuring.mu.Unlock()
 	s.recall(held)
+	if s.configuring.engine == nil || s.sink.Load() != nil {
+		return
+	}
+	if err := s.configuring.engine.Learn(held.Data, held.Former, held.FormerSince); err != nil {
+		s.log.Error("the mirror's queues cannot be read", "epoch", held.Epoch, "err", err)
+	}
 }
 
 // recall does, with configuring.mu held. Who leads says himself what is in force.
@@ -135,7 +154,7 @@ func (s *Standby) recall(held record.Configuration) {
 	if s.configuring.engine == nil || was.Err == nil || s.sink.Load() != nil || maps.Equal(was.Data, held.Data) {
 		return
 	}
-	err := s.configuring.engine(held.Data)
+	err := s.configuring.engine.Configure(held.Data)
 	if errors.Is(err, engine.ErrStopped) {
 		return
 	}
@@ -148,10 +167,31 @@ func (s *Standby) recall(held record.Configuration) {
 
 // accept notes that the ConfigMaps' configuration is in force. configuring.mu is held.
 func (s *Standby) accept(data map[string]string) {
-	s.enforce(Configuration{
-		Configuration: record.Configuration{Data: data, Accepted: ledger.At(s.cfg.Now())}, Source: FromConfigMap,
-	})
+	next := record.Configuration{Data: data, Accepted: ledger.At(s.cfg.Now())}
+	s.addFormer(&next)
+	s.enforce(Configuration{Configuration: next, Source: FromConfigMap})
 	s.cfg.Configured()
+}
+
+// addFormer adds what the engine knows of queues that are gone. configuring.mu is held.
+func (s *Standby) addFormer(c *record.Configuration) {
+	if s.configuring.engine == nil {
+		return
+	}
+	var err error
+	if c.Former, c.FormerSince, err = s.configuring.engine.Former(); err != nil {
+		s.log.Error("queues that are gone are not told to others", "err", err)
+	}
+}
+
+// bequeath has the configuration say of queues that are gone what the engine of a lead
+// makes of them.
+func (s *Standby) bequeath() {
+	s.configuring.mu.Lock()
+	defer s.configuring.mu.Unlock()
+	next := s.Configuration()
+	s.addFormer(&next.Configuration)
+	s.configuring.now.Store(&next)
 }
 
 // enforce notes what is in force, and tells what is wrong with it. configuring.mu is held.

@@ -50,8 +50,10 @@ type configured struct {
 	t     *testing.T
 	view  *mirrored
 	given []string
-	calls int // of Configured
-	log   bytes.Buffer
+	// learnt is what the engine was told of queues that are gone.
+	learnt []string
+	calls  int // of Configured
+	log    bytes.Buffer
 }
 
 func newConfigured(t *testing.T, held *record.Configuration) *configured {
@@ -64,15 +66,30 @@ func newConfigured(t *testing.T, held *record.Configuration) *configured {
 	return c
 }
 
-// runs starts the engine, which takes what names no bad queue.
-func (c *configured) runs() {
-	c.configures(func(data map[string]string) error {
-		if data["queues.yaml"] == "refused" {
-			return errors.New("no such queue")
-		}
-		c.given = append(c.given, data["queues.yaml"])
-		return nil
-	})
+// runs starts the engine.
+func (c *configured) runs() { c.configures(c) }
+
+// Configure takes what names no bad queue.
+func (c *configured) Configure(data map[string]string) error {
+	switch data["queues.yaml"] {
+	case "stopped":
+		return engine.ErrStopped
+	case "refused":
+		return errors.New("no such queue")
+	}
+	c.given = append(c.given, data["queues.yaml"])
+	return nil
+}
+
+// Learn notes what it is told.
+func (c *configured) Learn(data map[string]string, former string, since ledger.Time) error {
+	c.learnt = append(c.learnt, fmt.Sprint(data["queues.yaml"], " after ", former, " at ", since))
+	return nil
+}
+
+// Former is how many configurations the engine was given.
+func (c *configured) Former() (former string, since ledger.Time, err error) {
+	return fmt.Sprint(len(c.given)), ledger.Time(len(c.given)), nil
 }
 
 func (c *configured) is(queues, source, problem string, given ...string) {
@@ -190,11 +207,43 @@ func TestALeadIsNotToldByTheMirror(t *testing.T) {
 func TestAnEngineThatHasStoppedRefusesNothing(t *testing.T) {
 	c := newConfigured(t, nil)
 	c.start(queues(valid("a")), nil)
-	c.configures(func(map[string]string) error { return engine.ErrStopped })
-	c.configure(queues("b"), nil)
+	c.runs()
+	c.configure(queues("stopped"), nil)
 	c.is(valid("a"), FromConfigMap, "")
 	if strings.Contains(c.log.String(), "ERROR") {
 		t.Errorf("the log says %s", c.log.String())
+	}
+}
+
+// TestQueuesThatAreGoneArePassedOn: an understudy learns of them from the mirror, whatever
+// the ConfigMaps say, and a lead from nobody; its engine says what the mirror gets.
+func TestQueuesThatAreGoneArePassedOn(t *testing.T) {
+	was := held("old", 1)
+	was.Former, was.FormerSince = "gone", 7
+	c := newConfigured(t, was)
+	c.start(queues(valid("a")), nil)
+	if c.Recall(*was); len(c.learnt) > 0 {
+		t.Error("there is no engine yet")
+	}
+	c.runs()
+	want := []string{"old after gone at 7"}
+	if !slices.Equal(c.learnt, want) {
+		t.Errorf("learnt %q, want %q", c.learnt, want)
+	}
+	c.configure(queues("b"), nil)
+	if now := c.Configuration(); now.Former != "1" || now.FormerSince != 1 {
+		t.Errorf("the mirror gets %+v", now)
+	}
+	sink := func(ledger.Event) {}
+	c.sink.Store(&sink)
+	c.Recall(*held("late", 2))
+	if !slices.Equal(c.learnt, want) {
+		t.Errorf("a lead learnt %q", c.learnt)
+	}
+	c.given = append(c.given, "by others")
+	c.bequeath()
+	if now := c.Configuration(); now.Former != "2" || now.Data["queues.yaml"] != "b" || now.Source != FromConfigMap {
+		t.Errorf("a lead passes on %+v", now)
 	}
 }
 

@@ -194,6 +194,7 @@ func (s *Standby) Begin(ctx context.Context) error {
 	if err := s.engine.Engage(ctx); err != nil {
 		return err
 	}
+	s.bequeath()
 	s.pulse.start(s.engine.Ping)
 	return nil
 }

@@ -198,7 +198,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 		return fmt.Errorf("engine: %w", err)
 	}
 	s.tell, s.remembered = s.engine.Do, s.preds.Pod
-	s.configures(s.engine.Configure)
+	s.configures(s.engine)
 	if err := s.hire(managers.Deps{
 		Reads: s.cfg.Dynamic, Writes: s.cfg.DynamicWrites, Discovery: s.cfg.Discovery,
 		SchedulerName: s.cfg.SchedulerName, UserLabel: s.cfg.UserLabel, Resources: engine.ResourcesOf,
@@ -253,6 +253,7 @@ func (s *Standby) Ready() error {
 // waits until it has taken that. Then this replica can lead, but not before every task
 // has been looked at: each is a suspect until then, and a promotion would look at all.
 func (s *Standby) begin(sync func() error) error {
+	s.recollect()
 	// No change comes between what is fed and what follows: the view waits meanwhile.
 	s.cfg.View.Read(s.feedFrom)
 	if err := sync(); err != nil {
