@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
 )
 
@@ -114,4 +118,59 @@ func TestAConfigMapThatIsNotValidEndsNoLeadership(t *testing.T) {
 	}
 	v, err := s.Verdict(t.Context())
 	report(t, v, err)
+}
+
+// TestAQueueThatIsGoneOutlivesItsLead: its applications go on under its quota, in the
+// engine of a successor, and of replicas that have never seen the queue, until it is
+// taken back and after.
+func TestAQueueThatIsGoneOutlivesItsLead(t *testing.T) {
+	l := up(t, func(o *lab.Options) { o.Queues = lab.Queues("1", "8Gi") })
+	s := begin(t, l)
+	n := 0
+	next := func() *v1.Pod {
+		n++
+		return create(t, s, podOf("goes-on", fmt.Sprint("goes-on-", n), requests("300m")))
+	}
+	first := next()
+	bound(t, s, first)
+	changed := func(queues string) (before string) {
+		t.Helper()
+		var accepted time.Time
+		allSay(t, s, func(c serve.Configuration) bool {
+			if c.Accepted.After(accepted) {
+				accepted = c.Accepted
+			}
+			return c.Source == "configmap" && c.Error == ""
+		})
+		before = setQueues(t, s, queues)
+		allSay(t, s, func(c serve.Configuration) bool { return c.Accepted.After(accepted) })
+		return before
+	}
+	before := changed("partitions: [{name: default, queues: [{name: root, submitacl: '*', queues: [{name: other}]}]}]")
+	succeed(t, s, nil)
+	bound(t, s, next())
+	startAnew(t, s, func() {})
+	bound(t, s, next())
+	wide := next()
+	eventually(t, "the quota of the queue to hold", func(ctx context.Context) (bool, error) {
+		pod, err := l.Client().CoreV1().Pods(wide.Namespace).Get(ctx, wide.Name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		if pod.Spec.NodeName != "" {
+			t.Fatalf("a pod above the quota is bound to %s", pod.Spec.NodeName)
+		}
+		return slices.ContainsFunc(pod.Status.Conditions, func(c v1.PodCondition) bool {
+			return c.Type == v1.PodScheduled && c.Reason == kube.ReasonSkipped
+		}), nil
+	})
+	changed(before)
+	succeed(t, s, nil)
+	if err := s.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	bound(t, s, wide)
+	if failed, err := logged(s, "are set aside"); failed || err != nil {
+		t.Errorf("an account was wrong: %v, %v", failed, err)
+	}
 }
