@@ -193,7 +193,7 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 	uid := string(pod.UID)
 	e := c.pods[uid]
 	same := e != nil && e.samePlacement(pod)
-	if same && e.replace(pod) && e.node != "" {
+	if same && c.replace(e, pod) && e.node != "" {
 		c.gens.pods++
 	}
 	target, assumed := pod.Spec.NodeName, false
@@ -211,6 +211,9 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 		c.uncount(e)
 	}
 	if !same {
+		if e != nil {
+			c.signatures.give(e.shared.Swap(nil))
+		}
 		e = newPodEntry(pod)
 		c.pods[uid] = e
 	}
@@ -225,6 +228,7 @@ func (c *Cache) RemovePod(uid string) {
 	defer c.mu.Unlock()
 	if e := c.pods[uid]; e != nil {
 		c.uncount(e)
+		c.signatures.give(e.shared.Swap(nil))
 		delete(c.pods, uid)
 	}
 }

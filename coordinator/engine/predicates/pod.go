@@ -66,11 +66,11 @@ func sameSpec(a, b *v1.Pod) bool {
 
 // replace swaps in a version for which samePlacement holds, so that the old object
 // can be freed. It reports whether its labels are others.
-func (e *podEntry) replace(pod *v1.Pod) (relabelled bool) {
+func (c *Cache) replace(e *podEntry, pod *v1.Pod) (relabelled bool) {
 	relabelled = !maps.Equal(e.pod.Labels, pod.Labels)
 	if relabelled || e.pod.Spec.NodeName != pod.Spec.NodeName {
 		e.own.Store(nil)
-		e.shared.Store(nil)
+		c.signatures.give(e.shared.Swap(nil))
 	}
 	e.pod = pod
 	// Not by its Update, which would have the resources computed again.

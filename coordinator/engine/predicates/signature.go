@@ -14,6 +14,9 @@ import (
 // sharedState is what PreFilter found for all pods of one signature: how they
 // relate to the pods and nodes there are.
 type sharedState struct {
+	signature string
+	pods      int // that share it; guarded by signatures.mu
+
 	mu     sync.Mutex
 	spread precomputed
 	inter  precomputed
@@ -34,24 +37,35 @@ type signatures struct {
 	states map[string]*sharedState
 }
 
-// maxSignatures bounds the table. It is emptied when full: pods keep the state
-// they have, new ones begin anew.
-const maxSignatures = 4096
+// keptSignatures is how many signatures there may be for those that no pod has to be
+// kept, for pods that come one after another. The state of one has something of each node.
+const keptSignatures = 64
 
 func (s *signatures) init() { s.states = make(map[string]*sharedState) }
 
-func (s *signatures) get(key string) *sharedState {
+// take returns the state of a signature for one more pod.
+func (s *signatures) take(key string) *sharedState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.states[key]
 	if st == nil {
-		if len(s.states) >= maxSignatures {
-			clear(s.states)
-		}
-		st = new(sharedState)
+		st = &sharedState{signature: key}
 		s.states[key] = st
 	}
+	st.pods++
 	return st
+}
+
+// give takes back what a pod had, if it had any.
+func (s *signatures) give(st *sharedState) {
+	if st == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.pods--; st.pods == 0 && len(s.states) > keptSignatures {
+		delete(s.states, st.signature)
+	}
 }
 
 // signature spells out everything that the spread and inter-pod plugins read
@@ -96,11 +110,13 @@ func (c *Cache) sharedState(e *podEntry, own *ownState) *sharedState {
 	}
 	var s *sharedState
 	if own.spread || e.pod.Spec.Affinity != nil {
-		s = c.signatures.get(signature(e.pod))
+		s = c.signatures.take(signature(e.pod))
 	} else {
-		s = c.signatures.get(plainSignature(e.pod))
+		s = c.signatures.take(plainSignature(e.pod))
 	}
-	e.shared.Store(s)
+	if !e.shared.CompareAndSwap(nil, s) { // by another question about the pod
+		c.signatures.give(s)
+	}
 	return s
 }
 
