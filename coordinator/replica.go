@@ -46,8 +46,8 @@ type Options struct {
 	// Tie is told whether this replica leads, and that it is alive while it does; it
 	// may be nil.
 	Tie Tie
-	// Managers are the app managers that the configuration may enable: Managers(), and
-	// those that this binary adds.
+	// Managers are the app managers that the configuration may enable: those that
+	// Managers returns, and what this binary adds. Nil means the former.
 	Managers managers.Registry
 	// Exit ends the process at once; it is called when work has outlived its
 	// term. Nil means os.Exit.
@@ -267,6 +267,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	entries := enabled(cfg.Managers)
+	if opts.Managers == nil {
+		opts.Managers = Managers()
+	}
 	err := opts.Managers.Check(entries)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,10 @@ package coordinator
 
 import (
 	"log/slog"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
+	"github.com/understudy-ha/understudy/replica/roster"
 )
 
 // TestAReplicaHasARoleFromTheStart: who asks, and whom it tells, may come before it
@@ -35,7 +39,9 @@ func TestAReplicaHasARoleFromTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := newReplica(cfg, Options{Log: slog.New(slog.DiscardHandler), Standing: standing, Tracing: tracing})
+	r, err := newReplica(cfg, Options{
+		Log: slog.New(slog.DiscardHandler), Standing: standing, Tracing: tracing,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,4 +70,38 @@ func TestAProcessOfWhichAPartHangsEnds(t *testing.T) {
 		}
 		close(over)
 	})
+}
+
+// A replica that could not lead at once is not ready for probes, and tells the others
+// what is missing.
+func TestAStandbyThatIsNotWarmSaysSo(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "contexts": [{"name": "c", "context": {"cluster": "c"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.Identity, cfg.Namespace, cfg.Kubernetes.Kubeconfig, cfg.Etcd.Endpoints = "r", "ns", kubeconfig, []string{"http://127.0.0.1:1"}
+	r, err := newReplica(cfg, Options{
+		Log: slog.New(slog.DiscardHandler), Standing: telemetry.NewStanding("r"), Tracing: &telemetry.Tracing{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.etcd.Close()
+	r.setRole(serve.Understudy, 0)
+	probe := httptest.NewRecorder()
+	serve.Handler(serve.Config{}, r, r.metrics, r.log).ServeHTTP(probe, httptest.NewRequest("GET", "/readyz", nil))
+	for _, what := range []string{"[-]engine failed: the engine has not been started yet", "[-]view failed:", "[-]informer-pods failed:"} {
+		if probe.Code != 503 || !strings.Contains(probe.Body.String(), what) {
+			t.Errorf("readiness is %d and does not say %q:\n%s", probe.Code, what, probe.Body)
+		}
+	}
+	standing := r.standing()
+	if standing.Ready || !strings.HasPrefix(standing.Missing, "view: not synced with etcd") {
+		t.Errorf("the others are told that it is ready: %t, and misses %q", standing.Ready, standing.Missing)
+	}
+	if m := memberStatus(roster.Member{Standing: standing}); m.Ready || m.Missing != standing.Missing {
+		t.Errorf("shown as a member that is ready: %t, and misses %q", m.Ready, m.Missing)
+	}
 }
