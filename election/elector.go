@@ -36,7 +36,7 @@ type Elector struct {
 	duration time.Duration      // that the next write promises
 	quick    int                // quick writes in a row
 	slow     int                // for how many writes yet the last slow one counts
-	hung     int                // reads in a row that were not answered in time
+	hung     int                // reads that were not answered in time, less those that were soon
 }
 
 // New returns an elector for the Lease that cfg names. knownEpoch returns the
@@ -64,7 +64,7 @@ func New(
 }
 
 // Run observes the Lease until ctx ends: a watch, and reads whenever the watch
-// is silent or broken. Campaign needs it; a Term loses its early warning of a
+// is silent or broken and no term is under way. Campaign needs it; a Term loses its early warning of a
 // foreign holder, and nothing else, when Run ends before it.
 func (e *Elector) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -178,7 +178,8 @@ func (e *Elector) handle(event watch.Event) error {
 }
 
 // pollLoop reads the Lease when the watch has been silent for PollPeriod, at the
-// retry pace while there is no watch, and at once when poked. A silent watch that
+// retry pace while there is no watch, not while a term is under way, and at once when
+// poked. A silent watch that
 // has missed something is replaced.
 func (e *Elector) pollLoop(ctx context.Context) {
 	last := time.Now()
@@ -201,10 +202,15 @@ func (e *Elector) pollLoop(ctx context.Context) {
 	}
 }
 
-// pollDue is when the Lease is to be read next, given when it was read last.
+// pollDue is when the Lease is to be read next, given when it was read last. While a
+// term is under way there is no need: each renewal tells as much. A read would take
+// the connection that the next one needs, and leave it to make another.
 func (e *Elector) pollDue(last time.Time) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.term != nil {
+		return time.Now().Add(e.cfg.PollPeriod)
+	}
 	if !e.seen.watching {
 		return last.Add(e.cfg.RetryPeriod)
 	}

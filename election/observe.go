@@ -157,6 +157,7 @@ func (e *Elector) read(ctx context.Context) (rec record, news bool, err error) {
 	asOf := e.seen.seq
 	patience := min(e.cfg.RequestTimeout<<e.hung, e.cfg.stretched(e.cfg.MaxLeaseDuration).RequestTimeout)
 	e.mu.Unlock()
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	lease, err := e.lease.Get(ctx)
@@ -164,7 +165,7 @@ func (e *Elector) read(ctx context.Context) (rec record, news bool, err error) {
 		lease, err = nil, nil
 	}
 	e.noteError(err)
-	e.noteHung(errors.Is(ctx.Err(), context.DeadlineExceeded))
+	e.noteHung(errors.Is(ctx.Err(), context.DeadlineExceeded), time.Since(began) < patience/4)
 	if err != nil {
 		return record{}, false, err
 	}
@@ -173,16 +174,17 @@ func (e *Elector) read(ctx context.Context) (rec record, news bool, err error) {
 }
 
 // noteHung has the next read wait longer, where reads take more time than they are
-// given.
-func (e *Elector) noteHung(hung bool) {
+// given, and less again once one is quick. That one was answered just in time is no
+// reason: the next would be given up, and its connection lost with it.
+func (e *Elector) noteHung(hung, quick bool) {
 	const most = 8
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case hung:
 		e.hung = min(e.hung+1, most)
-	case e.hung > 0:
-		e.hung--
+	case quick:
+		e.hung = max(e.hung-1, 0)
 	}
 }
 

@@ -159,6 +159,49 @@ func TestALongerPromiseIsKeptWhereItIsNeeded(t *testing.T) {
 	}
 }
 
+// A replica that has found out how long a read takes on a slow API server gives none
+// up any more: with each it would lose a connection.
+func TestReadsAreNotGivenUpAgainAndAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.replica("a"), w.replica("b")
+		a.leads()
+		for _, r := range []*replica{a, b} {
+			r.line.Slow(0, 3*time.Second)
+			r.line.Lag(3 * time.Second)
+		}
+		advance(time.Minute)
+		calls := b.line.Calls()
+		for range 3000 {
+			advance(100 * time.Millisecond)
+			if err := b.Observed().LastError; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.line.Calls() < calls+10 {
+			t.Errorf("it reads hardly ever: %d times", b.line.Calls()-calls)
+		}
+	})
+}
+
+// Nothing but renewals keeps the connection busy that they have.
+func TestAHolderOnASlowAPIServerOnlyRenews(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const delay = 3 * time.Second
+		a := w.replica("a")
+		lead := a.leads()
+		a.line.Slow(0, delay)
+		a.line.Lag(delay)
+		advance(time.Minute)
+		term, calls := lead(), a.line.Calls()
+		const d = 10 * time.Minute
+		advance(d)
+		equal(w, "valid", term.Valid(), true)
+		if made := a.line.Calls() - calls; made < int(d/delay)/2 || made > int(d/delay)+10 {
+			t.Errorf("%d requests, want about %d", made, int(d/delay))
+		}
+	})
+}
+
 // One slow write is a hiccup, and one that is lost says nothing.
 func TestOutageStretchesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
