@@ -47,7 +47,7 @@ test: vet tools build lab
 	$(call step,tests of the packages,go test -race -timeout 20m ./...)
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
 
-LONG := slow-apiserver-long busy-host-long
+LONG := slow-apiserver-long slow-lease-long busy-host-long
 HANGS := hang-loop hang-core hang-binder hang-manager cut-from-etcd-after-acquire relabel contradictions
 RESULTS ?= e2e/results
 

@@ -16,7 +16,7 @@ func TestDrills(t *testing.T) {
 			t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, up(t, scenario.Lab)) })
 		}
 	}
-	for name, change := range map[string]func(*lab.Options){"network": withProxies, "hang": armable} {
+	for name, change := range map[string]func(*lab.Options){"network": withProxies, "hang": armable, "leases": withLeaseProxies} {
 		t.Run(name, func(t *testing.T) {
 			var all lab.Options
 			change(&all)
@@ -25,7 +25,7 @@ func TestDrills(t *testing.T) {
 				o.Node.CPU = "128" // room for the pods of all of them
 			})
 			for _, scenario := range Scenarios() {
-				if o := wanted(scenario); o.Proxies && !scenario.Long && o.Armable == all.Armable {
+				if o := wanted(scenario); o.Proxies && !scenario.Long && o.Armable == all.Armable && o.LeaseProxies == all.LeaseProxies {
 					t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
 				}
 			}

@@ -26,13 +26,15 @@ const (
 	busyLoops = 4
 )
 
-// delays are by how much an API server's answers come later that is slow, with as much
-// again of a half by chance.
+// delays are by how much answers come later that are slow, and by up to half as much
+// again by chance.
 var delays = []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 3 * time.Second}
 
-// slowAPIServer has replicas wait for all that they ask of the API server, for a time
-// with each delay.
-func slowAPIServer(each time.Duration, delays ...time.Duration) func(context.Context, *Session, *load.Generator) error {
+func withLeaseProxies(o *lab.Options) { o.Proxies, o.LeaseProxies = true, true }
+
+// slow has replicas wait for answers of the API server, to all that they ask of it or
+// to some, for a time with each delay.
+func slow(link lab.Link, each time.Duration, delays ...time.Duration) func(context.Context, *Session, *load.Generator) error {
 	return func(ctx context.Context, s *Session, g *load.Generator) error {
 		n := network{Session: s, load: g}
 		defer func() {
@@ -44,14 +46,14 @@ func slowAPIServer(each time.Duration, delays ...time.Duration) func(context.Con
 			if err := n.Lab.WaitReady(ctx); err != nil {
 				return err
 			}
-			slow := netfault.Fault{Answers: netfault.Way{Delay: d, Jitter: d / 2}}
+			late := netfault.Fault{Answers: netfault.Way{Delay: d, Jitter: d / 2}}
 			for _, name := range s.state.Replicas() {
-				if err := s.Lab.Fault(name, lab.ToAPIServer, slow); err != nil {
+				if err := s.Lab.Fault(name, link, late); err != nil {
 					return err
 				}
 			}
 			if err := n.keepsUp(ctx, each); err != nil {
-				return fmt.Errorf("answers of the API server, %v: %w", slow, err)
+				return fmt.Errorf("%s, %v: %w", link, late, err)
 			}
 			for _, name := range s.state.Replicas() {
 				s.Lab.Heal(name)

@@ -41,7 +41,7 @@ func (m member) peerURL() string { return "http://" + address(m.peer) }
 func newPlan(opts Options) (*plan, error) {
 	count := 4 + 2*opts.EtcdMembers + 2*opts.Replicas
 	if opts.Proxies {
-		count += opts.Replicas * (2 + opts.EtcdMembers)
+		count += opts.Replicas * (3 + opts.EtcdMembers)
 	}
 	ports, err := freePorts(count)
 	if err != nil {
@@ -60,7 +60,7 @@ func newPlan(opts Options) (*plan, error) {
 	for range opts.Replicas {
 		p.replicas, p.gossip = append(p.replicas, next()), append(p.gossip, next())
 		if opts.Proxies {
-			at := proxyPorts{apiserver: next(), gossip: next()}
+			at := proxyPorts{apiserver: next(), lease: next(), gossip: next()}
 			for range p.etcd {
 				at.etcd = append(at.etcd, next())
 			}

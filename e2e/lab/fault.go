@@ -1,7 +1,12 @@
 package lab
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net/http"
+	"strings"
+
+	"k8s.io/client-go/util/cert"
 
 	"github.com/understudy-ha/understudy/internal/netfault"
 )
@@ -16,12 +21,21 @@ const (
 	ToAPIServer Link = "API server"
 	ToEtcd      Link = "etcd" // all members
 	Gossip      Link = "gossip"
+	// LeaseWrites is the part of ToAPIServer that writes Leases, of which answers can
+	// be held up or lost. It takes LeaseProxies.
+	LeaseWrites Link = "writes of Leases"
 )
+
+// proxy is what stands between a replica and somebody else.
+type proxy interface {
+	Set(f netfault.Fault)
+	Close()
+}
 
 // proxyPorts are where the proxies of a replica listen.
 type proxyPorts struct {
-	apiserver, gossip int
-	etcd              []int
+	apiserver, lease, gossip int
+	etcd                     []int
 }
 
 // apiserverOf is the URL by which the ith replica reaches the API server.
@@ -53,32 +67,59 @@ func (p *plan) gossipOf(i int) string {
 }
 
 // startProxies does nothing in a lab without.
-func (l *Lab) startProxies() error {
-	l.proxies = map[string]map[Link][]*netfault.Proxy{}
+func (l *Lab) startProxies(keys *pki) error {
+	l.proxies = map[string]map[Link][]proxy{}
 	for i, at := range l.plan.proxies {
-		proxies := map[Link][]*netfault.Proxy{}
+		proxies := map[Link][]proxy{}
 		l.proxies[replicaName(i)] = proxies
-		start := func(link Link, listen func(address, target string) (*netfault.Proxy, error), from, to int) error {
-			proxy, err := listen(address(from), address(to))
+		start := func(link Link, listen func(address, target string) (proxy, error), from, to int) error {
+			p, err := listen(address(from), address(to))
 			if err != nil {
 				return fmt.Errorf("proxy of %s for %s: %w", replicaName(i), link, err)
 			}
-			proxies[link] = append(proxies[link], proxy)
+			proxies[link] = append(proxies[link], p)
 			return nil
 		}
-		if err := start(ToAPIServer, netfault.Listen, at.apiserver, l.plan.apiserver); err != nil {
+		apiserver := l.plan.apiserver
+		if l.plan.opts.LeaseProxies {
+			if err := start(LeaseWrites, keys.leaseProxy, at.lease, apiserver); err != nil {
+				return err
+			}
+			apiserver = at.lease
+		}
+		if err := start(ToAPIServer, connections, at.apiserver, apiserver); err != nil {
 			return err
 		}
 		for j, m := range l.plan.etcd {
-			if err := start(ToEtcd, netfault.Listen, at.etcd[j], m.client); err != nil {
+			if err := start(ToEtcd, connections, at.etcd[j], m.client); err != nil {
 				return err
 			}
 		}
-		if err := start(Gossip, netfault.ListenPackets, at.gossip, l.plan.gossip[i]); err != nil {
+		if err := start(Gossip, packets, at.gossip, l.plan.gossip[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func connections(address, target string) (proxy, error) { return netfault.Listen(address, target) }
+func packets(address, target string) (proxy, error)     { return netfault.ListenPackets(address, target) }
+
+// leaseProxy is taken for the API server by who connects to it.
+func (k *pki) leaseProxy(address, target string) (proxy, error) {
+	identity, err := tls.LoadX509KeyPair(k.servingCert, k.servingKey)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := cert.NewPoolFromBytes(k.caPEM)
+	if err != nil {
+		return nil, err
+	}
+	return netfault.ListenHTTPS(address, target, writesLease, identity, roots)
+}
+
+func writesLease(r *http.Request) bool {
+	return r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, "/apis/coordination.k8s.io/")
 }
 
 func (l *Lab) stopProxies() {

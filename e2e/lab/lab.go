@@ -18,8 +18,6 @@ import (
 	"google.golang.org/grpc/backoff"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
-	"github.com/understudy-ha/understudy/internal/netfault"
 )
 
 // Lab is a running control plane with its replicas. Its methods may be called
@@ -33,7 +31,7 @@ type Lab struct {
 	etcd    *clientv3.Client
 	store   *clientv3.Client // the API server's etcd
 
-	proxies map[string]map[Link][]*netfault.Proxy // by replica; made by startProxies
+	proxies map[string]map[Link][]proxy // by replica; made by startProxies
 
 	mu      sync.Mutex
 	keepers map[string]*keeper // of an attached lab

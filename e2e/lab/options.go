@@ -61,6 +61,9 @@ type Options struct {
 	// Proxies stand between each replica and all that it talks to, so that Fault
 	// can break its connections. They live in this process: not for a detached lab.
 	Proxies bool
+	// LeaseProxies stand behind those of Proxies that lead to the API server, and tell
+	// one request from another: see LeaseWrites.
+	LeaseProxies bool
 	// Configure may change a replica's configuration before it is written.
 	Configure func(replica string, config map[string]any)
 	// SkipWait returns before the replicas are ready and one of them leads.
@@ -111,6 +114,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Proxies && o.Detached {
 		return o, errors.New("proxies end with this process: a detached lab cannot have any")
+	}
+	if o.LeaseProxies && !o.Proxies {
+		return o, errors.New("proxies for Leases stand behind others: they cannot be without")
 	}
 	for field, q := range map[string]string{"cpu": o.Node.CPU, "memory": o.Node.Memory, "pods": o.Node.Pods} {
 		if _, err := resource.ParseQuantity(q); err != nil {

@@ -121,7 +121,7 @@ func (l *Lab) up(ctx context.Context, out *progress) error {
 		return err
 	}
 	if o.Replicas > 0 {
-		if err := l.startReplicas(ctx, out); err != nil {
+		if err := l.startReplicas(ctx, keys, out); err != nil {
 			return err
 		}
 	}
@@ -288,11 +288,11 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	return applied, checked, l.awaitFence(ctx, who)
 }
 
-func (l *Lab) startReplicas(ctx context.Context, out *progress) error {
+func (l *Lab) startReplicas(ctx context.Context, keys *pki, out *progress) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 60*time.Second, errors.New("60s have passed"))
 	defer cancel()
 	start := time.Now()
-	if err := l.startProxies(); err != nil {
+	if err := l.startProxies(keys); err != nil {
 		return err
 	}
 	for i := range l.plan.replicas {
