@@ -30,12 +30,7 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 func (t trimmer) trim(obj any) (any, error) {
 	if object, err := meta.Accessor(obj); err == nil {
-		object.SetManagedFields(nil)
-		if annotations := object.GetAnnotations(); annotations[lastApplied] != "" {
-			annotations = maps.Clone(annotations)
-			delete(annotations, lastApplied)
-			object.SetAnnotations(annotations)
-		}
+		DropWritten(object)
 	}
 	switch o := obj.(type) {
 	case *v1.Pod:
@@ -44,6 +39,17 @@ func (t trimmer) trim(obj any) (any, error) {
 		o.Status.Images, o.Status.VolumesInUse, o.Status.VolumesAttached, o.Status.Config = nil, nil, nil, nil
 	}
 	return obj, nil
+}
+
+// DropWritten takes from an object what says who wrote which part of it, and what was
+// applied: nobody here reads it, and it is often most of the object.
+func DropWritten(object metav1.Object) {
+	object.SetManagedFields(nil)
+	if annotations := object.GetAnnotations(); annotations[lastApplied] != "" {
+		annotations = maps.Clone(annotations)
+		delete(annotations, lastApplied)
+		object.SetAnnotations(annotations)
+	}
 }
 
 func (t trimmer) pod(pod *v1.Pod) {
