@@ -68,7 +68,7 @@ func oldQuotaTag(annotations map[string]string, found *problems) string {
 		if value == "" {
 			continue
 		}
-		if _, err := parseQuantity(value); err != nil {
+		if _, err := ParseQuantity(value); err != nil {
 			found.add(key, "of the namespace is ignored: %s: %v", shown(value), err)
 			continue
 		}
@@ -89,7 +89,7 @@ func encodeResource(raw map[string]string) (string, error) {
 	}
 	out := si.Resource{Resources: make(map[string]*si.Quantity, len(raw))}
 	for name, value := range raw {
-		quantity, err := parseQuantity(value)
+		quantity, err := ParseQuantity(value)
 		if err != nil {
 			return "", fmt.Errorf("%s: %s: %w", name, shown(value), err)
 		}

@@ -27,10 +27,15 @@ func Over(pod *v1.Pod) bool {
 	return Terminated(pod) || pod.Spec.NodeName == "" && pod.DeletionTimestamp != nil
 }
 
+// NamedAppID returns the ID of the application that a pod names, empty if it names none.
+func NamedAppID(pod *v1.Pod) string {
+	return first(pod.Labels[KeyAppID], pod.Annotations[KeyAppID], pod.Labels[LabelOldAppID], pod.Labels[LabelSparkAppID])
+}
+
 // AppID returns the ID of the application that a pod belongs to. A pod that
 // names none belongs to the one generated for its namespace.
 func AppID(pod *v1.Pod) string {
-	if id := first(pod.Labels[KeyAppID], pod.Annotations[KeyAppID], pod.Labels[LabelOldAppID], pod.Labels[LabelSparkAppID]); id != "" {
+	if id := NamedAppID(pod); id != "" {
 		return id
 	}
 	return generatedAppIDPrefix + pod.Namespace + generatedAppIDSuffix

@@ -22,7 +22,7 @@ func parseTaskGroups(value string, found *problems) []v1alpha1.TaskGroup {
 	if value == "" {
 		return nil
 	}
-	groups, err := decodeTaskGroups(value)
+	groups, err := DecodeTaskGroups(value)
 	if err != nil {
 		found.add(AnnotationTaskGroups, "no gang is scheduled: %v", err)
 		return nil
@@ -37,7 +37,9 @@ type rawTaskGroup struct {
 	MinResource map[string]json.RawMessage `json:"minResource,omitempty"`
 }
 
-func decodeTaskGroups(value string) ([]v1alpha1.TaskGroup, error) {
+// DecodeTaskGroups reads a JSON list of task groups, as AnnotationTaskGroups holds it and
+// as resources have it in their spec. An error names the first mistake.
+func DecodeTaskGroups(value string) ([]v1alpha1.TaskGroup, error) {
 	var raw []rawTaskGroup
 	if err := json.Unmarshal([]byte(value), &raw); err != nil {
 		return nil, fmt.Errorf("not a JSON list of task groups: %w", err)
@@ -85,7 +87,7 @@ func decodeResources(raw map[string]json.RawMessage) (map[string]resource.Quanti
 				return nil, err
 			}
 		}
-		quantity, err := parseQuantity(text)
+		quantity, err := ParseQuantity(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", name, shown(text), err)
 		}
@@ -106,8 +108,9 @@ var (
 	errNegative    = errors.New("below zero")
 )
 
-// parseQuantity parses a quantity that is not negative.
-func parseQuantity(text string) (resource.Quantity, error) {
+// ParseQuantity parses a quantity that somebody wrote: it is not negative, and takes no
+// time to speak of, whatever it is.
+func ParseQuantity(text string) (resource.Quantity, error) {
 	if len(text) > maxQuantityLength || exponentDigits(text) > maxExponentDigits {
 		return resource.Quantity{}, errNotQuantity
 	}
