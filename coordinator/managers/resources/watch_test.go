@@ -248,6 +248,30 @@ func TestAKindThatComesAndGoes(t *testing.T) {
 	})
 }
 
+// TestAKindThatComesIsNotListedYet: absent, it counts as listed; once it has come, not
+// before it has been.
+func TestAKindThatComesIsNotListedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer("", thing("a", "1"))
+		under, release := make(chan struct{}), make(chan struct{})
+		w := New(Kind{Group: "example.org", Kind: "Thing"}, s, s.discovery, Handler{
+			Added: func(*unstructured.Unstructured, bool) { close(under); <-release },
+		}, Default(), time.Now, slog.New(slog.DiscardHandler))
+		w.Start()
+		defer w.Stop()
+		synctest.Wait()
+		absent := w.HasSynced()
+		s.serve("v1")
+		<-under
+		came := w.HasSynced()
+		close(release)
+		synctest.Wait()
+		if !absent || came || !w.HasSynced() {
+			t.Errorf("synced: %t while absent, %t while it is listed, %t then", absent, came, w.HasSynced())
+		}
+	})
+}
+
 // TestAKindThatIsDeniedForAMoment: an API server that starts does not know its kinds
 // yet. Nobody's application ends by that.
 func TestAKindThatIsDeniedForAMoment(t *testing.T) {
@@ -339,8 +363,8 @@ func TestFinalStateUnknown(t *testing.T) {
 	teller.OnAdd(thing("a", "1"), false)
 	teller.OnDelete(cache.DeletedFinalStateUnknown{Key: "ns/a"})
 	teller.OnDelete(cache.DeletedFinalStateUnknown{Key: "ns/never", Obj: thing("never", "2")})
-	if got, want := d.take(), "+a/1 false, -a/1"; got != want {
-		t.Errorf("told %q, want %q", got, want)
+	if got, want := d.take(), "+a/1 false, -a/1"; got != want || w.Status().Skipped > 0 {
+		t.Errorf("told %q, want %q; %+v", got, want, w.Status())
 	}
 }
 
