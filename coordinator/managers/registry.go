@@ -128,8 +128,9 @@ func (r Registry) Make(e Entry, deps Deps) (protocol.AppManager, error) {
 // applications, such as to write it into the status of a resource.
 type Follower interface {
 	// AppChanged is told of each change of an application of this manager, once it is
-	// durable, and of every application that has not ended when this replica begins to
-	// lead. It is called by the lead's loop and must return at once.
+	// durable, and of every application that is known when this replica begins to lead:
+	// of one that has ended, its predecessor may not have come to write so. It is called
+	// by the lead's loop and must return at once.
 	AppChanged(AppStatus)
 }
 
