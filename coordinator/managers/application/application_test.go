@@ -551,11 +551,11 @@ func TestStopEndsEverything(t *testing.T) {
 	})
 }
 
-// TestRules: reading the objects, and writing their status alone.
+// TestRules: reading the objects, and writing their status alone. A manager that is only
+// asked for them has started nothing.
 func TestRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(world(t).Deps("application"))
-		defer m.Stop()
 		for _, rule := range m.Rules() {
 			verbs := []string{"get", "list", "watch"}
 			if rule.Resources[0] == "applications/status" {

@@ -38,7 +38,6 @@ type Manager struct {
 	deps  managers.Deps
 	watch *resources.Watch
 	tasks *tasks.Tasks
-	queue workqueue.TypedRateLimitingInterface[string] // of application IDs
 
 	cancel  context.CancelFunc
 	ctx     context.Context
@@ -51,6 +50,8 @@ type Manager struct {
 
 	// mu guards what follows. It is held for a moment only, never during a call.
 	mu sync.Mutex
+	// queue has the IDs of applications to settle. It runs from Start to Stop.
+	queue workqueue.TypedRateLimitingInterface[string]
 	// holders has the name of the object that an application ID stands for, rivals
 	// those of others with the same ID.
 	holders map[string]string
@@ -76,9 +77,7 @@ func New(deps managers.Deps) (protocol.AppManager, error) {
 
 func newManager(deps managers.Deps) *Manager {
 	m := &Manager{
-		deps: deps,
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
+		deps:    deps,
 		objects: make(map[string]*unstructured.Unstructured),
 		leaving: make(map[string]bool),
 		holders: make(map[string]string),
@@ -107,8 +106,13 @@ func (m *Manager) Start() error {
 	if err := m.tasks.Start(); err != nil {
 		return fmt.Errorf("app manager %s: %w", m.deps.Name, err)
 	}
+	queue := workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
+	m.mu.Lock()
+	m.queue = queue
+	m.mu.Unlock()
 	for range writers {
-		m.running.Go(m.settleAll)
+		m.running.Go(func() { m.settleAll(queue) })
 	}
 	m.watch.Start()
 	return nil
@@ -119,7 +123,12 @@ func (m *Manager) Stop() {
 	m.cancel()
 	m.watch.Stop()
 	m.tasks.Stop()
-	m.queue.ShutDown()
+	m.mu.Lock()
+	queue := m.queue
+	m.mu.Unlock()
+	if queue != nil {
+		queue.ShutDown()
+	}
 	m.running.Wait()
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/util/workqueue"
 
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
@@ -47,26 +48,36 @@ func (m *Manager) AppChanged(status managers.AppStatus) {
 	m.mu.Lock()
 	m.told[status.ApplicationID] = status
 	m.mu.Unlock()
-	m.queue.Add(status.ApplicationID)
+	m.look(status.ApplicationID)
+}
+
+// look has an application be settled. Before Start that waits for the objects to be
+// known.
+func (m *Manager) look(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.queue != nil {
+		m.queue.Add(id)
+	}
 }
 
 // settleAll settles what is in the queue until that is shut down. The queue hands out an
 // application to one goroutine at a time.
-func (m *Manager) settleAll() {
+func (m *Manager) settleAll(queue workqueue.TypedRateLimitingInterface[string]) {
 	for {
-		id, over := m.queue.Get()
+		id, over := queue.Get()
 		if over {
 			return
 		}
 		if err := m.settle(m.ctx, id); err != nil && m.ctx.Err() == nil {
-			if m.queue.NumRequeues(id) == warnAfter && !errors.Is(err, kube.ErrFenced) {
+			if queue.NumRequeues(id) == warnAfter && !errors.Is(err, kube.ErrFenced) {
 				m.deps.Log.Warn("status of an application not written; it is tried again", "app", id, "err", err)
 			}
-			m.queue.AddRateLimited(id)
+			queue.AddRateLimited(id)
 		} else {
-			m.queue.Forget(id)
+			queue.Forget(id)
 		}
-		m.queue.Done(id)
+		queue.Done(id)
 	}
 }
 
