@@ -37,6 +37,8 @@ type Program struct {
 	definition Definition
 	selector   labels.Selector
 	depth      int
+	// reads are the fields that it reads of an object, nil for all.
+	reads fields
 
 	match, template, scheduled            *expression
 	appID, queue, user, message           *expression
@@ -45,6 +47,9 @@ type Program struct {
 	groups                                []group
 	podGroup                              *expression
 }
+
+// Name returns the name that the definition was compiled under.
+func (p *Program) Name() string { return p.name }
 
 // group is a Group that has been compiled.
 type group struct {
@@ -65,7 +70,7 @@ func Compile(name string, d Definition, schema *spec.Schema) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("definition %s: schema of %s: %w", name, d.Kind, err)
 	}
-	c := &compiler{definition: name, envs: envs}
+	c := &compiler{definition: name, envs: envs, reads: fields{"apiVersion": nil, "kind": nil, "metadata": nil}}
 	if err := d.kind().check(); err != nil {
 		c.wrong("kind", err)
 	}
@@ -97,6 +102,7 @@ func Compile(name string, d Definition, schema *spec.Schema) (*Program, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
+	p.reads = c.reads
 	return p, nil
 }
 
@@ -104,6 +110,7 @@ func Compile(name string, d Definition, schema *spec.Schema) (*Program, error) {
 type compiler struct {
 	definition string
 	envs       environments
+	reads      fields
 	errs       []error
 }
 
@@ -180,6 +187,9 @@ func (c *compiler) compile(in scope, field, source string, want kinds) (*express
 			return nil, nil
 		}
 		yields = typed.OutputType()
+	}
+	if c.reads != nil && !c.reads.note(ast) {
+		c.reads = nil
 	}
 	program, err := in.plain.Program(ast, cel.CostLimit(costPerCall), cel.InterruptCheckFrequency(celconfig.CheckFrequency))
 	if err != nil {

@@ -19,77 +19,77 @@ import (
 type Definition struct {
 	// Preset is the name of a shipped definition that this one begins with. The fields
 	// that are given here replace its fields.
-	Preset string `yaml:"preset,omitempty"`
+	Preset string `yaml:"preset"`
 
 	// APIVersion and Kind are those of the objects.
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 	// Resource is the plural name under which the API server serves them. Empty selects
 	// the usual plural of Kind.
-	Resource string `yaml:"resource,omitempty"`
+	Resource string `yaml:"resource"`
 
 	// Match (CEL, bool) is false for objects that are none of this manager's business,
 	// such as a Job that a JobSet controls. Empty is true.
-	Match string `yaml:"match,omitempty"`
+	Match string `yaml:"match"`
 	// Pods says which pods are those of an object.
 	Pods Pods `yaml:"pods"`
 	// Template (CEL, map) is the pod template that speaks for the object: its labels and
 	// annotations count, as those of a pod would, where neither an expression here nor
 	// the object's own labels and annotations say something.
-	Template string `yaml:"template,omitempty"`
+	Template string `yaml:"template"`
 	// Scheduled (CEL, bool) says that the application begins with the object, and not
 	// only with its first pod. Empty asks the schedulerName of Template; without a
 	// Template it is true.
-	Scheduled string `yaml:"scheduled,omitempty"`
+	Scheduled string `yaml:"scheduled"`
 
 	// AppID (CEL, string) is the ID of the application. Objects of the same ID share an
 	// application. Empty takes the labels of the object and of Template, and then makes
 	// one up from kind, namespace and name.
-	AppID string `yaml:"appID,omitempty"`
+	AppID string `yaml:"appID"`
 	// Queue and User (CEL, string) are as in protocol.ApplicationMetadata.
-	Queue string `yaml:"queue,omitempty"`
-	User  string `yaml:"user,omitempty"`
+	Queue string `yaml:"queue"`
+	User  string `yaml:"user"`
 
 	// Failed, Succeeded, Suspended and Running (CEL, bool) say how far the object is. The
 	// first one of this order that is true counts; if none is, it has been created.
-	Failed    string `yaml:"failed,omitempty"`
-	Succeeded string `yaml:"succeeded,omitempty"`
-	Suspended string `yaml:"suspended,omitempty"`
-	Running   string `yaml:"running,omitempty"`
+	Failed    string `yaml:"failed"`
+	Succeeded string `yaml:"succeeded"`
+	Suspended string `yaml:"suspended"`
+	Running   string `yaml:"running"`
 	// Message (CEL, string) says why.
-	Message string `yaml:"message,omitempty"`
+	Message string `yaml:"message"`
 
 	// Gang (CEL, bool) says that Groups count. Empty is true.
-	Gang string `yaml:"gang,omitempty"`
+	Gang string `yaml:"gang"`
 	// Groups are the task groups of the gang.
-	Groups []Group `yaml:"groups,omitempty"`
+	Groups []Group `yaml:"groups"`
 }
 
 // Pods says which pods belong to an object of their namespace: by Label, or, if that is
 // empty, by their owners.
 type Pods struct {
 	// Label is the key of the label that holds the name of the object.
-	Label string `yaml:"label,omitempty"`
+	Label string `yaml:"label"`
 	// Selector is a label selector in the notation of kubectl. Other pods are not looked
 	// at.
-	Selector string `yaml:"selector,omitempty"`
+	Selector string `yaml:"selector"`
 	// Owner follows the controllers of a pod. Without it, and without Label, the object
 	// has to be the controller of its pods.
-	Owner *Owner `yaml:"owner,omitempty"`
+	Owner *Owner `yaml:"owner"`
 	// Group (CEL, string) is the name of the task group that a pod is a member of. Its
 	// variable is pod, of which there is the metadata. Empty takes the pod's annotation,
 	// and then the only group if there is just one.
-	Group string `yaml:"group,omitempty"`
+	Group string `yaml:"group"`
 }
 
 // Owner is a chain of controllers from a pod to its object.
 type Owner struct {
 	// Depth is how many controllers there are at most between a pod and its object, the
 	// object included. Zero is one more than there are kinds in Through.
-	Depth int `yaml:"depth,omitempty"`
+	Depth int `yaml:"depth"`
 	// Through are the kinds that the chain may pass. They are read one by one when a pod
 	// of theirs is first seen.
-	Through []Kind `yaml:"through,omitempty"`
+	Through []Kind `yaml:"through"`
 }
 
 // Kind names a kind of objects.
@@ -97,24 +97,24 @@ type Kind struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 	// Resource is as in Definition.
-	Resource string `yaml:"resource,omitempty"`
+	Resource string `yaml:"resource"`
 }
 
 // Group is one task group, or several that are alike.
 type Group struct {
 	// ForEach (CEL, list or map) makes a group of each element: the other expressions are
 	// evaluated with the variable each, and, for a map, key.
-	ForEach string `yaml:"forEach,omitempty"`
+	ForEach string `yaml:"forEach"`
 	// Name (CEL, string) and MinMember (CEL, int) are as in v1alpha1.TaskGroup. A group of
 	// which no member is needed is left out.
 	Name      string `yaml:"name"`
 	MinMember string `yaml:"minMember"`
 	// Template (CEL, map) is the pod template of the members. Where they may run is
 	// copied from it, and what they request unless MinResource says it.
-	Template string `yaml:"template,omitempty"`
+	Template string `yaml:"template"`
 	// MinResource (CEL, map of strings or numbers) is what one member requests, by the
 	// Kubernetes names of resources.
-	MinResource string `yaml:"minResource,omitempty"`
+	MinResource string `yaml:"minResource"`
 }
 
 // maxDepth bounds how many objects are read to find the object of a pod.

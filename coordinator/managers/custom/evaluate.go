@@ -79,7 +79,7 @@ func (p *Program) Evaluate(object *unstructured.Unstructured, in Surroundings) (
 	e := evaluator{p: p, left: costPerObject, variables: map[string]any{
 		varObject: object.Object, varSchedulerName: in.SchedulerName,
 	}}
-	e.matches(p.match)
+	e.matches()
 	if !e.out.Matches || e.err != nil {
 		return e.result(object)
 	}
@@ -92,6 +92,16 @@ func (p *Program) Evaluate(object *unstructured.Unstructured, in Surroundings) (
 		e.out.Scheduled = e.truth(p.scheduled)
 	}
 	return e.result(object)
+}
+
+// matches reports whether an object is for this manager. An error is an EvaluationError.
+func (p *Program) matches(object *unstructured.Unstructured, schedulerName string) (bool, error) {
+	e := evaluator{p: p, left: costPerObject, variables: map[string]any{
+		varObject: object.Object, varSchedulerName: schedulerName,
+	}}
+	e.matches()
+	out, err := e.result(object)
+	return out.Matches, err
 }
 
 // evaluator evaluates the expressions of a program over one object. After the first
@@ -113,11 +123,8 @@ func (e *evaluator) result(object *unstructured.Unstructured) (Evaluation, error
 	return Evaluation{}, e.err
 }
 
-func (e *evaluator) matches(match *expression) {
-	e.out.Matches = true
-	if match != nil {
-		e.out.Matches = e.truth(match)
-	}
+func (e *evaluator) matches() {
+	e.out.Matches = e.p.match == nil || e.truth(e.p.match)
 }
 
 func (e *evaluator) phase() {
