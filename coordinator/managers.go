@@ -3,6 +3,7 @@ package coordinator
 import (
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/managers/custom"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
 )
 
@@ -22,6 +23,7 @@ type (
 func Managers() ManagerRegistry {
 	return ManagerRegistry{
 		general.Name: general.New,
+		custom.Type:  custom.New,
 	}
 }
 
