@@ -3,8 +3,10 @@ package coordinator
 import (
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/managers/application"
 	"github.com/understudy-ha/understudy/coordinator/managers/custom"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/managers/spark"
 )
 
 // What whoever adds an app manager of its own needs, to import no more than this package
@@ -22,8 +24,10 @@ type (
 // and gives all as Options.Managers.
 func Managers() ManagerRegistry {
 	return ManagerRegistry{
-		general.Name: general.New,
-		custom.Type:  custom.New,
+		general.Name:     general.New,
+		application.Type: application.New,
+		spark.Type:       spark.New,
+		custom.Type:      custom.New,
 	}
 }
 
