@@ -74,7 +74,7 @@ func Scenarios() []Scenario {
 		{Name: "partition-etcd", About: "a lead is killed while cut off from etcd, then each replica is cut off from it", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionEtcd)},
 		{Name: "partition-gossip", About: "nobody hears anybody, then each replica does not: the lead stays", Lasts: 75 * time.Second, Lab: withProxies, Do: onNetwork(partitionGossip)},
 		{Name: "etcd-slow", About: "etcd answers half a second later: scheduling goes on", Lasts: 27 * time.Second, Lab: withProxies, Do: onNetwork(etcdSlow)},
-		{Name: "slow-apiserver", About: "the API server's answers come 0.5, 1, 2 and 3 seconds late, for a minute each", Lasts: 5 * time.Minute, Long: true, Rate: offered, Lab: withProxies, Do: slow(lab.ToAPIServer, time.Minute, delays...)},
+		{Name: "slow-apiserver", About: "the API server's answers come 0.5, 1, 2 and 3 seconds late, for a minute each", Lasts: 5 * time.Minute, Rate: offered, Lab: withProxies, Do: slow(lab.ToAPIServer, time.Minute, delays...)},
 		{Name: "slow-lease", About: "the answers to writes of the Lease come 1 and 3 seconds late, for a minute each", Lasts: 150 * time.Second, Rate: offered, Lab: withLeaseProxies, Do: slow(lab.LeaseWrites, time.Minute, delays[1], delays[3])},
 		{Name: "busy-host", About: "four busy loops run beside everything, for a minute", Lasts: 75 * time.Second, Rate: offered, Do: busyHost(time.Minute)},
 		{Name: "slow-apiserver-long", About: "the API server's answers come 0.5, 1, 2 and 3 seconds late, for ten minutes each", Lasts: 43 * time.Minute, Long: true, Rate: offered, Lab: withProxies, Do: slow(lab.ToAPIServer, 10*time.Minute, delays...)},
