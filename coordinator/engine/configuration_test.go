@@ -103,6 +103,7 @@ func TestWhereAnApplicationHasComeToIsTold(t *testing.T) {
 	a, b := newApp("a", "root.a"), newApp("b", "root.b")
 	a.PlacedQueue, b.PlacedQueue = a.Queue, b.Queue
 	ofA, ofB := f.fed(a), f.fed(b)
+	f.sync()
 	f.configure(queuesOf("[{name: a, queues: [{name: c}]}, {name: b}]", ""))
 	f.ok(f.differ(ofA, ofB))
 	if f.engine.Stranded() {
@@ -126,8 +127,9 @@ func TestHousingKeepsTheOrder(t *testing.T) {
 	if isolated(t) {
 		return
 	}
-	f := start(t, withQueues(queuesOf("[{name: b}]", "")))
+	f := start(t, withQueues(queuesOf("[{name: a}, {name: b}]", "")))
 	f.node("n1")
+	f.configure(queuesOf("[{name: b}]", ""))
 	var want []string
 	var apps []*ledger.App
 	for i, id := range []string{"z", "y", "a", "m"} {
@@ -138,8 +140,8 @@ func TestHousingKeepsTheOrder(t *testing.T) {
 	}
 	for _, app := range slices.Backward(apps) {
 		f.fed(app)
+		f.sync()
 	}
-	f.sync()
 	if got := f.engine.Order("root.a"); !slices.Equal(got, want) {
 		t.Errorf("the core has %v, want %v", got, want)
 	}
@@ -177,6 +179,7 @@ func TestHousingPlacesNoOthers(t *testing.T) {
 	slow.goOn <- struct{}{}
 	<-slow.asked // to go back, with old where it belongs
 	ofLate := f.fed(late)
+	f.ok(f.engine.Barrier(t.Context())) // the core has had the time to place it
 	slow.goOn <- struct{}{}
 	f.ok(f.differ(ofOld, ofLate))
 	want := map[string]string{
@@ -185,6 +188,24 @@ func TestHousingPlacesNoOthers(t *testing.T) {
 	}
 	if got := f.engine.Queues(); !maps.Equal(got, want) {
 		t.Errorf("the core has %v, want %v", got, want)
+	}
+}
+
+// TestAnApplicationThatIsRefusedAndWantedAgain while it leaves is taken in once.
+func TestAnApplicationThatIsRefusedAndWantedAgain(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(histories["fair"]))
+	f.node("n1")
+	app := newApp("gang", "root.a") // which has no gangs
+	app.TaskGroups, app.State = gang(2), ledger.AppStateReserving
+	of := f.taskOf(app)
+	for range 20 {
+		f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.ForgetApp{AppID: app.ID})
+		f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: of})
+		f.ok(f.differ(of))
+		f.ok(f.engine.Drop(t.Context(), app.ID))
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"runtime"
@@ -21,6 +22,9 @@ func (e *Engine) BetweenCore(wrap func(api.SchedulerAPI) api.SchedulerAPI) {
 	defer e.mu.Unlock()
 	e.proxy = wrap(e.proxy)
 }
+
+// Barrier waits until the core has seen all that it was sent about applications.
+func (e *Engine) Barrier(ctx context.Context) error { return e.barrier(ctx) }
 
 // IsBarrier and IsNodeBarrier say whether a request is a barrier.
 func IsBarrier(r *si.ApplicationRequest) bool {
