@@ -191,7 +191,8 @@ func TestHousingPlacesNoOthers(t *testing.T) {
 	}
 }
 
-// TestAnApplicationThatIsRefusedAndWantedAgain while it leaves is taken in once.
+// TestAnApplicationThatIsRefusedAndWantedAgain while it leaves is taken in once, and where
+// it was, even if it would not be taken there today.
 func TestAnApplicationThatIsRefusedAndWantedAgain(t *testing.T) {
 	if isolated(t) {
 		return
@@ -199,12 +200,15 @@ func TestAnApplicationThatIsRefusedAndWantedAgain(t *testing.T) {
 	f := start(t, withQueues(histories["fair"]))
 	f.node("n1")
 	app := newApp("gang", "root.a") // which has no gangs
-	app.TaskGroups, app.State = gang(2), ledger.AppStateReserving
+	app.TaskGroups, app.State, app.PlacedQueue = gang(2), ledger.AppStateReserving, "root.a"
 	of := f.taskOf(app)
 	for range 20 {
 		f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.ForgetApp{AppID: app.ID})
 		f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: of})
 		f.ok(f.differ(of))
+		if got := f.engine.Queues()["root.a"]; got != "[gang], Active, configured: true, at most map[vcore:1000]" {
+			t.Fatalf("the core has %v", f.engine.Queues())
+		}
 		f.ok(f.engine.Drop(t.Context(), app.ID))
 	}
 }
