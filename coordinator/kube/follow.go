@@ -132,6 +132,15 @@ func (c *Cluster) Unfollow() {
 	c.feed.follower, c.feed.nodes, c.feed.pods = nil, nil, nil
 }
 
+// Tell tells the follower, if there is one, of a pod as it is now, unless it has been told.
+func (c *Cluster) Tell(namespace, name string) {
+	c.feed.mu.Lock()
+	defer c.feed.mu.Unlock()
+	if c.feed.follower != nil {
+		c.feed.pod(cache.ObjectName{Namespace: namespace, Name: name}.String())
+	}
+}
+
 // catchUp makes the follower agree with the stores as they are now.
 func (f *feed) catchUp() {
 	f.mu.Lock()

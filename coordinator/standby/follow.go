@@ -19,6 +19,15 @@ func (s *Standby) suspected(app, uid string, pod *v1.Pod) {
 	s.suspect(uid, suspect{app, pod.Namespace, pod.Name})
 }
 
+// pods is where gates put the pods that app managers report to a lead, which read the
+// informer on goroutines of their own. What they report may be old by then: a version
+// that others have passed, or a pod that is gone, of which nobody would take it back. So
+// a report is the occasion only to tell of the pod as it is.
+type pods struct{ s *Standby }
+
+func (p pods) SetPod(pod *v1.Pod)     { p.s.cfg.Cluster.Tell(pod.Namespace, pod.Name) }
+func (p pods) Pod(uid string) *v1.Pod { return p.s.preds.Pod(uid) }
+
 // follower keeps engine and predicates in step with the informers.
 type follower struct{ s *Standby }
 

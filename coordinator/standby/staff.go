@@ -99,7 +99,7 @@ func (s *Standby) hire(deps managers.Deps) error {
 		m := &member{log: s.log.With("manager", entry.Name)}
 		before := slices.Clone(s.staff)
 		gate := managers.GateConfig{
-			Manager: entry.Name, Read: s.cfg.View.Read, Pods: s.preds, Suspect: s.suspected,
+			Manager: entry.Name, Read: s.cfg.View.Read, Pods: pods{s}, Suspect: s.suspected,
 			Claimed: before.claimed, Now: s.cfg.Now, Log: m.log,
 		}
 		m.gate = managers.NewGate(gate)

@@ -1,17 +1,20 @@
 package standby
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/coordinator/kube"
@@ -278,5 +281,44 @@ func TestAnAttemptIsNotRepeatedOnANodeThatIsCordoned(t *testing.T) {
 		if err := s.Prepare(t.Context(), &ledger.Task{ID: "x", Node: c.node, Retries: c.retries}); !errors.Is(err, c.want) {
 			t.Errorf("after %d attempts on %s: %v, want %v", c.retries, c.node, err, c.want)
 		}
+	}
+}
+
+// What an app manager reports late puts nothing back that has passed: no version of a pod
+// that is bound by now, and no pod that is gone, which would be remembered for good.
+func TestALateReportOfAPodPutsNothingBack(t *testing.T) {
+	old := testPod("x", "", v1.PodPending)
+	old.Name, old.Namespace, old.Spec.SchedulerName = "pod-x", "ns", workload.DefaultSchedulerName
+	bound := old.DeepCopy()
+	bound.Spec.NodeName, bound.ResourceVersion = "n", "2"
+	client := fake.NewClientset(bound)
+	cluster := kube.New(&kube.Clients{Reads: client}, kube.ClusterConfig{SchedulerName: workload.DefaultSchedulerName}, slog.New(slog.DiscardHandler))
+	s := testStandby(ledger.New(), nil)
+	s.cfg.Cluster, s.cfg.SchedulerName = cluster, workload.DefaultSchedulerName
+	var err error
+	if s.preds, err = predicates.New(s.log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = cluster.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if err := cluster.Follow(ctx, follower{s}); err != nil {
+		t.Fatal(err)
+	}
+	pods{s}.SetPod(old)
+	if now := s.preds.Pod("x"); now == nil || now.Spec.NodeName != "n" {
+		t.Error("a pod that is bound is known as one that is not")
+	}
+	if err := client.CoreV1().Pods("ns").Delete(ctx, "pod-x", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for s.preds.Pod("x") != nil {
+		time.Sleep(time.Millisecond)
+	}
+	pods{s}.SetPod(old)
+	if s.preds.Pod("x") != nil {
+		t.Error("a pod that is gone is known")
 	}
 }
