@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills vet lint jaeger fuzz clean
+.PHONY: help demo test drills soak vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -56,6 +56,11 @@ drills: tools build failpoints lab
 	@mkdir -p $(RESULTS)
 	@set -e; for name in $(HANGS); do bin/lab drill $$name --repeat 20 --node-cpu 128 --output json >$(RESULTS)/drill-$$name.json; done; \
 	for name in $(LONG); do bin/lab drill $$name --output json >$(RESULTS)/drill-$$name.json; done
+
+# soak replaces 10,000 nodes and lets 200,000 pods come and go below two replicas, which
+# have to end with the memory that they had after a tenth of it.
+soak: tools
+	$(call step,soak,go test $(UNCACHED) -v -run '^TestSoak$$' -timeout 120m ./coordinator -args -soak.nodes 10000 -soak.pods 200000 -soak.app 10)
 
 # vet looks for suspicious code in both modules.
 vet:

@@ -43,6 +43,9 @@ type Options struct {
 	// Renewed is given the Lease whenever this replica has written it as its holder;
 	// it may be nil. See election.Config.
 	Renewed func(*coordinationv1.Lease)
+	// CompleteAfter is for how long an application must have had no pods to have
+	// completed; zero selects the engine's default, which is YuniKorn's.
+	CompleteAfter time.Duration
 	// Tie is told whether this replica leads, and that it is alive while it does; it
 	// may be nil.
 	Tie Tie
@@ -312,8 +315,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	}
 	r.standby = standby.New(standby.Config{
 		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view, Registry: opts.Managers, Managers: entries,
-		Dynamic: r.kube.Dynamic, DynamicWrites: r.kube.DynamicWrites, Discovery: r.kube.Discovery, Configured: r.configured, Now: r.now,
-		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel, Version: opts.Version, Log: r.log,
+		Dynamic: r.kube.Dynamic, DynamicWrites: r.kube.DynamicWrites, Discovery: r.kube.Discovery,
+		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel,
+		CompleteAfter: opts.CompleteAfter, Version: opts.Version, Configured: r.configured, Now: r.now, Log: r.log,
 	})
 	r.measureConfiguration()
 	if r.elector, err = r.newElector(); err != nil {

@@ -1,6 +1,7 @@
 package standby
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ import (
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// Config says what a standby follows. All of it is required.
+// Config says what a standby follows. All of it is required, but where zero has a meaning.
 type Config struct {
 	Cluster *kube.Cluster
 	// Writes is the fenced client, with which volumes are bound.
@@ -48,7 +49,9 @@ type Config struct {
 	Version       string
 	// EngineLogLevel is that of the scheduling core, unless its configuration has one.
 	EngineLogLevel string
-	Log            *slog.Logger
+	// CompleteAfter is the engine's setting of that name; zero selects its default.
+	CompleteAfter time.Duration
+	Log           *slog.Logger
 }
 
 // View is where a standby reads the state that it follows.
@@ -193,6 +196,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 	running.LogLevel = s.cfg.EngineLogLevel
 	running.OnWait = s.waits
 	running.OnStuck = s.engineStuck
+	running.CompleteAfter = cmp.Or(s.cfg.CompleteAfter, running.CompleteAfter)
 	running.PriorityClass = cluster.PriorityClass
 	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
 		return fmt.Errorf("engine: %w", err)
