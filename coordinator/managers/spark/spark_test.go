@@ -374,9 +374,12 @@ func TestWithoutTheOperator(t *testing.T) {
 		if _, err := m.ListApplications(); err == nil || m.GetExistingAllocation(p) != nil {
 			t.Error("a partial listing")
 		}
-		if err := m.Start(); err != nil {
+		if err := m.tasks.Start(); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
+		expect(t, "calls", w.Calls(), "")
+		m.watch.Start()
 		defer m.Stop()
 		synctest.Wait()
 		expect(t, "calls", w.Calls(), `app spark-1, task spark-1/early on "n"`)
