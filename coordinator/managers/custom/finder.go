@@ -78,7 +78,7 @@ func (f *finder) find(pod *v1.Pod) (types.NamespacedName, bool) {
 		f.log.Warn("the object of a pod cannot be read", "pod", pod.Namespace+"/"+pod.Name, "err", err)
 		return key, false
 	}
-	return key, object.uid != "" && (to.uid == "" || to.uid == object.uid) && object.matches
+	return key, object.matches && (to.uid == "" || to.uid == object.uid)
 }
 
 // ask returns what the API server says of an object, or has said.
