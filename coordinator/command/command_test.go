@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/understudy-ha/understudy/coordinator"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/election"
 )
@@ -38,7 +39,7 @@ func invoke(t *testing.T, args ...string) (status int, out, err string) {
 func invokeWith(t *testing.T, launch func(context.Context, replica) error, args ...string) (status int, out, err string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	status = execute(t.Context(), args, command{out: &stdout, err: &stderr, launch: launch})
+	status = execute(t.Context(), args, command{out: &stdout, err: &stderr, managers: coordinator.Managers(), launch: launch})
 	return status, stdout.String(), stderr.String()
 }
 

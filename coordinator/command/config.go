@@ -26,7 +26,7 @@ opened: it may be meant for another machine.`,
 		RunE: func(_ *cobra.Command, files []string) error {
 			invalid := 0
 			for _, file := range files {
-				mistakes, err := check(file)
+				mistakes, err := c.mistakes(file)
 				if err != nil {
 					return err
 				}
@@ -47,13 +47,16 @@ opened: it may be meant for another machine.`,
 	}
 }
 
-// check returns the mistakes in a file, each with its place.
-func check(file string) ([]string, error) {
+// mistakes returns those in a file, each with its place.
+func (c command) mistakes(file string) ([]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	_, err = config.Parse(data)
+	cfg, err := config.Parse(data)
+	if err == nil {
+		_, err = c.rulesOf(cfg) // it makes the managers
+	}
 	if err == nil {
 		return nil, nil
 	}
@@ -73,8 +76,13 @@ func check(file string) ([]string, error) {
 
 // flatten takes a joined error apart.
 func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
 	}
-	return []error{err}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
 }

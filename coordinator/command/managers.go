@@ -382,24 +382,32 @@ func (c command) rulesOf(cfg config.Config) ([]rbacv1.PolicyRule, error) {
 		return nil, err
 	}
 	var rules []rbacv1.PolicyRule
+	var errs []error
 	for _, entry := range entries {
 		manager, err := c.managers.Make(entry, managers.Deps{
 			SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel,
 			Claimed: func(*v1.Pod) string { return "" }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
-			return nil, err
-		}
-		ruled, ok := manager.(interface{ Rules() []rbacv1.PolicyRule })
-		if !ok {
+			errs = append(errs, mistakesOf(err)...)
 			continue
 		}
-		for _, rule := range ruled.Rules() {
-			rules = merged(rules, rule)
+		if ruled, ok := manager.(interface{ Rules() []rbacv1.PolicyRule }); ok {
+			for _, rule := range ruled.Rules() {
+				rules = merged(rules, rule)
+			}
 		}
 		manager.Stop()
 	}
-	return rules, nil
+	return rules, errors.Join(errs...)
+}
+
+// mistakesOf takes the error of one manager apart. Each mistake in a definition names it.
+func mistakesOf(err error) []error {
+	if all := flatten(errors.Unwrap(err)); len(all) > 1 {
+		return all
+	}
+	return []error{err}
 }
 
 // merged adds a rule to others: the verbs on the same resources are one rule.

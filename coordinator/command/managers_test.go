@@ -1,14 +1,11 @@
 package command
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
-
-	"github.com/understudy-ha/understudy/coordinator"
 )
 
 const twoSets = `apiVersion: v1
@@ -105,8 +102,7 @@ func TestExplainDefinition(t *testing.T) {
 func TestRBAC(t *testing.T) {
 	config := file(t, "c.yaml", minimal+"managers:\n- {name: general}\n- {name: rayjob, type: custom, settings: {preset: rayjob}}\n"+
 		"- {name: raycluster, type: custom, settings: {preset: raycluster}}\n- {name: job, type: custom, settings: {preset: job}}\n")
-	var out, errs bytes.Buffer
-	status := execute(t.Context(), []string{"managers", "rbac", "--config", config}, command{out: &out, err: &errs, managers: coordinator.Managers()})
+	status, out, errs := invoke(t, "managers", "rbac", "--config", config)
 	want := `apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata:
@@ -137,14 +133,34 @@ rules:
   - list
   - watch
 `
-	if status != exitOK || out.String() != want {
-		t.Errorf("status %d, %s\n%s", status, errs.String(), out.String())
+	if status != exitOK || out != want {
+		t.Errorf("status %d, %s\n%s", status, errs, out)
 	}
-	out.Reset()
-	errs.Reset()
 	broken := file(t, "c.yaml", minimal+"managers:\n- {name: mine, type: custom, settings: {preset: job, queue: oops}}\n")
-	status = execute(t.Context(), []string{"managers", "rbac", "--config", broken}, command{out: &out, err: &errs, managers: coordinator.Managers()})
-	if status != exitFailed || !strings.Contains(errs.String(), "app manager mine: definition mine: queue: 1:1: undeclared reference to 'oops'") {
-		t.Errorf("status %d, %s", status, errs.String())
+	status, _, errs = invoke(t, "managers", "rbac", "--config", broken)
+	if status != exitFailed || !strings.Contains(errs, "app manager mine: definition mine: queue: 1:1: undeclared reference to 'oops'") {
+		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
+// Settings of managers are checked with the file.
+func TestValidateChecksManagers(t *testing.T) {
+	config := file(t, "c.yaml", minimal+"managers:\n- {name: one, type: custom, settings: {preset: job, queue: oops, user: '1'}}\n"+
+		"- {name: two, type: custom, settings: {preset: job, qeue: a}}\n- {name: three, type: nothing}\n")
+	status, out, _ := invoke(t, "config", "validate", config)
+	if want := config + ": app manager three: there is no type \"nothing\""; status != exitFailed || !strings.HasPrefix(out, want) {
+		t.Errorf("status %d, %s\nwant %s", status, out, want)
+	}
+	config = file(t, "c.yaml", minimal+"managers:\n- {name: one, type: custom, settings: {preset: job, queue: oops, user: '1'}}\n"+
+		"- {name: two, type: custom, settings: {preset: job, qeue: a}}\n")
+	status, out, _ = invoke(t, "config", "validate", config)
+	want := config + ": definition one: queue: 1:1: undeclared reference to 'oops' (in container '')\n" +
+		config + ": definition one: user: yields int, want string\n" +
+		config + ":7: settings.qeue: unknown field\n"
+	if status != exitFailed || out != want {
+		t.Errorf("status %d\n%s\nwant\n%s", status, out, want)
+	}
+	if status, out, _ := invoke(t, "config", "validate", file(t, "c.yaml", minimal+"managers: [{name: job, type: custom, settings: {preset: job}}]\n")); status != exitOK {
+		t.Errorf("status %d, %s", status, out)
 	}
 }
