@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -91,7 +92,7 @@ func TestAStandbyThatIsNotWarmSaysSo(t *testing.T) {
 	defer r.etcd.Close()
 	r.setRole(serve.Understudy, 0)
 	probe := httptest.NewRecorder()
-	serve.Handler(serve.Config{}, r, r.metrics, r.log).ServeHTTP(probe, httptest.NewRequest("GET", "/readyz", nil))
+	serve.Handler(serve.Config{}, r, r.metrics, r.log).ServeHTTP(probe, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	for _, what := range []string{"[-]engine failed: the engine has not been started yet", "[-]view failed:", "[-]informer-pods failed:"} {
 		if probe.Code != 503 || !strings.Contains(probe.Body.String(), what) {
 			t.Errorf("readiness is %d and does not say %q:\n%s", probe.Code, what, probe.Body)

@@ -234,7 +234,7 @@ func (c *churn) waits(pod *v1.Pod) bool {
 		return false
 	}
 	told := slices.ContainsFunc(now.Status.Conditions, func(c v1.PodCondition) bool { return c.Reason == v1.PodReasonUnschedulable })
-	return !(told && now.Labels["kind"] == hopeless)
+	return !told || now.Labels["kind"] != hopeless
 }
 
 // The kinds of applications.
