@@ -210,6 +210,9 @@ func (s *soaked) empty() bool {
 // TestSoak has pods and nodes come and go below two replicas, of which one leads and one
 // is its understudy: in the end each has no more memory than after a tenth of it.
 func TestSoak(t *testing.T) {
+	if withRaceDetector {
+		t.Skip("make test runs it without the race detector as well")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if end, ok := t.Deadline(); ok {
