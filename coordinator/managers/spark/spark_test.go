@@ -325,6 +325,7 @@ func TestAnApplicationThatIsShared(t *testing.T) {
 		w.AddPod(driver)
 		expect(t, "calls", w.Calls(), `app nightly, task nightly/pi-driver on ""`)
 		move(t, w, "FAILED", "spark-1")
+		w.Delete(t, applications, "ns", "pi")
 		expect(t, "calls", w.Calls(), "fail spark-1")
 		if state := w.GetApplication("nightly").GetApplicationState(); state != "Accepted" {
 			t.Errorf("the shared application is %s", state)

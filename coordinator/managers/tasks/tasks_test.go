@@ -84,7 +84,8 @@ func TestHandlers(t *testing.T) {
 		}, ""},
 		"terminated":       {func(_ *managerstest.World, _ *Tasks, h handlers) { h.OnAdd(pod("u", on("n"), in(v1.PodFailed)), true) }, "end app/u"},
 		"leaving unplaced": {func(_ *managerstest.World, _ *Tasks, h handlers) { h.OnAdd(pod("u", leaving), true) }, "end app/u"},
-		"gated": {func(_ *managerstest.World, _ *Tasks, h handlers) {
+		"gated":            {func(_ *managerstest.World, _ *Tasks, h handlers) { h.OnAdd(pod("u", gated), false) }, ""},
+		"gated no more": {func(_ *managerstest.World, _ *Tasks, h handlers) {
 			h.OnAdd(pod("u", gated), false)
 			h.OnUpdate(pod("u", gated), pod("u"))
 		}, `app app, task app/u on ""`},
