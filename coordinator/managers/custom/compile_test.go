@@ -25,7 +25,7 @@ func thingSchema(t testing.TB) *spec.Schema {
 		"spec":{"type":"object","properties":{
 			"paused":{"type":"boolean"},"namespace":{"type":"string"},"since":{"type":"string","format":"date-time"},
 			"size":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"},{"type":"string"}]},
-			"template":{"type":"object","x-kubernetes-preserve-unknown-fields":true},
+			"template":{"type":"object","x-kubernetes-preserve-unknown-fields":true,"properties":{"metadata":{"type":"object"}}},
 			"parts":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},"replicas":{"type":"integer","format":"int32"}}}},
 			"named":{"type":"object","additionalProperties":{"type":"object","properties":{"replicas":{"type":"integer"}}}}}},
 		"status":{"type":"object","properties":{"phase":{"type":"string","enum":["Ready",""]},"extra":{"type":"object"}}}}}`
