@@ -525,7 +525,7 @@ func TestReleaseOfALargeClusterIsQuick(t *testing.T) {
 	}
 	f := start(t, withQueues(quotaQueues))
 	app := newApp("app", "root.a")
-	app.State = ledger.AppStateRunning
+	app.State, app.PlacedQueue = ledger.AppStateRunning, "root.a"
 	f.do(ledger.SubmitApp{App: app, Recovery: true})
 	const nodes, pods = 200, 5000
 	for i := range pods {
@@ -542,7 +542,7 @@ func TestReleaseOfALargeClusterIsQuick(t *testing.T) {
 		t.Errorf("usage %d", got)
 	}
 	if n := f.total(); n != 0 {
-		t.Errorf("echoes: %d events", n)
+		t.Errorf("echoes: %s", show(f.events))
 	}
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("next", "10m"))})
 	f.allocated("next")

@@ -85,27 +85,36 @@ func NewGate(cfg GateConfig) *Gate {
 	return &Gate{cfg: cfg, notes: newNotes(), said: make(map[string]bool)}
 }
 
-// Open opens the gate to a lead, once. Calls wait until Replay has told the lead what was
-// noted; when ctx or the mailbox ends they return.
+// Open opens the gate to a lead, once: one behind which nothing is noted. When ctx or the
+// mailbox ends, calls return.
 func (g *Gate) Open(ctx context.Context, box *loop.Mailbox) {
+	t := &term{ctx, box, make(chan struct{})}
+	close(t.replayed)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.term.Store(&term{ctx, box, make(chan struct{})})
+	g.term.Store(t)
 }
 
-// Replay tells the lead what was noted, and lets the calls through that came since. It
-// returns early when the term ends.
-func (g *Gate) Replay() {
-	t := g.term.Load()
+// Replay opens the gate to a lead whose loop runs, once: the lead is told what was noted
+// and what its ledger does not agree with, and calls that come meanwhile wait for that.
+// Before, nobody has to wait, so that a manager can answer what the promotion asks.
+// Replay returns early when the term ends.
+func (g *Gate) Replay(ctx context.Context, box *loop.Mailbox) {
+	loop.Ask(ctx, box, func(l *ledger.Ledger) struct{} {
+		g.Settle(l)
+		return struct{}{}
+	})
+	t := &term{ctx, box, make(chan struct{})}
+	defer close(t.replayed)
 	g.mu.Lock()
+	g.term.Store(t)
 	noted := g.notes.take()
 	g.mu.Unlock()
 	for _, event := range noted {
-		if !t.box.Put(t.ctx, event) {
+		if !box.Put(ctx, event) {
 			break
 		}
 	}
-	close(t.replayed)
 }
 
 // ready waits until calls may go through. It reports false once the term is over.

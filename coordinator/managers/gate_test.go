@@ -79,7 +79,6 @@ func leading(t *testing.T, state ledger.AppState, idle bool) *lead {
 	t.Cleanup(func() { end(); <-ended })
 	gate := testGate(func(func(*ledger.Ledger)) bool { return false })
 	gate.Open(ctx, box)
-	gate.Replay()
 	return &lead{gate, box, end}
 }
 

@@ -167,31 +167,34 @@ func TestNotesAreDropped(t *testing.T) {
 // TestCallsWaitForWhatWasNoted: a later call does not overtake an earlier one.
 func TestCallsWaitForWhatWasNoted(t *testing.T) {
 	g := testGate(func(func(*ledger.Ledger)) bool { return false })
-	g.AddApplication(&protocol.AddApplicationRequest{Metadata: protocol.ApplicationMetadata{ApplicationID: "a"}})
-	box := loop.NewMailbox(10)
-	g.Open(t.Context(), box)
-	called := make(chan struct{})
-	go func() {
-		defer close(called)
-		g.Report(taskOn("a", "x", ""))
-	}()
-	select {
-	case <-called:
-		t.Error("the call has gone through before the replay")
-	default:
+	const apps = 50
+	for i := range apps {
+		g.AddApplication(&protocol.AddApplicationRequest{Metadata: protocol.ApplicationMetadata{ApplicationID: fmt.Sprint(i)}})
 	}
-	g.Replay()
-	<-called
-	var order []string
+	box := loop.NewMailbox(1) // so that the replay has to wait
+	order, first := []string{}, make(chan struct{})
 	lead := loop.New(loop.Config{
 		Ledger: ledger.New(), Mailbox: box, Journal: durable{}, Now: time.Now,
 		Inside: func(ledger.Effect) {}, Outside: func(ledger.Effect) {},
-		Observe: func(event ledger.Event, _ ledger.Delta) { order = append(order, fmt.Sprintf("%T", event)) },
+		Observe: func(event ledger.Event, _ ledger.Delta) {
+			if len(order) == 0 {
+				close(first)
+			}
+			order = append(order, fmt.Sprintf("%T", event))
+		},
 	})
 	go lead.Run(t.Context())
+	called := make(chan struct{})
+	go func() {
+		defer close(called)
+		<-first
+		g.Report(taskOn(fmt.Sprint(apps-1), "x", ""))
+	}()
+	g.Replay(t.Context(), box)
+	<-called
 	loop.Ask(t.Context(), box, func(*ledger.Ledger) struct{} { return struct{}{} })
-	if want := []string{"ledger.AddApp", "ledger.AddTask"}; !slices.Equal(order, want) {
-		t.Errorf("the lead hears %v, want %v", order, want)
+	if len(order) != apps+1 || order[apps] != "ledger.AddTask" {
+		t.Errorf("the lead hears %v, want the task last", order)
 	}
 }
 

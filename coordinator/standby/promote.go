@@ -71,9 +71,6 @@ func (s *Standby) Promote(p Promotion) Reconciled {
 	for _, event := range idle(p.State, p.Now()) {
 		s.stepInto(&r, event)
 	}
-	for _, m := range s.staff {
-		m.gate.Settle(p.State)
-	}
 	telling, cancel := context.WithCancel(p.Context)
 	s.endTelling = cancel
 	s.staff.tellAll(telling, p.State)
@@ -212,4 +209,4 @@ func (s *Standby) appOf(pod *v1.Pod) string {
 
 // Replay has the managers report what came while nobody led. It returns early when they
 // are stopped.
-func (s *Standby) Replay() { s.staff.replay(s.unassigned) }
+func (s *Standby) Replay() { s.staff.replay(s.promotion, s.unassigned) }

@@ -182,24 +182,26 @@ func (st staff) claimed(pod *v1.Pod) string {
 	return ""
 }
 
-// open has all managers speak to the lead of p from now on.
+// open has those managers speak to the lead of p from now on for which nothing is noted.
 func (st staff) open(p Promotion) {
 	for _, m := range st {
-		opens := func() { m.gate.Open(p.Context, p.Mailbox) }
-		r, ok := m.AppManager.(managers.Replayer)
-		if !ok || !m.do("Between", func() error { r.Between(opens); return nil }) {
-			opens()
+		if r, ok := m.AppManager.(managers.Replayer); ok {
+			opens := func() { m.gate.Open(p.Context, p.Mailbox) }
+			if !m.do("Between", func() error { r.Between(opens); return nil }) {
+				opens()
+			}
 		}
 	}
 }
 
-// replay has the lead told what was reported while nobody led: of pods that wait, by the
-// managers that can report them again.
-func (st staff) replay(waiting []*v1.Pod) {
+// replay has the lead of p told what was reported while nobody led: of pods that wait, by
+// the managers that can report them again.
+func (st staff) replay(p Promotion, waiting []*v1.Pod) {
 	var replaying sync.WaitGroup
 	for _, m := range st {
-		m.gate.Replay()
-		if r, ok := m.AppManager.(managers.Replayer); ok {
+		if r, ok := m.AppManager.(managers.Replayer); !ok {
+			m.gate.Replay(p.Context, p.Mailbox)
+		} else {
 			replaying.Go(func() {
 				defer func() {
 					if p := recover(); p != nil {

@@ -37,7 +37,9 @@ var enabledManagers = []any{
 const sparkCRD = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: sparkapplications.sparkoperator.k8s.io}
+metadata:
+  name: sparkapplications.sparkoperator.k8s.io
+  annotations: {api-approved.kubernetes.io: "unapproved, stands for the operator's own"}
 spec:
   group: sparkoperator.k8s.io
   scope: Namespaced

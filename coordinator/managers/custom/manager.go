@@ -1,6 +1,7 @@
 package custom
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -190,16 +191,11 @@ func (m *Manager) HasSynced() bool { return m.watch.HasSynced() }
 
 // Describe returns how the watch of the objects stands.
 func (m *Manager) Describe() []serve.Resource {
-	status := m.watch.Status()
-	problem := status.Err
+	described := m.watch.Status().Describe()
 	m.mu.Lock()
-	if problem == "" {
-		problem = m.mismatch
-	}
+	described.LastError = cmp.Or(described.LastError, m.mismatch)
 	m.mu.Unlock()
-	return []serve.Resource{{
-		Name: m.program.definition.kind().gvk().String(), Served: status.Present, Objects: status.Objects, LastError: problem,
-	}}
+	return []serve.Resource{described}
 }
 
 // Rules returns what the manager has to be allowed.

@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
 )
 
 // Kind says what to watch.
@@ -80,6 +82,12 @@ type Status struct {
 	// found.
 	Err   string
 	ErrAt time.Time
+}
+
+// Describe says for operators how a watch stands.
+func (s Status) Describe() serve.Resource {
+	kind := schema.GroupVersionKind{Group: s.Group, Version: s.Resource.Version, Kind: s.Kind}
+	return serve.Resource{Name: kind.String(), Served: s.Present, Objects: s.Objects, LastError: s.Err}
 }
 
 // Watch follows the objects of one kind.

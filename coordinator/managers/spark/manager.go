@@ -12,6 +12,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/resources"
 	"github.com/understudy-ha/understudy/coordinator/managers/tasks"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
@@ -91,12 +92,8 @@ func (m *Manager) Stop() {
 	m.tasks.Stop()
 }
 
-// Resources returns how the watch of the SparkApplications stands.
-func (m *Manager) Resources() []resources.Status { return []resources.Status{m.watch.Status()} }
-
-// Progress reports whether a SparkApplication or a pod is being handled, and how many
-// have been. It does not wait.
-func (m *Manager) Progress() (busy bool, done uint64) { return m.tasks.Progress() }
+// Describe returns how the watch of the SparkApplications stands.
+func (m *Manager) Describe() []serve.Resource { return []serve.Resource{m.watch.Status().Describe()} }
 
 // Rules returns what the manager has to be allowed.
 func (m *Manager) Rules() []rbacv1.PolicyRule {
