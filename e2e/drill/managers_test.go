@@ -25,11 +25,14 @@ import (
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// enabled are all kinds of app managers that are shipped.
+// jobs is the name of a manager by declaration.
+const jobs = "jobs"
+
+// enabledManagers are all kinds of app managers that are shipped.
 var enabledManagers = []any{
 	map[string]any{"name": "application"},
 	map[string]any{"name": "spark-operator"},
-	map[string]any{"name": "jobs", "type": "custom", "settings": map[string]any{"preset": "job"}},
+	map[string]any{"name": jobs, "type": "custom", "settings": map[string]any{"preset": "job"}},
 	map[string]any{"name": "general"},
 }
 
@@ -102,7 +105,7 @@ type managed struct {
 
 func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	m := &managed{t: t, ctx: ctx}
 	m.Lab = start(func(o *lab.Options) {
@@ -142,9 +145,7 @@ func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 		_, err := m.Client().CoreV1().Pods("default").Create(ctx, podOf("", name, edit), metav1.CreateOptions{})
 		m.do(err)
 	}
-	m.await(map[string]string{
-		"plain": "general 1", "default-report": "application 1", "spark-1": "spark-operator 1", m.jobsApp(): "jobs 1",
-	})
+	m.await(map[string]string{"general": "1 of 1", "application": "1 of 1", "spark-operator": "1 of 1", jobs: "1 of 1"})
 	return m
 }
 
@@ -154,9 +155,6 @@ func (m *managed) do(err error) {
 		m.t.Fatal(err)
 	}
 }
-
-// jobsApp is the ID that the manager of jobs has given to the Job's application.
-func (m *managed) jobsApp() string { return "default-sums" }
 
 // allow gives the replicas what `understudy managers rbac` says that their managers need.
 func (m *managed) allow() {
@@ -219,8 +217,8 @@ func (m *managed) tryMake(text string) error {
 	return err
 }
 
-// applications says of each that the mirror has whose it is, and how many pods of it
-// have a node.
+// applications says of each manager how many pods with a node it has, of how many
+// applications, in the mirror.
 func (m *managed) applications() (map[string]string, error) {
 	state, err := m.State()
 	if err != nil {
@@ -230,22 +228,25 @@ func (m *managed) applications() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, managers, placed := record.Keys{Prefix: state.Prefix}, map[string]string{}, map[string]int{}
-	for _, kv := range records {
+	keys, owner := record.Keys{Prefix: state.Prefix}, map[string]string{}
+	apps, placed := map[string]int{}, map[string]int{}
+	for _, kv := range records { // applications come before their tasks
 		entry, err := keys.Decode(keys.Root()+kv.Key, kv.Value)
 		switch {
 		case err != nil:
 			return nil, err
 		case entry.App != nil && !entry.App.State.Terminal():
-			managers[entry.App.ID] = entry.App.Manager
+			owner[entry.App.ID] = entry.App.Manager
+			apps[entry.App.Manager]++
 		case entry.Task != nil && entry.Task.Placed():
-			placed[entry.Task.AppID]++
+			placed[owner[entry.Task.AppID]]++
 		}
 	}
-	for id, manager := range managers {
-		managers[id] = fmt.Sprintf("%s %d", manager, placed[id])
+	found := make(map[string]string)
+	for manager, n := range apps {
+		found[manager] = fmt.Sprintf("%d of %d", placed[manager], n)
 	}
-	return managers, nil
+	return found, nil
 }
 
 func (m *managed) await(want map[string]string) {
@@ -292,10 +293,10 @@ func TestRecoveryAsksTheManagers(t *testing.T) {
 // TestManagersThatAreNotAsked shows that the answers are what recovery is made of: with
 // those of one manager suppressed the applications of that one are lost, and no others.
 func TestManagersThatAreNotAsked(t *testing.T) {
-	m := manage(t, func(change func(*lab.Options)) *lab.Lab { return unguarded(t, "recoverable-jobs", change) })
+	m := manage(t, func(change func(*lab.Options)) *lab.Lab { return unguarded(t, "recoverable-"+jobs, change) })
 	want, err := m.applications()
 	m.do(err)
-	delete(want, m.jobsApp())
+	delete(want, jobs)
 	m.wipe()
 	m.await(want)
 }
