@@ -136,7 +136,7 @@ func TestALeadIsFoundSoonOnAnAPIServerThatTurnsSlow(t *testing.T) {
 // A longer promise is kept for as long as there is a slow write every now and then, too
 // rarely to make it longer yet.
 func TestALongerPromiseIsKeptWhereItIsNeeded(t *testing.T) {
-	for _, slow := range []time.Duration{800 * time.Millisecond, 2 * time.Second} { // in between, and slow
+	for _, slow := range []time.Duration{1200 * time.Millisecond, 2 * time.Second} { // in between, and slow
 		inWorld(t, func(w *world) {
 			a := w.replica("a")
 			a.line.Slow(1500*time.Millisecond, 0)
