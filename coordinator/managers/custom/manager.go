@@ -306,9 +306,10 @@ func (m *Manager) holder(pod *v1.Pod) (*protocol.ApplicationMetadata, string) {
 	if pod.Spec.NodeName == "" || workload.Terminated(pod) {
 		return nil, ""
 	}
-	key, found := types.NamespacedName{}, false
+	var key types.NamespacedName
 	a := m.placeholderOf(pod)
 	if a == nil && m.owner(pod.UID) == nil {
+		var found bool
 		if key, found = m.find(pod); !found {
 			return nil, ""
 		}
