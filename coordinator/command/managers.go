@@ -28,10 +28,77 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/custom"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 )
 
 func (c command) appManagers() *cobra.Command {
-	return group("managers", "Work with app managers", c.explain(), c.rbac())
+	return group("managers", "Work with app managers", c.listManagers(), c.explain(), c.rbac())
+}
+
+func (c command) listManagers() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list (--server URL... | --lab DIR)",
+		Short: "Show the app managers of each replica",
+		Long: `Show the app managers that each replica has enabled, in the order in which they
+claim pods: the resources that they follow, whether the API server has these and how
+many objects of each, what waits for the replica to lead (NOTED), and the last problem.`,
+		Args:                  args(cobra.NoArgs),
+		DisableFlagsInUseLine: true,
+	}
+	asked := asking(cmd)
+	format := outputFlag(cmd, "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		want, err := format()
+		if err != nil {
+			return err
+		}
+		answers, err := asked(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if want == "json" {
+			list := make(map[string][]serve.Manager)
+			for _, a := range answers {
+				if a.Status != nil {
+					list[a.Replica] = a.Managers
+				}
+			}
+			err = printJSON(c.out, list)
+		} else {
+			err = managersTable(c.out, answers)
+		}
+		return errors.Join(err, unanswered(answers))
+	}
+	return cmd
+}
+
+func managersTable(w io.Writer, answers []answer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, "REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "NOTED", "PROBLEM")
+	for _, a := range answers {
+		if a.Status == nil {
+			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", a.Error)
+			continue
+		}
+		for _, m := range a.Managers {
+			problem, _, _ := strings.Cut(m.Problem, "\n")
+			if len(m.Resources) == 0 {
+				row(t, a.Replica, m.Name, "-", "-", "-", fmt.Sprint(m.Noted), cmp.Or(problem, "-"))
+			}
+			for _, r := range m.Resources {
+				row(t, a.Replica, m.Name, r.Name, yesNo(r.Served), fmt.Sprint(r.Objects), fmt.Sprint(m.Noted),
+					cmp.Or(problem, r.LastError, "-"))
+			}
+		}
+	}
+	return t.Flush()
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
 }
 
 func (c command) explain() *cobra.Command {

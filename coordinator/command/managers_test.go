@@ -2,10 +2,15 @@ package command
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
 )
 
 const twoSets = `apiVersion: v1
@@ -162,5 +167,32 @@ func TestValidateChecksManagers(t *testing.T) {
 	}
 	if status, out, _ := invoke(t, "config", "validate", file(t, "c.yaml", minimal+"managers: [{name: job, type: custom, settings: {preset: job}}]\n")); status != exitOK {
 		t.Errorf("status %d, %s", status, out)
+	}
+}
+
+func TestManagersAreListed(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(serve.Status{Replica: "r1", Managers: []serve.Manager{
+			{Name: "jobs", Noted: 2, Problem: "AppChanged: panic: broken\nstack", Resources: []serve.Resource{
+				{Name: "batch/v1, Kind=Job", Served: true, Objects: 7},
+			}},
+			{Name: "rays", Resources: []serve.Resource{{Name: "ray.io/, Kind=RayJob", LastError: "not found"}}},
+			{Name: "general"},
+		}})
+	}))
+	defer srv.Close()
+	status, out, errs := invoke(t, "managers", "list", "--server", srv.URL)
+	var rows [][]string
+	for line := range strings.Lines(out) {
+		rows = append(rows, strings.Fields(line))
+	}
+	want := [][]string{
+		{"REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "NOTED", "PROBLEM"},
+		{"r1", "jobs", "batch/v1,", "Kind=Job", "yes", "7", "2", "AppChanged:", "panic:", "broken"},
+		{"r1", "rays", "ray.io/,", "Kind=RayJob", "no", "0", "0", "not", "found"},
+		{"r1", "general", "-", "-", "-", "0", "-"},
+	}
+	if status != exitOK || !slices.EqualFunc(rows, want, slices.Equal) {
+		t.Errorf("status %d, %s\n%s", status, errs, out)
 	}
 }

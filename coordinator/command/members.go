@@ -14,9 +14,6 @@ import (
 )
 
 func (c command) members() *cobra.Command {
-	var servers []string
-	var lab string
-	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "members (--server URL... | --lab DIR)",
 		Short: "Show who is there, as gossip has it",
@@ -27,10 +24,7 @@ what the Lease says, see status.`,
 		Args:                  args(cobra.NoArgs),
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().StringArrayVar(&servers, "server", nil, "`URL` of a replica's HTTP endpoints; may be repeated")
-	cmd.Flags().StringVar(&lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for an answer")
-	_ = cmd.MarkFlagDirname("lab")
+	asked := asking(cmd)
 	format := outputFlag(cmd, "table", "json")
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -38,12 +32,12 @@ what the Lease says, see status.`,
 		if err != nil {
 			return err
 		}
-		targets, err := targetsOf(servers, lab)
+		answers, err := asked(cmd.Context())
 		if err != nil {
 			return err
 		}
 		var failed []error
-		for _, a := range ask(cmd.Context(), targets, timeout) {
+		for _, a := range answers {
 			if a.Status == nil {
 				failed = append(failed, fmt.Errorf("%s: %s", cmp.Or(a.name, a.Server), a.Error))
 				continue

@@ -28,9 +28,6 @@ type answer struct {
 }
 
 func (c command) status() *cobra.Command {
-	var servers []string
-	var lab string
-	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status (--server URL... | --lab DIR)",
 		Short: "Show roles, epoch, lag, state counts and the history of leadership",
@@ -43,10 +40,7 @@ The status is 1 if a replica did not answer; what the others said is shown.`,
 		Args:                  args(cobra.NoArgs),
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().StringArrayVar(&servers, "server", nil, "`URL` of a replica's HTTP endpoints; may be repeated")
-	cmd.Flags().StringVar(&lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for an answer")
-	_ = cmd.MarkFlagDirname("lab")
+	asked := asking(cmd)
 	format := outputFlag(cmd, "table", "json")
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -54,11 +48,10 @@ The status is 1 if a replica did not answer; what the others said is shown.`,
 		if err != nil {
 			return err
 		}
-		targets, err := targetsOf(servers, lab)
+		answers, err := asked(cmd.Context())
 		if err != nil {
 			return err
 		}
-		answers := ask(cmd.Context(), targets, timeout)
 		if want == "json" {
 			err = printJSON(c.out, answers)
 		} else {
@@ -70,6 +63,24 @@ The status is 1 if a replica did not answer; what the others said is shown.`,
 		return unanswered(answers)
 	}
 	return cmd
+}
+
+// asking adds the flags that say which replicas to ask, and returns what asks them.
+func asking(cmd *cobra.Command) func(context.Context) ([]answer, error) {
+	var servers []string
+	var lab string
+	var timeout time.Duration
+	cmd.Flags().StringArrayVar(&servers, "server", nil, "`URL` of a replica's HTTP endpoints; may be repeated")
+	cmd.Flags().StringVar(&lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
+	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for an answer")
+	_ = cmd.MarkFlagDirname("lab")
+	return func(ctx context.Context) ([]answer, error) {
+		targets, err := targetsOf(servers, lab)
+		if err != nil {
+			return nil, err
+		}
+		return ask(ctx, targets, timeout), nil
+	}
 }
 
 const forwarded = "http://127.0.0.1:8080"
