@@ -257,19 +257,5 @@ func (g *Manager) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
 	if !ours || pod.Spec.NodeName == "" || workload.Terminated(pod) {
 		return nil
 	}
-	allocation := &si.Allocation{
-		AllocationKey: meta.TaskID,
-		NodeID:        pod.Spec.NodeName,
-		ApplicationID: meta.ApplicationID,
-		TaskGroupName: meta.TaskGroupName,
-		Placeholder:   meta.Placeholder,
-	}
-	if pod.Spec.Priority != nil {
-		allocation.Priority = *pod.Spec.Priority
-	}
-	allocation.ResourcePerAlloc = &si.Resource{Resources: make(map[string]*si.Quantity)}
-	for name, value := range g.Resources(pod) {
-		allocation.ResourcePerAlloc.Resources[name] = &si.Quantity{Value: value}
-	}
-	return allocation
+	return managers.Allocation(meta, g.Resources)
 }

@@ -173,21 +173,6 @@ func (t *Tasks) Allocation(pod *v1.Pod) *si.Allocation {
 		return nil
 	}
 	task, _ := workload.ParseTask(pod)
-	allocation := &si.Allocation{
-		AllocationKey: task.TaskID,
-		NodeID:        pod.Spec.NodeName,
-		ApplicationID: app.ApplicationID,
-		TaskGroupName: task.TaskGroupName,
-		Placeholder:   task.Placeholder,
-	}
-	if pod.Spec.Priority != nil {
-		allocation.Priority = *pod.Spec.Priority
-	}
-	if t.deps.Resources != nil {
-		allocation.ResourcePerAlloc = &si.Resource{Resources: make(map[string]*si.Quantity)}
-		for resource, value := range t.deps.Resources(pod) {
-			allocation.ResourcePerAlloc.Resources[resource] = &si.Quantity{Value: value}
-		}
-	}
-	return allocation
+	task.ApplicationID = app.ApplicationID
+	return managers.Allocation(task, t.deps.Resources)
 }
