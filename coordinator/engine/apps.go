@@ -73,9 +73,6 @@ func (e *Engine) submitApp(rec *ledger.App, recovery bool) error {
 		switch a.stage {
 		case submitted: // will be answered
 			return nil
-		case rejected: // the core has to have forgotten that
-			e.expiring(rec.ID, a)
-			fallthrough
 		case leaving: // submitted when it is gone
 			a.again, a.recover = true, recovery
 			return nil
@@ -212,10 +209,8 @@ func (e *Engine) forgetApp(id string) error {
 	e.explain.unlimited(id)
 	a.forgotten, a.again = true, false
 	switch a.stage {
-	case gone:
+	case gone, rejected:
 		delete(e.apps, id)
-	case rejected:
-		e.expiring(id, a)
 	case leaving: // dropped by left
 	default:
 		e.retire(id, a)

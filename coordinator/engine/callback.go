@@ -209,7 +209,6 @@ func (e *Engine) appRejected(id, reason string) {
 		return // it leaves, and is submitted anew if it is wanted
 	}
 	a.stage, a.message = rejected, reason
-	e.chores.put(func() { e.expire(id) })
 	if e.refusedApp(id, a) {
 		return
 	}

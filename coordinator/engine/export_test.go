@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"time"
 
@@ -165,15 +164,5 @@ func (e *Engine) LoseQueue(name string) {
 	for _, x := range apps {
 		q.AddApplication(x)
 		q.IncAllocatedResource(x.GetAllocatedResource(), false)
-	}
-}
-
-// WhenRejectedIsFreed calls told when an application that the core has rejected is
-// garbage.
-func (e *Engine) WhenRejectedIsFreed(id string, told func()) {
-	for _, x := range e.corePartition().GetRejectedApplications() {
-		if x.ApplicationID == id {
-			runtime.AddCleanup(x, func(tell func()) { tell() }, told)
-		}
 	}
 }

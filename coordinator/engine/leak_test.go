@@ -2,8 +2,6 @@ package engine_test
 
 import (
 	"fmt"
-	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,27 +49,6 @@ func TestNodesThatAreReplaced(t *testing.T) {
 		replace(i)
 		last, i = time.Now(), i+1
 		return f.engine.Remembered() <= 3
-	})
-}
-
-// An application that is rejected again and again is remembered once.
-func TestRejectedApplicationsAreForgotten(t *testing.T) {
-	if isolated(t) {
-		return
-	}
-	f := start(t, withQueues(quotaQueues))
-	f.engage()
-	var freed atomic.Int32
-	const times = 20
-	for i := range times {
-		f.do(ledger.SubmitApp{App: newApp("app", "root.nowhere")})
-		f.until("it is rejected", func() bool { return len(f.events) == i+1 })
-		f.engine.WhenRejectedIsFreed("app", func() { freed.Add(1) })
-		f.do(ledger.ForgetApp{AppID: "app"})
-	}
-	f.until("all but the last are freed", func() bool {
-		runtime.GC()
-		return freed.Load() >= times-1
 	})
 }
 

@@ -97,30 +97,6 @@ func (e *Engine) takeOut(what string, ids ...string) bool {
 	})
 }
 
-// expire has the core forget an application that it has rejected. The core would keep it
-// for three days, each time it is rejected, with all that an application has; one that has
-// expired goes when another of its name is rejected, or when the core tidies up, once a day.
-func (e *Engine) expire(id string) {
-	p := e.corePartition()
-	if p == nil {
-		return
-	}
-	for _, x := range p.GetRejectedApplications() {
-		if x.ApplicationID == id && x.IsRejected() {
-			x.Lock()
-			e.logErr("cannot expire application", x.HandleApplicationEvent(objects.ExpireApplication), attrApp(id))
-			x.Unlock()
-		}
-	}
-}
-
-// expiring keeps the name of an application that was rejected until expire is done: the
-// core finds it by that. e.mu is held.
-func (e *Engine) expiring(id string, a *app) {
-	a.stage = leaving
-	e.chores.put(func() { e.left(id, a) })
-}
-
 // failInCore brings an application into a state from which its removal does
 // not complete it. It reports false if it has ended already.
 func (e *Engine) failInCore(id string) bool {
