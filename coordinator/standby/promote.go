@@ -71,9 +71,6 @@ func (s *Standby) Promote(p Promotion) Reconciled {
 	for _, event := range idle(p.State, p.Now()) {
 		s.stepInto(&r, event)
 	}
-	telling, cancel := context.WithCancel(p.Context)
-	s.endTelling = cancel
-	s.staff.tellAll(telling, p.State)
 	r.Refused = p.Refused
 	if repairs := repairs(p.State, p.Refused, p.Keys); len(repairs) > 0 {
 		s.log.Warn("records that could not be read are written anew or deleted", "refused", len(p.Refused), "repaired", len(repairs))
@@ -187,6 +184,7 @@ func (s *Standby) SetAside(ctx context.Context, state *ledger.Ledger, apps []str
 func (s *Standby) Begin(ctx context.Context) error {
 	s.mu.Lock()
 	s.fed = nil
+	s.staff.recount(s.promotion.State)
 	s.mu.Unlock()
 	if err := s.engine.Engage(ctx); err != nil {
 		return err

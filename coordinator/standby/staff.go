@@ -33,9 +33,8 @@ type member struct {
 	protocol.AppManager
 	gate *managers.Gate
 	log  *slog.Logger
-	// tells is nil until the replica leads, and for a manager that does not want to hear.
-	tells   *teller
-	telling sync.WaitGroup
+	// tells is nil for a manager that does not want to hear.
+	tells *teller
 	// problem is why the manager was last found wanting, nil if it never was.
 	problem atomic.Pointer[string]
 }
@@ -111,6 +110,9 @@ func (s *Standby) hire(deps managers.Deps) error {
 		m.AppManager = made
 		if _, ok := made.(managers.Replayer); ok {
 			m.gate.NoNotes()
+		}
+		if to, ok := made.(managers.Follower); ok {
+			m.tells = newTeller(to)
 		}
 		s.staff = append(s.staff, m)
 	}
@@ -218,7 +220,6 @@ func (st staff) replay(p Promotion, waiting []*v1.Pod) {
 // stop stops all managers. One that does not stop is left to itself.
 func (st staff) stop() {
 	for _, m := range st {
-		m.telling.Wait()
 		m.do("Stop", func() error { m.Stop(); return nil })
 	}
 }

@@ -1,8 +1,8 @@
 package standby
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -155,10 +155,14 @@ type hearing struct {
 	mu    sync.Mutex
 	heard []string
 	slow  time.Duration
+	over  string // the application over which it panics
 }
 
 func (h *hearing) AppChanged(s managers.AppStatus) {
 	time.Sleep(h.slow)
+	if s.ApplicationID == h.over {
+		panic("broken")
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.heard = append(h.heard, strings.TrimSpace(s.ApplicationID+" "+s.State+" "+s.Message))
@@ -173,8 +177,8 @@ func (h *hearing) take() []string {
 	return heard
 }
 
-// TestManagersHearOfTheirApplications: of all that there are when the replica begins to
-// lead, then of what changes, each of its own only. One that takes its time holds up
+// TestManagersHearOfTheirApplications: nothing before it is announced, then of all that
+// there are, then of what changes, each of its own only. One that takes its time holds up
 // nobody, and hears of the last state.
 func TestManagersHearOfTheirApplications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -182,12 +186,17 @@ func TestManagersHearOfTheirApplications(t *testing.T) {
 		s := testStandby(l, nil)
 		a := &hearing{scripted: having("a")}
 		s.staff = staffOf(a, having("b"))
+		s.staff[0].tells = newTeller(a)
 		step := func(event ledger.Event) { s.Durable(l.Step(event).Changes) }
 		step(ledger.AddApp{Stamp: stamp(1), ID: "x", Manager: "a"})
 		step(ledger.AddApp{Stamp: stamp(1), ID: "y", Manager: "b"})
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		s.staff.tellAll(ctx, l)
+		defer s.Stop()
+		s.staff.recount(l)
+		synctest.Wait()
+		if heard := a.take(); len(heard) > 0 {
+			t.Errorf("heard ahead of time: %q", heard)
+		}
+		s.Announce()
 		synctest.Wait()
 		if got, want := a.take(), []string{"x Submitted"}; !slices.Equal(got, want) {
 			t.Errorf("heard at first %q, want %q", got, want)
@@ -205,6 +214,27 @@ func TestManagersHearOfTheirApplications(t *testing.T) {
 		heard := a.take()
 		if n := len(heard); n == 0 || heard[0] != "x" || slices.Contains(heard, "y") || n > 4 {
 			t.Errorf("heard %q, want the end of x at last", heard)
+		}
+	})
+}
+
+// TestAManagerThatFailsOverOneApplicationHearsOfOthers, and is named.
+func TestAManagerThatFailsOverOneApplicationHearsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.New()
+		s := testStandby(l, nil)
+		defer s.Stop()
+		a := &hearing{scripted: having("a"), over: "5"}
+		s.staff = staffOf(a)
+		s.staff[0].tells = newTeller(a)
+		for i := range 10 {
+			l.Step(ledger.AddApp{Stamp: stamp(1), ID: fmt.Sprint(i), Manager: "a"})
+		}
+		s.staff.recount(l)
+		s.Announce()
+		synctest.Wait()
+		if heard := a.take(); len(heard) != 9 || s.staff[0].problem.Load() == nil {
+			t.Errorf("heard %q", heard)
 		}
 	})
 }

@@ -107,18 +107,22 @@ type Standby struct {
 	suspects  map[string]suspect
 	led       bool
 	promotion Promotion // since led
-	// endTelling ends what managers are told of their applications.
-	endTelling context.CancelFunc
+	// over ends with end, when the standby is stopped; telling is what managers are told
+	// of their applications until then.
+	over    context.Context
+	end     context.CancelFunc
+	telling sync.WaitGroup
 	// unassigned are pods to schedule that nobody has reported yet: see Replay.
 	unassigned []*v1.Pod
 }
 
 // New makes a standby; Run prepares it.
 func New(cfg Config) *Standby {
+	over, end := context.WithCancel(context.Background())
 	return &Standby{
 		cfg: cfg, log: cfg.Log, why: "the engine has not been started yet",
 		fed: make(map[string]bool), suspects: make(map[string]suspect),
-		broken: make(chan error, 1), endTelling: func() {},
+		broken: make(chan error, 1), over: over, end: end,
 	}
 }
 
@@ -167,7 +171,10 @@ func (s *Standby) engineStuck(err error) {
 // Stop stops managers and engine. It may be called more than once.
 func (s *Standby) Stop() {
 	s.pulse.stop()
-	s.endTelling()
+	s.mu.Lock()
+	s.end()
+	s.mu.Unlock()
+	s.telling.Wait()
 	s.staff.stop()
 	if s.engine != nil {
 		s.cfg.Cluster.Unfollow()

@@ -66,25 +66,40 @@ func (t *teller) run(ctx context.Context, m *member) {
 		t.pending = make(map[string]managers.AppStatus)
 		t.mu.Unlock()
 		for _, status := range pending {
-			if ctx.Err() != nil || !m.do("AppChanged", func() error { t.to.AppChanged(status); return nil }) {
-				break
+			if ctx.Err() != nil {
+				return
 			}
+			// One that it fails over is no reason to keep the others from it.
+			m.do("AppChanged", func() error { t.to.AppChanged(status); return nil })
 		}
 	}
 }
 
-// tellAll has followers told of all applications, and of what changes from now on.
-func (st staff) tellAll(ctx context.Context, l *ledger.Ledger) {
+// recount notes how all applications are, for those that want to hear.
+func (st staff) recount(l *ledger.Ledger) {
 	for _, m := range st {
-		to, ok := m.AppManager.(managers.Follower)
-		if !ok {
+		if m.tells == nil {
 			continue
 		}
-		m.tells = newTeller(to)
 		for app := range l.Apps() {
 			m.tells.note(m.Name(), app.ID, app)
 		}
-		m.telling.Go(func() { m.tells.run(ctx, m) })
+	}
+}
+
+// Announce has managers told of their applications, as they were when the engine was
+// let go and as they change from then on. Nothing is told before: a manager may write to
+// the cluster what it hears. It does not wait.
+func (s *Standby) Announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over.Err() != nil {
+		return
+	}
+	for _, m := range s.staff {
+		if m.tells != nil {
+			s.telling.Go(func() { m.tells.run(s.over, m) })
+		}
 	}
 }
 

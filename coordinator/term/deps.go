@@ -70,6 +70,7 @@ type Standby interface {
 	SetAside(ctx context.Context, state *ledger.Ledger, apps []string) (standby.Reconciled, error)
 	Begin(ctx context.Context) error
 	Do(effect ledger.Effect) error
+	Announce()
 	Durable(changes []ledger.Change)
 	Replay()
 	Stop()

@@ -198,6 +198,7 @@ func (m *fakeMirror) Append(changes []ledger.Change, done func()) {
 	m.h.mu.Lock()
 	m.h.written = append(m.h.written, changes...)
 	m.h.mu.Unlock()
+	_ = m.h.hook(context.Background(), "durable")
 	if done != nil {
 		done()
 	}
@@ -297,6 +298,7 @@ func (s fakeStandby) Begin(ctx context.Context) error { return s.h.hook(ctx, ste
 func (s fakeStandby) Do(ledger.Effect) error          { return nil }
 func (s fakeStandby) Replay()                         {}
 func (s fakeStandby) Durable([]ledger.Change)         {}
+func (s fakeStandby) Announce()                       { _ = s.h.hook(context.Background(), "announce") }
 
 func (s fakeStandby) Stop() {
 	s.h.managing.Wait()

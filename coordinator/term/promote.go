@@ -262,6 +262,8 @@ func (p *promotion) release(ctx context.Context) error {
 	if err := l.Standby.Begin(ctx); err != nil {
 		return fmt.Errorf("releasing the engine: %w", err)
 	}
+	// Not before what the promotion has found is durable.
+	(*l.mirror.Load()).Append(nil, l.Standby.Announce)
 	return nil
 }
 

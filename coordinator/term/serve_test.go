@@ -213,6 +213,39 @@ func TestWhatContradictsIsSetAside(t *testing.T) {
 	}
 }
 
+// TestManagersHearOfWhatIsDurable: of a promotion that is not verified nothing, of another
+// once the mirror says that what it has found is durable, for managers may write to the
+// cluster what they hear.
+func TestManagersHearOfWhatIsDurable(t *testing.T) {
+	for _, verified := range []bool{true, false} {
+		inHouse(t, func(h *house) {
+			var order []string
+			for _, step := range []string{stepVerified, stepReleased, "durable", "announce"} {
+				h.hooks[step] = func(context.Context) error {
+					order = append(order, step)
+					if step == stepVerified && !verified {
+						return errBroken
+					}
+					return nil
+				}
+			}
+			_, ended, _ := h.lead()
+			if !verified {
+				<-ended
+			} else if !h.leads() {
+				t.Fatalf("roles %v", h.roles)
+			}
+			want := []string{stepVerified}
+			if verified { // what is found, and that it is durable
+				want = append(want, "durable", stepReleased, "durable", "announce")
+			}
+			if len(order) < len(want) || !slices.Equal(order[:len(want)], want) || !verified && len(order) > len(want) {
+				t.Errorf("verified %v: %v, want %v", verified, order, want)
+			}
+		})
+	}
+}
+
 // TestMismatchesNameWhatDiffers: application, queue and resource.
 func TestMismatchesNameWhatDiffers(t *testing.T) {
 	err := engine.Mismatches{engine.Mismatch{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}
