@@ -46,13 +46,8 @@ many objects of each, what waits for the replica to lead (NOTED), and the last p
 		DisableFlagsInUseLine: true,
 	}
 	asked := asking(cmd)
-	format := outputFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		answers, err := asked(cmd.Context())
+		want, answers, err := asked(cmd.Context())
 		if err != nil {
 			return err
 		}

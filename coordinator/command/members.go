@@ -25,14 +25,9 @@ what the Lease says, see status.`,
 		DisableFlagsInUseLine: true,
 	}
 	asked := asking(cmd)
-	format := outputFlag(cmd, "table", "json")
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		answers, err := asked(cmd.Context())
+		want, answers, err := asked(cmd.Context())
 		if err != nil {
 			return err
 		}

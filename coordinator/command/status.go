@@ -41,14 +41,9 @@ The status is 1 if a replica did not answer; what the others said is shown.`,
 		DisableFlagsInUseLine: true,
 	}
 	asked := asking(cmd)
-	format := outputFlag(cmd, "table", "json")
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		answers, err := asked(cmd.Context())
+		want, answers, err := asked(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -65,8 +60,9 @@ The status is 1 if a replica did not answer; what the others said is shown.`,
 	return cmd
 }
 
-// asking adds the flags that say which replicas to ask, and returns what asks them.
-func asking(cmd *cobra.Command) func(context.Context) ([]answer, error) {
+// asking adds the flags that say which replicas to ask and how to print what they say, and
+// returns what asks them.
+func asking(cmd *cobra.Command) func(context.Context) (format string, answers []answer, err error) {
 	var servers []string
 	var lab string
 	var timeout time.Duration
@@ -74,12 +70,17 @@ func asking(cmd *cobra.Command) func(context.Context) ([]answer, error) {
 	cmd.Flags().StringVar(&lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for an answer")
 	_ = cmd.MarkFlagDirname("lab")
-	return func(ctx context.Context) ([]answer, error) {
+	format := outputFlag(cmd, "table", "json")
+	return func(ctx context.Context) (string, []answer, error) {
+		want, err := format()
+		if err != nil {
+			return "", nil, err
+		}
 		targets, err := targetsOf(servers, lab)
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
-		return ask(ctx, targets, timeout), nil
+		return want, ask(ctx, targets, timeout), nil
 	}
 }
 

@@ -324,6 +324,9 @@ func submitted(stamp ledger.Stamp, pod *v1.Pod) ledger.Time {
 // lead has heard of yet.
 const stateNew = "New"
 
+// Ended reports whether an application does not leave the state of that name by itself.
+func Ended(state string) bool { return ledger.AppState(state).Terminal() }
+
 // managedApp is a handle: it reads the ledger when asked.
 type managedApp struct {
 	g  *Gate

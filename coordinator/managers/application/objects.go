@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/resources"
-	"github.com/understudy-ha/understudy/coordinator/managers/tasks"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 )
@@ -88,11 +88,11 @@ func (m *Manager) begin(object *unstructured.Unstructured, replayed bool) {
 // ended reports whether the application of an object has ended, as its status or the
 // ledger says. It is not begun anew without a new pod.
 func (m *Manager) ended(object *unstructured.Unstructured) bool {
-	if tasks.Ended(string(statusOf(object).ApplicationState)) {
+	if managers.Ended(string(statusOf(object).ApplicationState)) {
 		return true
 	}
 	app := m.deps.Protocol.GetApplication(appID(object))
-	return app != nil && tasks.Ended(app.GetApplicationState())
+	return app != nil && managers.Ended(app.GetApplicationState())
 }
 
 func (m *Manager) changed(old, object *unstructured.Unstructured) {

@@ -16,7 +16,6 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
-	"github.com/understudy-ha/understudy/coordinator/managers/tasks"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
@@ -116,7 +115,7 @@ func (m *Manager) forget(told managers.AppStatus) {
 func (m *Manager) reconcile(told managers.AppStatus) *unstructured.Unstructured {
 	id := told.ApplicationID
 	object := m.objects[m.holder(id)]
-	ended := told.State == "" || tasks.Ended(told.State)
+	ended := told.State == "" || managers.Ended(told.State)
 	switch {
 	case m.leaving[id] && !ended:
 		return nil // what becomes of it is not about an object that came meanwhile

@@ -8,7 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/understudy-ha/understudy/coordinator/managers/tasks"
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
@@ -183,7 +183,7 @@ func (a *app) begin(known *protocol.TaskMetadata) call {
 	return func(amp protocol.ApplicationManagementProtocol) {
 		if known != nil {
 			if is := amp.GetApplication(meta.ApplicationID); is != nil {
-				if _, err := is.GetTask(known.TaskID); err == nil || !tasks.Ended(is.GetApplicationState()) {
+				if _, err := is.GetTask(known.TaskID); err == nil || !managers.Ended(is.GetApplicationState()) {
 					return
 				}
 			}
@@ -197,7 +197,7 @@ func (a *app) end(phase Phase) call {
 	id, begun := a.id, a.begun
 	return func(amp protocol.ApplicationManagementProtocol) {
 		if !begun {
-			if is := amp.GetApplication(id); is == nil || tasks.Ended(is.GetApplicationState()) {
+			if is := amp.GetApplication(id); is == nil || managers.Ended(is.GetApplicationState()) {
 				return
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
@@ -141,7 +142,7 @@ func (g *Manager) known(task protocol.TaskMetadata) bool {
 	if app == nil {
 		return false
 	}
-	if !ended(app.GetApplicationState()) {
+	if !managers.Ended(app.GetApplicationState()) {
 		if g.live != nil {
 			g.live[id] = true
 		}
@@ -149,15 +150,6 @@ func (g *Manager) known(task protocol.TaskMetadata) bool {
 	}
 	_, err := app.GetTask(task.TaskID)
 	return err == nil
-}
-
-// ended names the states that an application does not leave by itself.
-func ended(state string) bool {
-	switch state {
-	case "Completed", "Rejected", "Failed", "Killed":
-		return true
-	}
-	return false
 }
 
 func (g *Manager) updated(old, pod *v1.Pod) {

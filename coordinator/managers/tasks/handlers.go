@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/requests"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
@@ -108,16 +109,7 @@ func (t *Tasks) begins(task protocol.TaskMetadata) (begins, has bool) {
 	}
 	_, err := app.GetTask(task.TaskID)
 	has = err == nil
-	return Ended(app.GetApplicationState()) && !has && !task.Placeholder, has
-}
-
-// Ended reports whether an application does not leave the state of that name by itself.
-func Ended(state string) bool {
-	switch state {
-	case "Completed", "Rejected", "Failed", "Killed":
-		return true
-	}
-	return false
+	return managers.Ended(app.GetApplicationState()) && !has && !task.Placeholder, has
 }
 
 func (t *Tasks) updated(old, pod *v1.Pod) {
