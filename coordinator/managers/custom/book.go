@@ -78,6 +78,16 @@ func (b *book) exists(key types.NamespacedName, uid types.UID) {
 	}
 }
 
+// unread reports whether there is an object of which nobody can say what application it has.
+func (b *book) unread() bool {
+	for _, o := range b.objects {
+		if o.matches && o.app == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // evaluated takes over what an object says. group names the task group of a pod.
 func (b *book) evaluated(key types.NamespacedName, uid types.UID, said Evaluation, group func(*v1.Pod, *app) string) []call {
 	b.exists(key, uid)

@@ -29,11 +29,16 @@ func (m *Manager) objectHandler() resources.Handler {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				delete(m.told, key)
-				return m.book.gone(key)
+				calls := m.book.gone(key)
+				m.lookAgain()
+				return calls
 			})
 		},
 		Synced: func() {
 			m.syncedOnce.Do(func() { close(m.synced) })
+			m.mu.Lock()
+			m.removeOrphans()
+			m.mu.Unlock()
 			m.checkSchema()
 		},
 		Failed: func(object *unstructured.Unstructured, err error) {
@@ -72,8 +77,17 @@ func (m *Manager) seen(object *unstructured.Unstructured) {
 			m.book.exists(key, object.GetUID())
 			return nil
 		}
-		return m.book.evaluated(key, object.GetUID(), said, m.group)
+		calls := m.book.evaluated(key, object.GetUID(), said, m.group)
+		m.lookAgain()
+		return calls
 	})
+}
+
+// lookAgain is called when an object that could not be read can be or is gone. m.mu is held.
+func (m *Manager) lookAgain() {
+	if m.unsure {
+		m.removeOrphans()
+	}
 }
 
 // tell tells the user of an object what is new to tell.

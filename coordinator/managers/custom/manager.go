@@ -34,6 +34,7 @@ var (
 	_ protocol.AppManager  = (*Manager)(nil)
 	_ protocol.Recoverable = (*Manager)(nil)
 	_ managers.Claimer     = (*Manager)(nil)
+	_ managers.Follower    = (*Manager)(nil)
 	_ managers.Syncer      = (*Manager)(nil)
 	_ managers.Describer   = (*Manager)(nil)
 )
@@ -59,6 +60,10 @@ type Manager struct {
 	book *book
 	// told is what users were told last about an object.
 	told map[types.NamespacedName]string
+	// live are the applications of this manager that the lead says have not ended.
+	live map[string]bool
+	// unsure says that an orphan may only seem to be one: see orphaned.
+	unsure bool
 	// mismatch is why the definition does not fit the schema that the API server has;
 	// empty if it does.
 	mismatch string
@@ -112,7 +117,7 @@ func newManager(deps managers.Deps, program *Program) *Manager {
 	}
 	m := &Manager{
 		deps: deps, program: program, log: deps.Log, made: deps.Now(),
-		told:   make(map[types.NamespacedName]string),
+		told: make(map[types.NamespacedName]string), live: make(map[string]bool),
 		synced: make(chan struct{}), stop: make(chan struct{}),
 		leaving: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
@@ -339,6 +344,47 @@ func (m *Manager) GetExistingAllocation(pod *v1.Pod) *si.Allocation {
 	return managers.Allocation(meta, m.deps.Resources)
 }
 
+// AppChanged is told what becomes of the applications of this manager. The object of one may
+// have been deleted while no replica ran, and nothing else tells of that.
+func (m *Manager) AppChanged(now managers.AppStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := now.ApplicationID
+	if now.State == "" || managers.Ended(now.State) {
+		delete(m.live, id)
+		return
+	}
+	m.live[id] = true
+	if m.orphaned(id) {
+		m.leaving.Add(id)
+	}
+}
+
+// orphaned reports whether the application lives and no object or pod is known to be of it.
+// While there are objects that could not be read, it may be theirs. m.mu is held.
+func (m *Manager) orphaned(id string) bool {
+	select {
+	case <-m.synced:
+	default:
+		return false
+	}
+	if !m.live[id] || m.book.apps[id] != nil {
+		return false
+	}
+	m.unsure = m.book.unread()
+	return !m.unsure
+}
+
+// removeOrphans has the applications removed that are orphaned. m.mu is held.
+func (m *Manager) removeOrphans() {
+	m.unsure = false
+	for id := range m.live {
+		if m.orphaned(id) {
+			m.leaving.Add(id)
+		}
+	}
+}
+
 // removeAll removes applications of which nothing is left.
 func (m *Manager) removeAll() {
 	for {
@@ -360,8 +406,7 @@ func (m *Manager) remove(id string) (err error) {
 	m.handleNow(func() []call {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		a := m.book.apps[id]
-		if a == nil || len(a.objects)+len(a.tasks) > 0 {
+		if a := m.book.apps[id]; a == nil && !m.orphaned(id) || a != nil && len(a.objects)+len(a.tasks) > 0 {
 			return nil
 		}
 		return []call{func(amp protocol.ApplicationManagementProtocol) {

@@ -460,6 +460,59 @@ func TestRemovalIsTriedAgain(t *testing.T) {
 	})
 }
 
+// The object of an application was deleted while no replica ran: only the records tell of it.
+func TestAnObjectThatWentWhileNobodyRan(t *testing.T) {
+	is := func(id, state string) managers.AppStatus { return managers.AppStatus{ApplicationID: id, State: state} }
+	for name, earlier := range map[string]bool{"told before the objects are known": true, "told after": false} {
+		t.Run(name, func(t *testing.T) {
+			inHouse(t, thingDef, nil, func(h house) {
+				h.SetState("lost", "Accepted")
+				h.SetState("over", "Completed")
+				h.thing("kept", map[string]any{"early": true})
+				tell := func() {
+					h.m.AppChanged(is("lost", "Accepted"))
+					h.m.AppChanged(is("over", "Completed"))
+					h.m.AppChanged(is("kept", "Accepted"))
+				}
+				if earlier {
+					tell()
+					h.start()
+				} else {
+					h.start()
+					tell()
+				}
+				h.want("app kept, complete lost, forget lost")
+			})
+		})
+	}
+	t.Run("its pods live on", func(t *testing.T) {
+		inHouse(t, thingDef, nil, func(h house) {
+			h.SetState("lost", "Running", "p")
+			h.start()
+			h.m.AppChanged(is("lost", "Running"))
+			h.want("complete lost")
+			h.NotifyTaskComplete("lost", "p")
+			time.Sleep(lastRetry)
+			if got := h.Calls(); !strings.HasSuffix(got, "forget lost") {
+				t.Errorf("calls = %s", got)
+			}
+		})
+	})
+	t.Run("its object cannot be read", func(t *testing.T) {
+		inHouse(t, thingDef, nil, func(h house) {
+			h.SetState("mine", "Accepted")
+			h.SetState("lost", "Accepted")
+			h.thing("bad", map[string]any{"queue": int64(7), "app": "mine", "early": true})
+			h.start()
+			h.m.AppChanged(is("mine", "Accepted"))
+			h.m.AppChanged(is("lost", "Accepted"))
+			h.want("")
+			h.set("bad", "spec", "queue", "root.q")
+			h.want("complete lost, forget lost")
+		})
+	})
+}
+
 type stubborn struct {
 	protocol.ApplicationManagementProtocol
 	refuse *atomic.Bool
