@@ -74,6 +74,68 @@ func edit(t *rapid.T, p *v1.Pod) {
 	rapid.SampledFrom(changes).Draw(t, "change")(t, p)
 }
 
+// What each kind of pod takes, in the terms of users.
+func TestOf(t *testing.T) {
+	cpus := func(n string) v1.ResourceList { return v1.ResourceList{v1.ResourceCPU: resource.MustParse(n)} }
+	asks := func(n string) v1.ResourceRequirements { return v1.ResourceRequirements{Requests: cpus(n)} }
+	always := v1.ContainerRestartPolicyAlways
+	init := func(n string) v1.Container { return v1.Container{Name: "i" + n, Resources: asks(n)} }
+	sidecar := func(n string) v1.Container {
+		c := init(n)
+		c.Name, c.RestartPolicy = "s"+n, &always
+		return c
+	}
+	// resized is a pod that asks for spec by now, was given allocated and uses actual.
+	resized := func(spec, allocated, actual, reason string) *v1.Pod {
+		p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c", Resources: asks(spec)}}}}
+		used := asks(actual)
+		p.Status.ContainerStatuses = []v1.ContainerStatus{{Name: "c", AllocatedResources: cpus(allocated), Resources: &used}}
+		if reason != "" {
+			p.Status.Conditions = []v1.PodCondition{{Type: v1.PodResizePending, Status: v1.ConditionTrue, Reason: reason}}
+		}
+		return p
+	}
+	pod := func(inits []v1.Container, containers ...string) *v1.Pod {
+		p := &v1.Pod{Spec: v1.PodSpec{InitContainers: inits}}
+		for _, n := range containers {
+			p.Spec.Containers = append(p.Spec.Containers, v1.Container{Name: "c" + n, Resources: asks(n)})
+		}
+		return p
+	}
+	with := func(p *v1.Pod, edit func(*v1.Pod)) *v1.Pod { edit(p); return p }
+	for name, tt := range map[string]struct {
+		pod  *v1.Pod
+		want string
+	}{
+		"containers side by side":                    {pod(nil, "1", "2"), "3"},
+		"init containers one after the other":        {pod([]v1.Container{init("2"), init("5")}, "1", "2"), "5"},
+		"init containers that need less":             {pod([]v1.Container{init("2")}, "1", "2"), "3"},
+		"a sidecar beside the containers":            {pod([]v1.Container{sidecar("1")}, "2"), "3"},
+		"a sidecar beside later init containers":     {pod([]v1.Container{sidecar("1"), init("5")}, "2"), "6"},
+		"a sidecar after an init container":          {pod([]v1.Container{init("5"), sidecar("1")}, "2"), "5"},
+		"overhead":                                   {with(pod(nil, "1"), func(p *v1.Pod) { p.Spec.Overhead = cpus("250m") }), "1250m"},
+		"requests of the pod instead":                {with(pod(nil, "1", "2"), func(p *v1.Pod) { r := asks("4"); p.Spec.Resources = &r }), "4"},
+		"requests of the pod, and overhead":          {with(pod(nil, "1"), func(p *v1.Pod) { r := asks("4"); p.Spec.Resources, p.Spec.Overhead = &r, cpus("1") }), "5"},
+		"requests of the pod for something else":     {with(pod(nil, "1"), func(p *v1.Pod) { p.Spec.Resources = &v1.ResourceRequirements{} }), "1"},
+		"no requests":                                {&v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}, "0"},
+		"asks for more, not looked at yet":           {resized("3", "1", "1", ""), "3"},
+		"asks for more, has to wait for room":        {resized("3", "1", "1", v1.PodReasonDeferred), "3"},
+		"asks for more than the node has":            {resized("30", "1", "1", v1.PodReasonInfeasible), "1"},
+		"was given more, is being resized":           {resized("3", "3", "1", ""), "3"},
+		"asks for less, not looked at yet":           {resized("1", "3", "3", ""), "3"},
+		"was to have less, still uses more":          {resized("1", "1", "3", ""), "3"},
+		"has less":                                   {resized("1", "1", "1", ""), "1"},
+		"uses more, asks for more than the node has": {resized("30", "1", "2", v1.PodReasonInfeasible), "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, want := requests.Of(tt.pod)[v1.ResourceCPU], resource.MustParse(tt.want)
+			if got.Cmp(want) != 0 {
+				t.Errorf("got %s, want %s", got.String(), want.String())
+			}
+		})
+	}
+}
+
 // Whatever differs between two versions, Same says what computing both would.
 func TestSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
