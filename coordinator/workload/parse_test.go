@@ -103,6 +103,18 @@ func TestLongNamespacesDoNotShareAnApplication(t *testing.T) {
 	}
 }
 
+func TestUniqueApplicationsHaveALengthThatLabelsTake(t *testing.T) {
+	p := podWith(nil, nil)
+	p.Namespace, p.UID = strings.Repeat("n", 63), "0d4b7e0c-5d5e-4a52-9a53-6c1c1f1c9a11"
+	if got, want := UniqueAppID(p), strings.Repeat("n", 26)+"-0d4b7e0c-5d5e-4a52-9a53-6c1c1f1c9a11"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Labels = set{KeyAppID: "mine"}
+	if got := UniqueAppID(p); got != "mine" {
+		t.Errorf("got %q for a pod that names its application", got)
+	}
+}
+
 func TestAllowPreemption(t *testing.T) {
 	class := func(value string) *schedulingv1.PriorityClass {
 		return &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Annotations: set{AnnotationAllowPreemption: value}}}

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,15 @@ func AppID(pod *v1.Pod) string {
 		return id
 	}
 	return generatedAppIDPrefix + pod.Namespace + generatedAppIDSuffix
+}
+
+// UniqueAppID returns the ID of the application of a pod that belongs to one of its own unless it
+// names another: the namespace, cut to 26 characters, and the UID, as YuniKorn makes it.
+func UniqueAppID(pod *v1.Pod) string {
+	if id := NamedAppID(pod); id != "" {
+		return id
+	}
+	return fmt.Sprintf("%.63s", fmt.Sprintf("%.26s-%s", pod.Namespace, pod.UID))
 }
 
 // Queue returns the queue that a pod asks for, empty if it leaves the choice to

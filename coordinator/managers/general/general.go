@@ -32,6 +32,8 @@ var (
 // application a pod belongs to, and the pods are all there is to know of it.
 type Manager struct {
 	managers.Deps
+	// appID returns the application that a pod belongs to by what it says of itself.
+	appID func(*v1.Pod) string
 
 	// mu is held while a pod is handled. It guards what follows.
 	mu sync.Mutex
@@ -47,15 +49,28 @@ type Manager struct {
 	handle   cache.ResourceEventHandlerRegistration
 }
 
-// New makes the manager. It has no settings.
+// settings are what the configuration may say of this manager.
+type settings struct {
+	// GenerateUniqueAppID gives each pod that names no application one of its own. Otherwise
+	// all of a namespace share one.
+	GenerateUniqueAppID bool `yaml:"generateUniqueAppId"`
+}
+
+// New makes the manager.
 func New(deps managers.Deps) (protocol.AppManager, error) { return newManager(deps) }
 
 func newManager(deps managers.Deps) (*Manager, error) {
-	if err := deps.Settings(&struct{}{}); err != nil {
+	var set settings
+	if err := deps.Settings(&set); err != nil {
 		return nil, err
+	}
+	appID := workload.AppID
+	if set.GenerateUniqueAppID {
+		appID = workload.UniqueAppID
 	}
 	return &Manager{
 		Deps:     deps,
+		appID:    appID,
 		reported: make(map[types.UID]string),
 		live:     make(map[string]bool),
 	}, nil
@@ -161,8 +176,15 @@ func (g *Manager) Task(pod *v1.Pod) (protocol.TaskMetadata, bool) {
 	if !g.ours(pod) {
 		return protocol.TaskMetadata{}, false
 	}
-	meta, _ := workload.ParseTask(pod)
+	meta, _ := g.parse(pod)
 	return meta, true
+}
+
+// parse reads what a pod says about itself as a task.
+func (g *Manager) parse(pod *v1.Pod) (protocol.TaskMetadata, []workload.Problem) {
+	task, found := workload.ParseTask(pod)
+	task.ApplicationID = g.appID(pod)
+	return task, found
 }
 
 // ListApplications returns the applications that have an assigned pod which has
@@ -197,7 +219,7 @@ func (g *Manager) applications(pods []*v1.Pod) map[string]protocol.ApplicationMe
 			if !g.ours(pod) {
 				continue
 			}
-			id = workload.AppID(pod)
+			id = g.appID(pod)
 		}
 		assigned[id] = assigned[id] || pod.Spec.NodeName != ""
 		if known := oldest[id]; known == nil || describesBetter(pod, known) {

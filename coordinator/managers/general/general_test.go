@@ -243,6 +243,79 @@ func TestHandlers(t *testing.T) {
 	}
 }
 
+// A pod that names no application shares one with its namespace, or has one of its own that
+// stays the same in every replica, wherever it is looked at.
+func TestGeneratedApplications(t *testing.T) {
+	nameless := func(uid string, more ...option) *v1.Pod {
+		return pod(uid, append(more, func(p *v1.Pod) { p.Labels = nil })...)
+	}
+	for name, tt := range map[string]struct {
+		unique bool
+		want   []string
+		listed []string
+	}{
+		"shared": {false, []string{
+			"app yunikorn-ns-autogen", `task yunikorn-ns-autogen/u1 on ""`,
+			"app yunikorn-ns-autogen", `task yunikorn-ns-autogen/u2 on "n"`,
+			"app app", `task app/u3 on ""`,
+			`task app/u1 on ""`, "complete yunikorn-ns-autogen/u2", "complete yunikorn-ns-autogen/u1", "remove yunikorn-ns-autogen/u1",
+		}, []string{"yunikorn-ns-autogen"}},
+		"unique": {true, []string{
+			"app ns-u1", `task ns-u1/u1 on ""`, "app ns-u2", `task ns-u2/u2 on "n"`, "app app", `task app/u3 on ""`,
+			`task app/u1 on ""`, "complete ns-u2/u2", "complete ns-u1/u1", "remove ns-u1/u1",
+		}, []string{"ns-u2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &contract{}
+			h := generating(c, tt.unique)
+			h.OnAdd(nameless("u1"), false)
+			h.OnAdd(nameless("u2", on("n")), false)
+			h.OnAdd(pod("u3"), false)
+			h.OnUpdate(nameless("u1"), pod("u1")) // it is named later, and told so
+			h.OnUpdate(nameless("u2", on("n")), nameless("u2", on("n"), in(v1.PodSucceeded)))
+			h.OnDelete(nameless("u1"))
+			if got := c.take(); !slices.Equal(got, tt.want) {
+				t.Errorf("calls = %q\nwant    %q", got, tt.want)
+			}
+			fresh := generating(c, tt.unique) // in another replica, which only sees what is there
+			apps := fresh.g.applications([]*v1.Pod{nameless("u2", on("n")), nameless("u4")})
+			if got := slices.Sorted(maps.Keys(apps)); !slices.Equal(got, tt.listed) {
+				t.Errorf("applications = %q, want %q", got, tt.listed)
+			}
+			if got := fresh.g.GetExistingAllocation(nameless("u2", on("n"))); got.GetApplicationID() != tt.listed[0] {
+				t.Errorf("allocation of %q, want %q", got.GetApplicationID(), tt.listed[0])
+			}
+		})
+	}
+}
+
+func generating(c *contract, unique bool) handlers {
+	h := general(c)
+	if unique {
+		h.g.appID = workload.UniqueAppID
+	}
+	return h
+}
+
+func TestSettings(t *testing.T) {
+	made := func(unique bool) string {
+		m, err := New(managers.Deps{Name: Name, Settings: func(into any) error {
+			into.(*settings).GenerateUniqueAppID = unique
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.(*Manager).appID(pod("u", func(p *v1.Pod) { p.Labels = nil }))
+	}
+	if got := made(true); got != "ns-u" {
+		t.Errorf("unique: %q", got)
+	}
+	if got := made(false); got != "yunikorn-ns-autogen" {
+		t.Errorf("by default: %q", got)
+	}
+}
+
 // A new lead's handlers see every pod again. That must not begin anew what its
 // predecessor saw end.
 func TestReplay(t *testing.T) {

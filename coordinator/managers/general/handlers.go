@@ -81,7 +81,7 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	}
 	if workload.Over(pod) {
 		if owner == "" {
-			owner = workload.AppID(pod)
+			owner = g.appID(pod)
 		}
 		g.Protocol.NotifyTaskComplete(owner, string(pod.UID))
 		return
@@ -89,7 +89,7 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) > 0 {
 		return // the API server would refuse to bind it
 	}
-	task, found := workload.ParseTask(pod)
+	task, found := g.parse(pod)
 	if owner != "" {
 		task.ApplicationID = owner
 	}
@@ -162,7 +162,7 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 	switch {
 	case workload.Over(pod):
 		if !known {
-			app = workload.AppID(pod)
+			app = g.appID(pod)
 		}
 		if !workload.Over(old) && pod.Spec.SchedulerName == g.SchedulerName {
 			g.Protocol.NotifyTaskComplete(app, string(pod.UID))
@@ -170,12 +170,12 @@ func (g *Manager) updated(old, pod *v1.Pod) {
 	case !known:
 		g.added(pod, false)
 	case old.Spec.NodeName != pod.Spec.NodeName || !requests.Same(old, pod):
-		task, _ := workload.ParseTask(pod)
+		task, _ := g.parse(pod)
 		task.ApplicationID = app
 		g.report(task)
-	case workload.AppID(old) != workload.AppID(pod) && workload.AppID(pod) != app:
+	case g.appID(old) != g.appID(pod) && g.appID(pod) != app:
 		// It stays what it is: who takes the report tells the user so.
-		task, _ := workload.ParseTask(pod)
+		task, _ := g.parse(pod)
 		g.report(task)
 	}
 }
@@ -186,7 +186,7 @@ func (g *Manager) deleted(pod *v1.Pod) {
 		if pod.Spec.SchedulerName != g.SchedulerName {
 			return
 		}
-		app = workload.AppID(pod)
+		app = g.appID(pod)
 	}
 	delete(g.reported, pod.UID)
 	g.Protocol.NotifyTaskComplete(app, string(pod.UID))
