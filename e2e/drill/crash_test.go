@@ -30,7 +30,7 @@ func TestLeadsThatDieAtTheWorstMoments(t *testing.T) {
 			if testing.Short() {
 				t.Skip("starts a control plane")
 			}
-			binary := failpoints(t.Context(), t)
+			binary := failpoints(t)
 			l := up(t, func(o *lab.Options) {
 				o.Binary, o.SkipWait = binary, true
 				o.Failpoints = map[string]string{}

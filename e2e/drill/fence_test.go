@@ -23,6 +23,7 @@ import (
 // where that does not, the API server refuses the binding, and etcd what it
 // writes next.
 func TestABindingUnderWayWhenTheTermEndsIsRefused(t *testing.T) {
+	t.Parallel()
 	cfg := load.Default().Steady(40, 20*time.Second)
 	cfg.Timeout = 90 * time.Second
 	for _, c := range []struct {

@@ -25,7 +25,7 @@ func unguarded(t *testing.T, guards string, change func(*lab.Options)) *lab.Lab 
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}
-	binary := failpoints(t.Context(), t)
+	binary := failpoints(t)
 	return up(t, func(o *lab.Options) {
 		o.Binary, o.Env = binary, []string{"UNDERSTUDY_GUARDS_OFF=" + guards}
 		if change != nil {
@@ -99,6 +99,7 @@ func zombie(ctx context.Context, s *Session, _ *load.Generator) error {
 // commit it does not act on. Without etcd's fence it writes beside its successor,
 // and without that of the API server it also binds; the verdict says so.
 func TestEtcdFencesALeadThatIgnoresTheEndOfItsTerm(t *testing.T) {
+	t.Parallel()
 	cfg := load.Default().Steady(40, 25*time.Second)
 	cfg.Timeout = 90 * time.Second
 	t.Run("fenced", func(t *testing.T) {
@@ -246,6 +247,7 @@ func leadSays(ctx context.Context, s *Session, so func(serve.Status) bool) bool 
 // them. It compares its engine's account with the ledger's, and gives the Lease
 // up; without that comparison the nodes are overcommitted, and the verdict says so.
 func TestEngineThatDoesNotKnowWhatNodesHold(t *testing.T) {
+	t.Parallel()
 	small := func(o *lab.Options) {
 		o.Nodes, o.Node = 4, lab.NodeSize{CPU: "10", Memory: "64Gi", Pods: "200"}
 	}
@@ -298,6 +300,7 @@ func said(l *lab.Lab, text string) (bool, error) {
 // Pods that vanish while nobody leads leave records behind, unless the next
 // lead asks the cluster.
 func TestLeftOverRecordsAreNoticedWithoutReconciling(t *testing.T) {
+	t.Parallel()
 	cfg := load.Default()
 	cfg.Pods, cfg.Timeout = 100, 60*time.Second
 	// Nobody leads for as long as the Lease lasts.

@@ -1,12 +1,13 @@
 package drill
 
 import (
-	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -31,7 +32,7 @@ func up(t *testing.T, change func(*lab.Options)) *lab.Lab {
 		change(&o)
 	}
 	if o.Armable {
-		failpoints(t.Context(), t)
+		failpoints(t)
 	}
 	l, err := lab.Up(t.Context(), o)
 	t.Log("\n" + out.String())
@@ -95,17 +96,26 @@ func (w testWriter) Write(b []byte) (int, error) {
 }
 
 // failpoints builds the replica with its failpoints compiled in.
-func failpoints(ctx context.Context, t *testing.T) string {
+func failpoints(t *testing.T) string {
 	t.Helper()
-	root, err := filepath.Abs("../..")
+	binary, err := armed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary := filepath.Join(root, "bin", "understudy-failpoints")
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "failpoints", "-ldflags", "-s -w", "-o", binary, "./cmd/understudy")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, out)
-	}
 	return binary
 }
+
+// Once: a lab that runs uses the file.
+var armed = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(root, "bin", "understudy-failpoints")
+	cmd := exec.Command("go", "build", "-tags", "failpoints", "-ldflags", "-s -w", "-o", binary, "./cmd/understudy")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
+	}
+	return binary, nil
+})

@@ -7,17 +7,23 @@ import (
 	"github.com/understudy-ha/understudy/e2e/lab"
 )
 
-// Every drill, each in a lab of its own; but those that break the network have one
-// in common, and so have those that make a replica hang. It must be whole again after
-// each.
+// Every drill, each in a lab of its own, but for those of TestDrillsInOneLab.
 func TestDrills(t *testing.T) {
 	for _, scenario := range Scenarios() {
 		if o := wanted(scenario); !o.Proxies && !scenario.Long {
 			t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, up(t, scenario.Lab)) })
 		}
 	}
+}
+
+// Those that break the network have a lab in common, and so have those that make a replica
+// hang. It must be whole again after each. Most of their time they wait, so that there is
+// room for another lab beside them.
+func TestDrillsInOneLab(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*lab.Options){"network": withProxies, "hang": armable, "leases": withLeaseProxies} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var all lab.Options
 			change(&all)
 			l := up(t, func(o *lab.Options) {
@@ -25,7 +31,8 @@ func TestDrills(t *testing.T) {
 				o.Node.CPU = "128" // room for the pods of all of them
 			})
 			for _, scenario := range Scenarios() {
-				if o := wanted(scenario); o.Proxies && !scenario.Long && o.Armable == all.Armable && o.LeaseProxies == all.LeaseProxies {
+				o := wanted(scenario)
+				if o.Proxies && !scenario.Long && o.Armable == all.Armable && o.LeaseProxies == all.LeaseProxies {
 					t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
 				}
 			}

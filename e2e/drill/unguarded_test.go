@@ -30,6 +30,7 @@ func failing(want error, do func(context.Context, *Session, *load.Generator) err
 // Scenarios that pass with every guard on fail without the one that they are
 // about.
 func TestDrillsFailWithoutTheirGuard(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		guard string
 		lab   func(*lab.Options)
@@ -53,6 +54,7 @@ func TestDrillsFailWithoutTheirGuard(t *testing.T) {
 // stopped when it is back: by etcd, and without etcd's fence by the API server, as
 // far as that can see. Without either it binds beside its successor.
 func TestALeadThatWasCutOffIgnoresTheEndOfItsTerm(t *testing.T) {
+	t.Parallel()
 	cfg := load.Default().Steady(40, 30*time.Second)
 	cfg.Timeout = 90 * time.Second
 	t.Run("fenced", func(t *testing.T) {
