@@ -11,8 +11,15 @@ import (
 type Explanation struct {
 	// Fits is how many of Nodes could take the pod now.
 	Fits, Nodes int
-	// Counts says how many nodes gave each reason.
-	Counts map[string]int
+	// Counts says how many nodes gave each reason, Examples names the first of them.
+	Counts   map[string]int
+	Examples map[string]string
+}
+
+func (x Explanation) note(reason, node string) {
+	if x.Counts[reason]++; x.Counts[reason] == 1 {
+		x.Examples[reason] = node
+	}
 }
 
 // Message is a sentence for people, such as
@@ -45,7 +52,7 @@ func (x Explanation) reasons() []string {
 // Explain checks the pod against every node.
 func (c *Cache) Explain(uid string) (Explanation, error) {
 	names := c.NodeNames()
-	x := Explanation{Nodes: len(names), Counts: make(map[string]int)}
+	x := Explanation{Nodes: len(names), Counts: make(map[string]int), Examples: make(map[string]string)}
 	for _, name := range names {
 		// One node at a time, so that a large cluster does not keep writers
 		// waiting.
@@ -56,14 +63,14 @@ func (c *Cache) Explain(uid string) (Explanation, error) {
 			x.Fits++
 		case errors.As(err, &r):
 			for _, reason := range r.Reasons {
-				x.Counts[reason]++
+				x.note(reason, name)
 			}
 		case errors.Is(err, ErrUnknownPod):
 			return x, err
 		case errors.Is(err, ErrUnknownNode):
 			x.Nodes--
 		default:
-			x.Counts[err.Error()]++
+			x.note(err.Error(), name)
 		}
 	}
 	return x, nil
