@@ -11,8 +11,12 @@ import (
 // It takes the mark off when its term is over, and the next process in the pod does for
 // one that has died; the successor does not wait for either.
 
-// unmarkWithin bounds what a replica waits for the API server before it goes on.
-const unmarkWithin = time.Second
+const (
+	// unmarkWithin bounds what a replica waits for the API server before it goes on.
+	unmarkWithin = time.Second
+	// unmarkAfter is how long a new lead leaves the API server to the pods that wait.
+	unmarkAfter = time.Second
+)
 
 // unmark takes the mark off the own pod, if it can.
 func (r *replica) unmark(ctx context.Context) {
@@ -40,7 +44,11 @@ func (r *replica) marks(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case epoch := <-r.leads:
-			r.unmarkOthers(ctx, epoch)
+			select {
+			case <-ctx.Done():
+			case <-time.After(unmarkAfter):
+				r.unmarkOthers(ctx, epoch)
+			}
 		}
 	}
 }

@@ -47,8 +47,8 @@ type pulse struct {
 	answers atomic.Uint64
 }
 
-// start asks by ping until stop. An answer may take its time: whoever looks decides
-// for how long.
+// start asks by ping until stop, a period from now on: first there are pods to bind. An
+// answer may take its time: whoever looks decides for how long.
 func (p *pulse) start(ping func(context.Context) error) {
 	p.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -57,15 +57,15 @@ func (p *pulse) start(ping func(context.Context) error) {
 			tick := time.NewTicker(pulsePeriod)
 			defer tick.Stop()
 			for {
-				p.asking.Store(true)
-				if ping(ctx) == nil {
-					p.answers.Add(1)
-					p.asking.Store(false)
-				}
 				select {
 				case <-ctx.Done():
 					return
 				case <-tick.C:
+				}
+				p.asking.Store(true)
+				if ping(ctx) == nil {
+					p.answers.Add(1)
+					p.asking.Store(false)
 				}
 			}
 		})
