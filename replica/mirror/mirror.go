@@ -33,8 +33,12 @@ type Mirror struct {
 	reclaims chan reclaim
 	ended    chan struct{}
 
-	mu      sync.Mutex
-	queue   queue
+	mu    sync.Mutex
+	queue queue
+	// later holds what no effect waits for; it comes into queue when it is due.
+	later   queue
+	due     *time.Timer
+	pruning bool     // old terms are being removed
 	flight  int      // entries of the batch that is being written
 	waiting []waiter // callbacks that have not run, in order of Append
 	// Appends are numbered. last is the newest, durable the newest that is
@@ -72,6 +76,7 @@ func New(cli *clientv3.Client, claimed Claimed, cfg Config, log *slog.Logger, re
 		log:      log,
 		wake:     make(chan struct{}, 1),
 		queue:    newQueue(),
+		later:    newQueue(),
 		revision: claimed.Revision,
 		refused:  make(map[string]string),
 		changed:  make(chan struct{}),
@@ -103,18 +108,55 @@ func (m *Mirror) Append(changes []ledger.Change, done func()) {
 	m.append(entries, done)
 }
 
-// PutTerm writes the record of a term, fenced and retried like everything else.
-// Of older terms the newest 100 are kept.
+// PutTerm writes the record of a term, fenced and retried like everything else, but in no
+// hurry: see unhurried. Of older terms the newest 100 are kept.
 func (m *Mirror) PutTerm(t record.Term) {
 	if t.Epoch > 0 {
-		m.append([]entry{{slot: slot{epoch: t.Epoch}, term: t}}, nil)
+		m.putLater(entry{slot: slot{epoch: t.Epoch}, term: t})
 	}
 }
 
 // PutConfiguration writes the queue configuration in force, fenced and retried like
-// everything else. Its Epoch is that of the lead that writes, whatever it says.
+// everything else, but in no hurry. Its Epoch is that of the lead that writes, whatever it says.
 func (m *Mirror) PutConfiguration(c record.Configuration) {
-	m.append([]entry{{slot: slot{configuration: true}, configuration: c}}, nil)
+	m.putLater(entry{slot: slot{configuration: true}, configuration: c})
+}
+
+// unhurried is how long a record waits for which no effect does. There is one batch at a
+// time, and a new lead's first should have the pods in it that have waited for a lead.
+const unhurried = 200 * time.Millisecond
+
+func (m *Mirror) putLater(e entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped != nil {
+		return
+	}
+	if m.later.len() == 0 {
+		m.due = time.AfterFunc(unhurried, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.hurry()
+		})
+	}
+	m.later.put(e)
+}
+
+// hurry has what nobody waits for written as well. m.mu is held.
+func (m *Mirror) hurry() {
+	if m.later.len() == 0 {
+		return
+	}
+	m.due.Stop()
+	m.last++
+	for _, e := range m.later.take(m.later.len()) {
+		e.first = m.last
+		m.queue.put(*e)
+	}
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (m *Mirror) append(entries []entry, done func()) {
@@ -141,7 +183,8 @@ func (m *Mirror) append(entries []entry, done func()) {
 func (m *Mirror) Flush(ctx context.Context) error {
 	for {
 		m.mu.Lock()
-		settled := m.queue.len() == 0 && m.flight == 0 && m.durable == m.last && len(m.waiting) == 0
+		m.hurry()
+		settled := m.queue.len() == 0 && m.flight == 0 && !m.pruning && m.durable == m.last && len(m.waiting) == 0
 		stopped, changed := m.stopped, m.changed
 		m.mu.Unlock()
 		switch {
@@ -187,7 +230,7 @@ func (m *Mirror) Status() Status {
 	defer m.mu.Unlock()
 	s := Status{
 		Revision:  m.revision,
-		Pending:   m.queue.len() + m.flight,
+		Pending:   m.queue.len() + m.later.len() + m.flight,
 		Suspended: !m.suspendedSince.IsZero(),
 		Stalled:   !m.stalledSince.IsZero(),
 		Since:     m.suspendedSince,

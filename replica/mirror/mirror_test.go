@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -336,4 +337,50 @@ func TestHoweverManyTermsThereAreOldOnesAreRemoved(t *testing.T) {
 		m.PutTerm(record.Term{Epoch: epoch})
 	}
 	kept(310)
+}
+
+// What no effect waits for does not hold up what effects wait for: it comes later, in a batch of
+// its own.
+func TestRecordsOfTheTermWaitForThePods(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	claimed := claim(t, cli, 1)
+	var mu sync.Mutex
+	var batches []string
+	intercept(cli, func(ops []clientv3.Op, send commit) (*clientv3.TxnResponse, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		var written []string
+		for _, op := range ops {
+			if op.IsPut() {
+				written = append(written, string(op.KeyBytes()))
+			}
+		}
+		slices.Sort(written)
+		batches = append(batches, strings.Join(written, " "))
+		return send()
+	})
+	m := run(t, cli, claimed, config())
+	m.PutConfiguration(record.Configuration{Data: map[string]string{"queues.yaml": "q"}})
+	m.PutTerm(record.Term{Epoch: 1, Reason: "leading"})
+	m.appendWait(t, task(1, 1))
+	want := []string{keys.Record(task(1, 1).Key), keys.Configuration() + " " + keys.Term(1)}
+	eventually(t, "the pod is written, then the rest, though nobody flushes", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Equal(batches, want)
+	})
+}
+
+// A lead whose context ends writes that too.
+func TestTheEndOfTheContextFlushesRecordsOfTheTerm(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	m := run(t, cli, claim(t, cli, 1), config())
+	m.PutTerm(record.Term{Epoch: 1, Reason: "the last word"})
+	m.stop()
+	if err := m.ended(t); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := record.DecodeTerm(get(t, cli, keys.Term(1)).Kvs[0].Value); err != nil || got.Reason != "the last word" {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }

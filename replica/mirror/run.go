@@ -67,6 +67,9 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(out.err)
 			}
 			m.landed(out)
+			if out.terms && !m.writer.pruned {
+				m.prune(requests, &work)
+			}
 		case <-idle.C:
 			if !busy && !checking {
 				checking = true
@@ -79,12 +82,32 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(err)
 			}
 		case <-ended:
+			m.mu.Lock()
+			m.hurry()
+			m.mu.Unlock()
 			ended, deadline = nil, time.After(m.cfg.FinalFlush)
 		case <-deadline:
 			cancel()
 			deadline = nil
 		}
 	}
+}
+
+// prune has old terms removed, once in a term, beside the batches.
+func (m *Mirror) prune(ctx context.Context, work *sync.WaitGroup) {
+	m.writer.pruned = true
+	fence, most := m.writer.fence, m.writer.maxOps
+	set := func(pruning bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.pruning = pruning
+		m.announce()
+	}
+	set(true)
+	work.Go(func() {
+		defer set(false)
+		m.writer.prune(ctx, fence, most)
+	})
 }
 
 // take returns the next batch, nil if there is none or one is under way.
@@ -214,6 +237,9 @@ func (m *Mirror) stop(err error) error {
 	defer m.mu.Unlock()
 	m.stopped = ErrStopped
 	m.waiting = nil
+	if m.due != nil {
+		m.due.Stop()
+	}
 	defer m.announce()
 	switch {
 	case errors.Is(err, ErrFenced):
@@ -224,7 +250,7 @@ func (m *Mirror) stop(err error) error {
 		m.stopped = err
 		return fmt.Errorf("mirror: %w", err)
 	}
-	if left := m.queue.len() + m.flight; left > 0 {
+	if left := m.queue.len() + m.later.len() + m.flight; left > 0 {
 		m.log.Warn("mirror stops with changes that are not durable", "pending", left, "err", m.lastError)
 	}
 	return nil

@@ -44,6 +44,7 @@ type outcome struct {
 	revision int64
 	written  []string          // keys that etcd took
 	refused  map[string]string // keys that it will never take, and why
+	terms    bool              // a record of a term was among them
 	err      error             // ErrFenced, or that of the context
 }
 
@@ -51,18 +52,14 @@ type outcome struct {
 func (w *writer) write(ctx context.Context, batch []*entry) outcome {
 	out := outcome{refused: make(map[string]string)}
 	ops := make([]fenced.Op, len(batch))
-	terms := false
 	for i, e := range batch {
 		ops[i] = e.op(w.keys, w.epoch)
-		terms = terms || e.slot.epoch > 0
+		out.terms = out.terms || e.slot.epoch > 0
 	}
 	for len(ops) > 0 && out.err == nil {
 		n := w.fit(ops)
 		w.commit(ctx, ops[:n], &out)
 		ops = ops[n:]
-	}
-	if terms && out.err == nil && !w.pruned {
-		w.prune(ctx)
 	}
 	return out
 }
@@ -156,15 +153,14 @@ func (w *writer) insist(ctx context.Context, ops []fenced.Op) (int64, error) {
 
 // prune removes old terms, all of them, once in a term. It is housekeeping: should it
 // fail, the next term does it.
-func (w *writer) prune(ctx context.Context) {
-	w.pruned = true
+func (w *writer) prune(ctx context.Context, fence fenced.Fence, most int) {
 	old, err := w.store.OldTerms(ctx, w.keys, keepTerms)
-	for batch := range slices.Chunk(old, w.maxOps) {
+	for batch := range slices.Chunk(old, most) {
 		ops := make([]fenced.Op, len(batch))
 		for i, key := range batch {
 			ops[i] = fenced.Op{Key: key, Delete: true}
 		}
-		if _, err = w.store.Commit(ctx, w.fence, ops); err != nil {
+		if _, err = w.store.Commit(ctx, fence, ops); err != nil {
 			break
 		}
 	}
