@@ -80,9 +80,7 @@ func (f *Facts) figures() Explanation {
 		if x.Queue = a.PlacedQueue; x.Queue == "" {
 			x.Queue = a.Queue
 		}
-		for _, g := range a.Gang {
-			x.Gang = append(x.Gang, Group{g.Name, g.Wanted, g.Bound, g.Replaced, g.TimedOut})
-		}
+		x.Gang = GroupsOf(a)
 	}
 	x.Since = f.since()
 	if c := f.Core; c != nil {
@@ -94,6 +92,14 @@ func (f *Facts) figures() Explanation {
 		x.Nodes, x.Order, x.Reserved = c.Nodes, c.Order, c.Reserved
 	}
 	return x
+}
+
+// GroupsOf returns the task groups of an application, nil if it has none.
+func GroupsOf(app *ledger.App) (groups []Group) {
+	for _, g := range app.Gang {
+		groups = append(groups, Group{g.Name, g.Wanted, g.Bound, g.Replaced, g.TimedOut})
+	}
+	return groups
 }
 
 // since is when the pod began to wait for what it waits for.

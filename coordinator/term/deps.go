@@ -88,6 +88,7 @@ type View interface {
 // Mirror writes the changes of a lead, as package mirror has it.
 type Mirror interface {
 	Append(changes []ledger.Change, done func())
+	AppendLater(changes []ledger.Change, done func())
 	PutTerm(term record.Term)
 	PutConfiguration(c record.Configuration)
 	Run(ctx context.Context) error

@@ -41,6 +41,7 @@ type house struct {
 	hooks      map[string]func(context.Context) error
 	state      *ledger.Ledger
 	terms      []record.Term
+	found      []ledger.Change // besides, by a promotion
 	written    []ledger.Change
 	put        []record.Term
 	queues     string   // in force
@@ -191,18 +192,19 @@ func (v fakeView) WaitRevision(ctx context.Context, _ int64) error {
 func (v fakeView) Status() view.Status                   { return view.Status{Terms: v.h.terms} }
 func (v fakeView) Take() (*ledger.Ledger, record.Digest) { return v.h.state, record.Digest{} }
 
-// fakeMirror makes durable at once.
+// fakeMirror makes durable at once, or never if the hook fails.
 type fakeMirror struct{ h *house }
 
 func (m *fakeMirror) Append(changes []ledger.Change, done func()) {
 	m.h.mu.Lock()
 	m.h.written = append(m.h.written, changes...)
 	m.h.mu.Unlock()
-	_ = m.h.hook(context.Background(), "durable")
-	if done != nil {
+	if m.h.hook(context.Background(), "durable") == nil && done != nil {
 		done()
 	}
 }
+
+func (m *fakeMirror) AppendLater(changes []ledger.Change, done func()) { m.Append(changes, done) }
 
 func (m *fakeMirror) PutTerm(term record.Term) {
 	m.h.mu.Lock()
@@ -268,6 +270,7 @@ func (s fakeStandby) Promote(p standby.Promotion) standby.Reconciled {
 	_ = s.h.hook(context.Background(), stepReconciled)
 	var r standby.Reconciled
 	r.Changes.Add([]ledger.Change{{Key: ledger.Key{AppID: "found"}, App: &ledger.App{ID: "found", State: ledger.AppStateRunning}}})
+	r.Changes.Add(s.h.found)
 	return r
 }
 

@@ -87,7 +87,7 @@ func (t *tenure) promote(writing context.Context) error {
 		t.timings.step(s.name)
 		failpoint.Hit("promote/" + s.name)
 	}
-	t.attach()
+	p.attach()
 	return nil
 }
 
@@ -256,39 +256,51 @@ func (p *promotion) release(ctx context.Context) error {
 	})
 	counts := p.state.Counts()
 	l.counts.Store(&counts)
-	l.loop.Commit(p.reconciled.Changes.All(), p.reconciled.Outside)
+	if found := p.reconciled.Changes.All(); len(p.reconciled.Outside) > 0 {
+		l.loop.Commit(found, p.reconciled.Outside)
+	} else {
+		(*l.mirror.Load()).AppendLater(found, func() { l.Standby.Durable(found) })
+	}
 	l.log.Info("reconciled with the cluster", "findings", p.reconciled.Findings, "events", p.reconciled.Events,
 		"changes", p.reconciled.Changes.Len(), "refused", len(p.reconciled.Refused), "tasks", taskCount(counts))
 	if err := l.Standby.Begin(ctx); err != nil {
 		return fmt.Errorf("releasing the engine: %w", err)
 	}
 	// Not before what the promotion has found is durable.
-	(*l.mirror.Load()).Append(nil, l.Standby.Announce)
+	(*l.mirror.Load()).AppendLater(nil, l.Standby.Announce)
 	return nil
 }
 
 // attach carries out what the recovered state still asks for. The app managers
 // report the pods that came while nobody led once the loop runs.
-func (t *tenure) attach() {
-	l := t.lead
-	t.carryOutDue()
-	t.timings.leading()
+func (p *promotion) attach() {
+	l := p.lead
+	// What the promotion has not changed is in the mirror, as an older lead decided it.
+	p.carryOutDue(func(effect ledger.Effect) bool {
+		bind, ok := effect.(ledger.Bind)
+		return ok && !p.reconciled.Changes.Has(ledger.Key{AppID: bind.Task.AppID, TaskID: bind.Task.ID})
+	})
+	p.timings.leading()
 	l.attached.Store(true)
 	l.Configured()
-	t.timings.put(*l.mirror.Load())
-	l.Role(serve.Lead, t.term.Epoch())
+	p.timings.put(*l.mirror.Load())
+	l.Role(serve.Lead, p.term.Epoch())
 	l.Leads()
-	l.log.Info("leading", "timings", t.timings.summary())
+	l.log.Info("leading", "timings", p.timings.summary())
 }
 
-// carryOutDue asks for everything that no event has confirmed.
-func (t *tenure) carryOutDue() {
+// carryOutDue asks for everything that no event has confirmed. What is known to be durable does
+// not wait for what was decided before.
+func (t *tenure) carryOutDue(durable func(ledger.Effect) bool) {
 	l := t.lead
 	for _, effect := range l.loop.Ledger.Due(ledger.At(l.Now())) {
-		if effect.External() {
-			l.loop.Commit(nil, []ledger.Effect{effect})
-		} else {
+		switch {
+		case !effect.External():
 			l.inside(effect)
+		case durable(effect):
+			l.outside(effect)
+		default:
+			l.loop.Commit(nil, []ledger.Effect{effect})
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (t *tenure) syncAgain(ctx context.Context) error {
 func (t *tenure) takeUp(ctx context.Context) error {
 	t.start()
 	_, ok := loop.Ask(ctx, t.lead.box, func(*ledger.Ledger) struct{} {
-		t.carryOutDue()
+		t.carryOutDue(func(ledger.Effect) bool { return false })
 		return struct{}{}
 	})
 	if !ok {

@@ -246,6 +246,34 @@ func TestManagersHearOfWhatIsDurable(t *testing.T) {
 	}
 }
 
+// TestWhatIsDurableIsBoundAtOnce: what an older lead has written down waits for nothing that this
+// one has to write; what the promotion has changed does.
+func TestWhatIsDurableIsBoundAtOnce(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.state.Step(ledger.AddApp{Stamp: ledger.Stamp{At: 1}, ID: "a"})
+		h.state.Step(ledger.AppAccepted{Stamp: ledger.Stamp{At: 1}, AppID: "a"})
+		for _, id := range []string{"durable", "changed"} {
+			h.state.Step(ledger.AddTask{Stamp: ledger.Stamp{At: 2}, AppID: "a", ID: id, Namespace: "ns", Name: id})
+			h.state.Step(ledger.Allocated{Stamp: ledger.Stamp{At: 3}, AppID: "a", TaskID: id, Node: "n"})
+		}
+		h.found = []ledger.Change{{Key: ledger.Key{AppID: "a", TaskID: "changed"}, Task: h.state.TaskByID("changed")}}
+		h.hooks["durable"] = fails
+		_, _, _ = h.lead()
+		if !h.leads() {
+			t.Fatalf("roles %v", h.roles)
+		}
+		var bound []string
+		for _, effect := range h.done {
+			if bind, ok := effect.(ledger.Bind); ok {
+				bound = append(bound, bind.Task.ID)
+			}
+		}
+		if !slices.Equal(bound, []string{"durable"}) {
+			t.Errorf("bound is %q before anything of this term is durable", bound)
+		}
+	})
+}
+
 // TestMismatchesNameWhatDiffers: application, queue and resource.
 func TestMismatchesNameWhatDiffers(t *testing.T) {
 	err := engine.Mismatches{engine.Mismatch{App: "bad", Queue: "root.q", Resource: "vcore", Engine: 2, Ledger: 1}}

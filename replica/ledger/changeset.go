@@ -22,6 +22,12 @@ func (s *ChangeSet) Add(changes []Change) {
 	}
 }
 
+// Has reports whether the key has changed.
+func (s *ChangeSet) Has(key Key) bool {
+	_, ok := s.index[key]
+	return ok
+}
+
 // Len returns how many keys have changed.
 func (s *ChangeSet) Len() int { return len(s.list) }
 

@@ -35,9 +35,9 @@ type Mirror struct {
 
 	mu    sync.Mutex
 	queue queue
-	// later holds what no effect waits for; it comes into queue when it is due.
-	later   queue
-	due     *time.Timer
+	// hurried says that the queue is to be written now; linger is a timer that says so.
+	hurried bool
+	linger  *time.Timer
 	pruning bool     // old terms are being removed
 	flight  int      // entries of the batch that is being written
 	waiting []waiter // callbacks that have not run, in order of Append
@@ -76,7 +76,6 @@ func New(cli *clientv3.Client, claimed Claimed, cfg Config, log *slog.Logger, re
 		log:      log,
 		wake:     make(chan struct{}, 1),
 		queue:    newQueue(),
-		later:    newQueue(),
 		revision: claimed.Revision,
 		refused:  make(map[string]string),
 		changed:  make(chan struct{}),
@@ -101,65 +100,42 @@ func New(cli *clientv3.Client, claimed Claimed, cfg Config, log *slog.Logger, re
 // the policy no longer waits for that; it must not block. It is not called after
 // a lost fence, nor once the context of Run has ended.
 func (m *Mirror) Append(changes []ledger.Change, done func()) {
+	m.append(entriesOf(changes), done, true)
+}
+
+// AppendLater does what Append does with changes for which no pod waits: see lingering.
+func (m *Mirror) AppendLater(changes []ledger.Change, done func()) {
+	m.append(entriesOf(changes), done, false)
+}
+
+func entriesOf(changes []ledger.Change) []entry {
 	entries := make([]entry, len(changes))
 	for i, ch := range changes {
 		entries[i] = entry{slot: slot{key: ch.Key}, change: ch}
 	}
-	m.append(entries, done)
+	return entries
 }
 
-// PutTerm writes the record of a term, fenced and retried like everything else, but in no
-// hurry: see unhurried. Of older terms the newest 100 are kept.
+// PutTerm writes the record of a term, fenced and retried like everything else, as
+// AppendLater does. Of older terms the newest 100 are kept.
 func (m *Mirror) PutTerm(t record.Term) {
 	if t.Epoch > 0 {
-		m.putLater(entry{slot: slot{epoch: t.Epoch}, term: t})
+		m.append([]entry{{slot: slot{epoch: t.Epoch}, term: t}}, nil, false)
 	}
 }
 
 // PutConfiguration writes the queue configuration in force, fenced and retried like
-// everything else, but in no hurry. Its Epoch is that of the lead that writes, whatever it says.
+// everything else, as AppendLater does. Its Epoch is that of the lead that writes, whatever it
+// says.
 func (m *Mirror) PutConfiguration(c record.Configuration) {
-	m.putLater(entry{slot: slot{configuration: true}, configuration: c})
+	m.append([]entry{{slot: slot{configuration: true}, configuration: c}}, nil, false)
 }
 
-// unhurried is how long a record waits for which no effect does. There is one batch at a
-// time, and a new lead's first should have the pods in it that have waited for a lead.
-const unhurried = 200 * time.Millisecond
+// lingering is how long something waits for which no pod does. There is one batch at a time:
+// what a new lead has to write down goes with its first decisions, instead of ahead of them.
+const lingering = 50 * time.Millisecond
 
-func (m *Mirror) putLater(e entry) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.stopped != nil {
-		return
-	}
-	if m.later.len() == 0 {
-		m.due = time.AfterFunc(unhurried, func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.hurry()
-		})
-	}
-	m.later.put(e)
-}
-
-// hurry has what nobody waits for written as well. m.mu is held.
-func (m *Mirror) hurry() {
-	if m.later.len() == 0 {
-		return
-	}
-	m.due.Stop()
-	m.last++
-	for _, e := range m.later.take(m.later.len()) {
-		e.first = m.last
-		m.queue.put(*e)
-	}
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (m *Mirror) append(entries []entry, done func()) {
+func (m *Mirror) append(entries []entry, done func(), hurry bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stopped != nil {
@@ -173,6 +149,25 @@ func (m *Mirror) append(entries []entry, done func()) {
 	if done != nil {
 		m.waiting = append(m.waiting, waiter{m.last, done})
 	}
+	switch {
+	case hurry:
+		m.hurry()
+	case m.linger == nil:
+		m.linger = time.AfterFunc(lingering, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.hurry()
+		})
+	}
+}
+
+// hurry has all that waits written. m.mu is held.
+func (m *Mirror) hurry() {
+	m.hurried = true
+	if m.linger != nil {
+		m.linger.Stop()
+		m.linger = nil
+	}
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -183,7 +178,9 @@ func (m *Mirror) append(entries []entry, done func()) {
 func (m *Mirror) Flush(ctx context.Context) error {
 	for {
 		m.mu.Lock()
-		m.hurry()
+		if m.queue.len() > 0 || len(m.waiting) > 0 {
+			m.hurry()
+		}
 		settled := m.queue.len() == 0 && m.flight == 0 && !m.pruning && m.durable == m.last && len(m.waiting) == 0
 		stopped, changed := m.stopped, m.changed
 		m.mu.Unlock()
@@ -230,7 +227,7 @@ func (m *Mirror) Status() Status {
 	defer m.mu.Unlock()
 	s := Status{
 		Revision:  m.revision,
-		Pending:   m.queue.len() + m.later.len() + m.flight,
+		Pending:   m.queue.len() + m.flight,
 		Suspended: !m.suspendedSince.IsZero(),
 		Stalled:   !m.stalledSince.IsZero(),
 		Since:     m.suspendedSince,

@@ -339,9 +339,8 @@ func TestHoweverManyTermsThereAreOldOnesAreRemoved(t *testing.T) {
 	kept(310)
 }
 
-// What no effect waits for does not hold up what effects wait for: it comes later, in a batch of
-// its own.
-func TestRecordsOfTheTermWaitForThePods(t *testing.T) {
+// What no pod waits for goes with what pods wait for, in one batch, and alone if there is none.
+func TestRecordsOfTheTermGoWithThePods(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	claimed := claim(t, cli, 1)
 	var mu sync.Mutex
@@ -362,9 +361,21 @@ func TestRecordsOfTheTermWaitForThePods(t *testing.T) {
 	m := run(t, cli, claimed, config())
 	m.PutConfiguration(record.Configuration{Data: map[string]string{"queues.yaml": "q"}})
 	m.PutTerm(record.Term{Epoch: 1, Reason: "leading"})
-	m.appendWait(t, task(1, 1))
-	want := []string{keys.Record(task(1, 1).Key), keys.Configuration() + " " + keys.Term(1)}
-	eventually(t, "the pod is written, then the rest, though nobody flushes", func() bool {
+	found := make(chan struct{})
+	m.AppendLater([]ledger.Change{task(1, 1)}, func() { close(found) })
+	if _, err := cli.Get(within(t), "/"); err != nil { // long enough for a batch that is not to be
+		t.Fatal(err)
+	}
+	m.appendWait(t, task(2, 1))
+	select {
+	case <-found:
+	default:
+		t.Error("what was appended earlier is not durable with it")
+	}
+	all := strings.Join([]string{keys.Configuration(), keys.Record(task(1, 1).Key), keys.Record(task(2, 1).Key), keys.Term(1)}, " ")
+	m.PutTerm(record.Term{Epoch: 1, Reason: "alone"})
+	want := []string{all, keys.Term(1)}
+	eventually(t, "one batch, and the rest, though nobody flushes", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Equal(batches, want)

@@ -117,11 +117,12 @@ func (m *Mirror) take(busy bool) []*entry {
 	if busy {
 		return nil
 	}
-	if m.queue.len() == 0 {
+	if m.queue.len() == 0 || !m.hurried {
 		m.settle()
 		return nil
 	}
 	batch := m.queue.take(m.cfg.MaxOps)
+	m.hurried = m.queue.len() > 0
 	m.flight = len(batch)
 	return batch
 }
@@ -237,8 +238,8 @@ func (m *Mirror) stop(err error) error {
 	defer m.mu.Unlock()
 	m.stopped = ErrStopped
 	m.waiting = nil
-	if m.due != nil {
-		m.due.Stop()
+	if m.linger != nil {
+		m.linger.Stop()
 	}
 	defer m.announce()
 	switch {
@@ -250,7 +251,7 @@ func (m *Mirror) stop(err error) error {
 		m.stopped = err
 		return fmt.Errorf("mirror: %w", err)
 	}
-	if left := m.queue.len() + m.later.len() + m.flight; left > 0 {
+	if left := m.queue.len() + m.flight; left > 0 {
 		m.log.Warn("mirror stops with changes that are not durable", "pending", left, "err", m.lastError)
 	}
 	return nil
