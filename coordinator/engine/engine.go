@@ -41,6 +41,7 @@ type Engine struct {
 	// out feeds the sink; chores does what has to wait for the core.
 	out, chores *outbox
 	explain     *explainer
+	sampler     sampler
 
 	// opened says that nodes get their capacity: see Open.
 	opened atomic.Bool
@@ -134,13 +135,14 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	e.life, e.end = context.WithCancel(context.Background())
 	e.out, e.chores = newOutbox(), newOutbox()
 	e.explain = newExplainer(e)
+	e.sampler = startSampler()
 	_, err = e.proxy.RegisterResourceManager(&si.RegisterResourceManagerRequest{
 		RmID:        cfg.RMID,
 		Version:     cfg.Version,
 		PolicyGroup: cfg.PolicyGroup,
 		Config:      text,
 		ExtraConfig: extra,
-		BuildInfo:   map[string]string{"buildVersion": cfg.Version},
+		BuildInfo:   buildInfo(cfg.Version),
 	}, callback{e})
 	if err != nil {
 		e.Stop()
@@ -166,6 +168,7 @@ func (e *Engine) Stop() {
 	e.end()
 	e.barriers.fail()
 	e.explain.stop()
+	e.sampler.stop()
 	e.out.close()
 	e.chores.close()
 	// The core fails all applications as it stops; the fence is down before.
