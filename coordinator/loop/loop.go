@@ -31,6 +31,8 @@ type Config struct {
 	Observe func(ledger.Event, ledger.Delta)
 	// Durable, if set, is told of changes once they are durable. It must not wait.
 	Durable func([]ledger.Change)
+	// Reader, if set, follows the ledger.
+	Reader *Reader
 	// Counts, if set, is where readers on other goroutines find a snapshot.
 	Counts *atomic.Pointer[ledger.Counts]
 	Now    func() time.Time
@@ -122,6 +124,9 @@ func (l *Loop) batch(items []item) {
 	if changes.Len() > 0 && l.Counts != nil {
 		counts := l.Ledger.Counts()
 		l.Counts.Store(&counts)
+	}
+	if l.Reader != nil {
+		l.Reader.note(changes.All())
 	}
 	l.Commit(changes.All(), outside)
 }

@@ -252,7 +252,7 @@ func (p *promotion) release(ctx context.Context) error {
 	l.loop = loop.New(loop.Config{
 		Ledger: p.state, Mailbox: l.box, Journal: *l.mirror.Load(), Now: l.Now,
 		Inside: l.inside, Outside: l.outside, Step: l.step, Observe: l.observe, Counts: &l.counts,
-		Durable: l.Standby.Durable,
+		Durable: l.Standby.Durable, Reader: l.reader,
 	})
 	counts := p.state.Counts()
 	l.counts.Store(&counts)

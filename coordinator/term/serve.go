@@ -43,6 +43,7 @@ type Lead struct {
 	log *slog.Logger
 
 	box    *loop.Mailbox
+	reader *loop.Reader
 	loop   *loop.Loop
 	counts atomic.Pointer[ledger.Counts] // for readers on other goroutines
 	mirror atomic.Pointer[Mirror]        // nil until the epoch is claimed
@@ -62,7 +63,10 @@ type Lead struct {
 }
 
 // New makes the lead that holds the Lease by a term. Serve leads.
-func New(d Deps) *Lead { return &Lead{Deps: d, log: d.Log, box: loop.NewMailbox(mailboxLimit)} }
+func New(d Deps) *Lead {
+	box := loop.NewMailbox(mailboxLimit)
+	return &Lead{Deps: d, log: d.Log, box: box, reader: loop.NewReader(box)}
+}
 
 // Serve leads until the term ends or ctx does. It returns only when all work of the
 // term has stopped, or has been given up with ErrHung: nil if the Lease was handed
@@ -234,6 +238,12 @@ func (l *Lead) Guard() (ctx context.Context, deadline time.Time, ok bool) {
 
 // Epoch is that of the present term, or of the last.
 func (l *Lead) Epoch() uint64 { return l.tenure.Load().term.Epoch() }
+
+// Read calls read with the state of a lead whose promotion is over: see loop.Reader. It
+// reports false if ctx or the lead ends first.
+func (l *Lead) Read(ctx context.Context, read func(*ledger.Ledger)) bool {
+	return l.reader.Read(ctx, read)
+}
 
 // Counts returns how many applications and tasks there are in each state, nil before
 // that is known.

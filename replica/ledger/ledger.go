@@ -251,6 +251,31 @@ func (l *Ledger) Task(appID, taskID string) *Task {
 	return e.doubles[taskID]
 }
 
+// AppIDs returns the names of all applications of which there is a record, be it of a task,
+// in no order.
+func (l *Ledger) AppIDs() []string {
+	return slices.AppendSeq(make([]string, 0, len(l.apps)), maps.Keys(l.apps))
+}
+
+// Records returns the records of an application and of its tasks, in no order, as changes
+// that make them in a ledger that has none.
+func (l *Ledger) Records(appID string) []Change {
+	e := l.apps[appID]
+	if e == nil {
+		return nil
+	}
+	all := make([]Change, 0, 1+len(e.tasks)+len(e.doubles))
+	if e.app != nil {
+		all = append(all, Change{Key: Key{AppID: appID}, App: e.app})
+	}
+	for _, tasks := range []map[string]*Task{e.tasks, e.doubles} {
+		for id, task := range tasks {
+			all = append(all, Change{Key: Key{AppID: appID, TaskID: id}, Task: task})
+		}
+	}
+	return all
+}
+
 // Apps returns all applications in the order in which they were submitted, which
 // is that of every engine that is fed: see App.Compare.
 func (l *Ledger) Apps() iter.Seq[*App] {

@@ -1,0 +1,145 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
+)
+
+// reading runs a loop with a reader until the test ends. Only what runs in the loop touches
+// its ledger.
+func reading(t *testing.T) (*recordedLoop, context.Context) {
+	l := newRecordedLoop()
+	l.Reader = NewReader(l.Mailbox)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		l.Mailbox.Close()
+	})
+	return l, ctx
+}
+
+// agrees reports whether the reader has what the loop's ledger has.
+func (l *recordedLoop) agrees(t *testing.T, ctx context.Context) {
+	t.Helper()
+	own, _ := Ask(ctx, l.Mailbox, (*ledger.Ledger).Clone)
+	if !l.Reader.Read(ctx, func(copied *ledger.Ledger) {
+		if !copied.Equal(own) {
+			t.Error("the reader has another state than the loop")
+		}
+	}) {
+		t.Error("nothing to read")
+	}
+}
+
+// TestReadersSeeWhatTheLoopHas: the copy is made while the loop goes on, and follows it.
+func TestReadersSeeWhatTheLoopHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, ctx := reading(t)
+		at := int64(0)
+		put := func(event ledger.Event) { l.Mailbox.Put(ctx, event) }
+		add := func(app int) {
+			at++
+			id := fmt.Sprintf("app-%d", app)
+			put(ledger.AddApp{Stamp: stamp(at), ID: id})
+			put(ledger.AddTask{Stamp: stamp(at), AppID: id, ID: fmt.Sprint("t", at), Namespace: "ns", Name: fmt.Sprint("p", at)})
+			put(ledger.AppAccepted{Stamp: stamp(at), AppID: id})
+			if at%3 == 0 {
+				put(ledger.RemoveTask{Stamp: stamp(at), AppID: id, TaskID: fmt.Sprint("t", at)})
+			}
+		}
+		for app := range 4 * fillPiece {
+			add(app)
+		}
+		l.agrees(t, ctx)
+		for range 500 {
+			add(rand.IntN(5 * fillPiece))
+			if at%50 == 0 {
+				l.agrees(t, ctx)
+			}
+		}
+		synctest.Wait()
+		l.agrees(t, ctx)
+	})
+}
+
+// TestChangesWhileTheCopyIsMade come on top of it.
+func TestChangesWhileTheCopyIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, ctx := reading(t)
+		for app := range 3 * fillPiece {
+			l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(1), ID: fmt.Sprint("app-", app)})
+		}
+		changing := make(chan struct{})
+		go func() {
+			defer close(changing)
+			for app := range 3 * fillPiece {
+				l.Mailbox.Put(ctx, ledger.AppAccepted{Stamp: stamp(2), AppID: fmt.Sprint("app-", app)})
+				l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(2), ID: fmt.Sprint("late-", app)})
+			}
+		}()
+		l.Reader.Read(ctx, func(*ledger.Ledger) {})
+		<-changing
+		synctest.Wait()
+		l.agrees(t, ctx)
+	})
+}
+
+// TestALongReadKeepsTheLoopFromNothing: events are stepped while somebody reads, who sees
+// none of it.
+func TestALongReadKeepsTheLoopFromNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, ctx := reading(t)
+		l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(1), ID: "before"})
+		begun, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			l.Reader.Read(ctx, func(copied *ledger.Ledger) {
+				close(begun)
+				<-goOn
+				if copied.App("before") == nil || copied.App("meanwhile") != nil {
+					t.Error("the state changed while it was read")
+				}
+			})
+		}()
+		<-begun
+		l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(2), ID: "meanwhile"})
+		synctest.Wait() // the loop has come to rest, with the reader where it was
+		if app, ok := Ask(ctx, l.Mailbox, func(l *ledger.Ledger) *ledger.App { return l.App("meanwhile") }); !ok || app == nil {
+			t.Error("the loop waited for the reader")
+		}
+		close(goOn)
+		<-done
+		l.agrees(t, ctx)
+	})
+}
+
+// TestNobodyReadsOfALoopThatHasEnded, and who gives up leaves the next one a whole copy.
+func TestNobodyReadsOfALoopThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecordedLoop()
+		l.Reader = NewReader(l.Mailbox)
+		given, giveUp := context.WithCancel(t.Context())
+		told := make(chan bool, 1)
+		go func() { told <- l.Reader.Read(given, func(*ledger.Ledger) { t.Error("read something") }) }()
+		synctest.Wait()
+		giveUp()
+		if <-told {
+			t.Error("answered by nobody")
+		}
+		if l.Reader.note([]ledger.Change{{Key: ledger.Key{AppID: "a"}}}); l.Reader.missed.Len() != 0 {
+			t.Error("changes are kept for nobody")
+		}
+		l.Mailbox.Close()
+		if l.Reader.Read(t.Context(), func(*ledger.Ledger) {}) {
+			t.Error("a loop that has ended was read")
+		}
+	})
+}
