@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,25 +28,34 @@ type Config struct {
 // shutdownGrace is how long requests under way may take when serving ends.
 const shutdownGrace = 2 * time.Second
 
-// Server serves the endpoints of one replica.
+// Server serves endpoints of one replica.
 type Server struct {
+	what     string
 	listener net.Listener
 	http     *http.Server
 	log      *slog.Logger
 }
 
-// New listens at once, so that Addr is known and a taken port is an error of
-// the start, not of later. Serve has to be called for requests to be answered,
-// and closes the listener.
+// New makes the server of probes, metrics and status: see Listen.
 func New(cfg Config, source Source, metrics prometheus.Gatherer, log *slog.Logger) (*Server, error) {
-	listener, err := net.Listen("tcp", cfg.Address)
+	return Listen("probes, metrics and status", cfg.Address, nil, Handler(cfg, source, metrics, log), log)
+}
+
+// Listen listens at once, so that Addr is known and a taken port is an error of the start,
+// not of later. Serve has to be called for requests to be answered, and closes the listener.
+// The endpoints are what the log calls them. With secure the server speaks TLS and nothing
+// else.
+func Listen(what, address string, secure *tls.Config, handler http.Handler, log *slog.Logger) (*Server, error) {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("http endpoints: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return &Server{
+		what:     what,
 		listener: listener,
 		http: &http.Server{
-			Handler:           Handler(cfg, source, metrics, log),
+			Handler:           handler,
+			TLSConfig:         secure,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			// Long enough for a profile of a minute.
@@ -60,16 +70,25 @@ func New(cfg Config, source Source, metrics prometheus.Gatherer, log *slog.Logge
 // Addr is the address that the server listens on, as host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
+// OnShutdown has do called when serving ends, for requests that would last: they keep Serve.
+func (s *Server) OnShutdown(do func()) { s.http.RegisterOnShutdown(do) }
+
 // Serve answers requests until ctx ends, then lets those under way finish for a
 // moment. It returns nil after that, an error if serving failed before.
 func (s *Server) Serve(ctx context.Context) error {
-	s.log.Info("serving probes, metrics and status", "address", s.Addr())
+	s.log.Info("serving "+s.what, "address", s.Addr())
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
+	go func() {
+		if s.http.TLSConfig != nil {
+			failed <- s.http.ServeTLS(s.listener, "", "") // the certificate is in the configuration
+			return
+		}
+		failed <- s.http.Serve(s.listener)
+	}()
 
 	select {
 	case err := <-failed:
-		return fmt.Errorf("http endpoints: %w", err)
+		return fmt.Errorf("%s: %w", s.what, err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
@@ -78,7 +97,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		_ = s.http.Close() // A slow reader, such as a profile: cut it off.
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("http endpoints: %w", err)
+		return fmt.Errorf("%s: %w", s.what, err)
 	}
 	return nil
 }
