@@ -47,6 +47,7 @@ type Config struct {
 	Workload    Workload    `yaml:"workload"`
 	Managers    []Manager   `yaml:"managers"`
 	HTTP        HTTP        `yaml:"http"`
+	REST        REST        `yaml:"rest"`
 	Gossip      Gossip      `yaml:"gossip"`
 	Log         Log         `yaml:"log"`
 }
@@ -176,6 +177,35 @@ type HTTP struct {
 	Profiling bool `yaml:"profiling"`
 }
 
+// REST configures YuniKorn's REST interface, /ws/v1, which tells whoever can reach it of
+// everybody's applications.
+type REST struct {
+	// Address is where to listen; empty means not at all. The default is YuniKorn's port on
+	// the loopback interface: whoever wants to be reached says where. Replicas pass requests
+	// on to the lead at the host at which gossip knows it, so this must be reachable there.
+	Address string    `yaml:"address"`
+	TLS     ServerTLS `yaml:"tls"`
+}
+
+// ServerTLS names the files for serving over TLS. All replicas have to be configured alike:
+// they are each other's clients.
+type ServerTLS struct {
+	// Cert and Key are of the server, and of this replica as a client of others. Both are
+	// read again when they are used.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// CA is the authority of the other replicas' certificates; empty selects the system's.
+	CA string `yaml:"ca"`
+	// ClientCA is the authority of clients' certificates, those of replicas included. Empty
+	// means that everybody may read.
+	ClientCA string `yaml:"clientCA"`
+	// ServerName is the name in the certificates of the other replicas.
+	ServerName string `yaml:"serverName"`
+}
+
+// Enabled reports whether any field is set.
+func (t ServerTLS) Enabled() bool { return t != ServerTLS{} }
+
 // Gossip configures how replicas tell each other how they are. Without it they
 // elect and follow all the same; a hand-over then has no successor in mind.
 type Gossip struct {
@@ -239,6 +269,7 @@ func Default() Config {
 		Workload:    Workload{UserLabel: "yunikorn.apache.org/username"},
 		Managers:    []Manager{{Name: "general"}},
 		HTTP:        HTTP{Address: "127.0.0.1:0"},
+		REST:        REST{Address: "127.0.0.1:9080"},
 		Log:         Log{Level: "info", Format: "json"},
 	}
 }

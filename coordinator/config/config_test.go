@@ -74,6 +74,7 @@ placeholder: {image: "registry.example/pause:1", runAsUser: 1000, runAsGroup: 30
 workload: {userLabel: example.com/user}
 managers: [{name: mine, type: general, settings: {a: 1}}]
 http: {address: "0.0.0.0:8080", profiling: true}
+rest: {address: "0.0.0.0:9081", tls: {cert: /cert.pem, key: /key.pem, ca: /ca.pem, clientCA: /clients.pem, serverName: understudy}}
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
 log: {level: warn, format: text}
 `
@@ -213,6 +214,9 @@ func TestValuesAreChecked(t *testing.T) {
 		"burst below the rate":           {func(c *Config) { c.Kubernetes.Burst = 10 }, []string{"kubernetes.burst"}},
 		"negative rate":                  {func(c *Config) { c.Kubernetes.QPS = -1 }, []string{"kubernetes.qps"}},
 		"address without a port":         {func(c *Config) { c.HTTP.Address = "127.0.0.1" }, []string{"http.address"}},
+		"REST without a port":            {func(c *Config) { c.REST.Address = "127.0.0.1" }, []string{"rest.address"}},
+		"TLS for nobody":                 {func(c *Config) { c.REST = REST{TLS: ServerTLS{Cert: "c"}} }, []string{"rest.address"}},
+		"half of REST's TLS":             {func(c *Config) { c.REST.TLS.CA = "c" }, []string{"rest.tls.cert", "rest.tls.key", "rest.tls.serverName"}},
 		"port out of range":              {func(c *Config) { c.HTTP.Address = ":70000" }, []string{"http.address"}},
 		"identity with a slash":          {func(c *Config) { c.Identity = "a/b" }, []string{"identity"}},
 		// The holder identity is NAME_TOKEN; the name must not hold the separator.

@@ -38,28 +38,84 @@ func (c Etcd) TLSConfig() (*tls.Config, error) {
 		return nil, nil
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.TLS.CA)
-		if err != nil {
-			return nil, fmt.Errorf("etcd.tls.ca: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("etcd.tls.ca: %s holds no certificate in PEM form", c.TLS.CA)
-		}
+	var err error
+	if conf.RootCAs, err = authority("etcd.tls.ca", c.TLS.CA); err != nil {
+		return nil, err
 	}
 	if c.TLS.Cert != "" {
-		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-			if err != nil {
-				return nil, fmt.Errorf("etcd.tls.cert: %w", err)
-			}
-			return &pair, nil
-		}
-		if _, err := load(nil); err != nil {
+		load := pair("etcd.tls.cert", c.TLS.Cert, c.TLS.Key)
+		if _, err := load(); err != nil {
 			return nil, err
 		}
-		conf.GetClientCertificate = load
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return conf, nil
+}
+
+// Server returns how to serve, nil without TLS. The certificate is read again for every
+// handshake, the authority of clients is not.
+func (t ServerTLS) Server() (*tls.Config, error) {
+	if !t.Enabled() {
+		return nil, nil
+	}
+	load := pair("rest.tls.cert", t.Cert, t.Key)
+	if _, err := load(); err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() },
+	}
+	var err error
+	if conf.ClientCAs, err = authority("rest.tls.clientCA", t.ClientCA); err != nil {
+		return nil, err
+	}
+	if conf.ClientCAs != nil {
+		conf.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return conf, nil
+}
+
+// Client returns how to reach another replica, nil without TLS. It is known by ServerName,
+// whatever its address.
+func (t ServerTLS) Client() (*tls.Config, error) {
+	if !t.Enabled() {
+		return nil, nil
+	}
+	load := pair("rest.tls.cert", t.Cert, t.Key)
+	conf := &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		ServerName:           t.ServerName,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() },
+	}
+	var err error
+	conf.RootCAs, err = authority("rest.tls.ca", t.CA)
+	return conf, err
+}
+
+// pair reads a certificate and its key whenever it is called.
+func pair(field, cert, key string) func() (*tls.Certificate, error) {
+	return func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		return &pair, nil
+	}
+}
+
+// authority reads certificates, nil if no file is named.
+func authority(field, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", field, file)
+	}
+	return pool, nil
 }

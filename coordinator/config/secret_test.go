@@ -4,10 +4,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -61,6 +66,72 @@ func TestTLSConfig(t *testing.T) {
 	}
 }
 
+// TestServerTLS: replicas know each other by a name, whatever their addresses; with an
+// authority for clients nobody else is served; a renewed certificate is used at once.
+func TestServerTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePair(t, cert, key)
+	files := ServerTLS{Cert: cert, Key: key, CA: cert, ClientCA: cert, ServerName: "understudy"}
+	conf, err := files.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	listener := tls.NewListener(server.Listener, conf)
+	server.Listener = listener
+	server.Start()
+	defer server.Close()
+	url := "https://" + listener.Addr().String()
+	get := func(as ServerTLS, without bool) error {
+		conf, err := as.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if without {
+			conf.GetClientCertificate = nil
+		}
+		transport := &http.Transport{TLSClientConfig: conf}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Get(url)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	if err := get(files, false); err != nil {
+		t.Error("a replica:", err)
+	}
+	if get(files, true) == nil {
+		t.Error("a client without a certificate is served")
+	}
+	other := files
+	if other.ServerName = "somebody"; get(other, false) == nil {
+		t.Error("a server is taken for another one")
+	}
+	if other = (ServerTLS{Cert: cert, Key: key, ServerName: "understudy"}); get(other, false) == nil {
+		t.Error("a certificate of nobody's is believed")
+	}
+	der := writePair(t, cert, key)
+	if pair, err := conf.GetCertificate(nil); err != nil || string(pair.Certificate[0]) != string(der) {
+		t.Errorf("a renewed certificate is not used: %v", err)
+	}
+	if c, err := (ServerTLS{}).Server(); c != nil || err != nil {
+		t.Errorf("without TLS: %v, %v", c, err)
+	}
+	if c, err := (ServerTLS{}).Client(); c != nil || err != nil {
+		t.Errorf("without TLS: %v, %v", c, err)
+	}
+	write(t, cert, "no certificate")
+	if _, err := files.Server(); err == nil || !strings.Contains(err.Error(), "rest.tls.cert") {
+		t.Errorf("broken certificate: %v", err)
+	}
+	if _, err := files.Client(); err == nil || !strings.Contains(err.Error(), "rest.tls.ca") {
+		t.Errorf("broken authority: %v", err)
+	}
+}
+
 // writePair writes a new self-signed certificate with its key, and returns the
 // certificate in DER form.
 func writePair(t *testing.T, cert, key string) []byte {
@@ -70,7 +141,7 @@ func writePair(t *testing.T, cert, key string) []byte {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "understudy"}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "understudy"}, DNSNames: []string{"understudy"}, NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {

@@ -64,6 +64,7 @@ func (c Config) check() []*Error {
 	k.all("workload.userLabel", validation.IsQualifiedName(c.Workload.UserLabel))
 	k.managers(c.Managers)
 	k.address("http.address", c.HTTP.Address)
+	k.rest(c.REST)
 	k.gossip(c.Gossip)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "json", "text")
@@ -113,6 +114,21 @@ func (k *checker) address(field, value string) {
 	_, err = strconv.ParseUint(port, 10, 16)
 	k.must(field, err == nil, "has port %q, want 0 (any free one) to 65535", port)
 	k.must(field, !strings.ContainsAny(host, " /"), "has host %q, want a name or an IP address", host)
+}
+
+func (k *checker) rest(c REST) {
+	if c.Address == "" {
+		k.must("rest.address", !c.TLS.Enabled(), "is missing, and rest.tls is set")
+		return
+	}
+	k.address("rest.address", c.Address)
+	if !c.TLS.Enabled() {
+		return
+	}
+	const missing = "is missing, and the rest of rest.tls is set"
+	k.must("rest.tls.cert", c.TLS.Cert != "", missing)
+	k.must("rest.tls.key", c.TLS.Key != "", missing)
+	k.must("rest.tls.serverName", c.TLS.ServerName != "", missing)
 }
 
 func (k *checker) gossip(c Gossip) {
