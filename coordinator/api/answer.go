@@ -1,0 +1,105 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"runtime"
+
+	"github.com/apache/yunikorn-core/pkg/webservice/dao"
+)
+
+// The content types of answers.
+const (
+	contentJSON = "application/json; charset=UTF-8"
+	contentYAML = "application/x-yaml; charset=UTF-8"
+)
+
+// writeHeaders is what every answer of the core carries.
+func writeHeaders(w http.ResponseWriter, method string) {
+	methods := "GET, OPTIONS"
+	if method == http.MethodPost {
+		methods = "OPTIONS, POST"
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentJSON)
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", "X-Requested-With,Content-Type,Accept,Origin")
+}
+
+// refusal is an answer that is an error, with the body that the core gives it.
+type refusal struct {
+	code   int
+	detail string
+}
+
+func (r *refusal) write(w http.ResponseWriter) {
+	w.WriteHeader(r.code)
+	_ = json.NewEncoder(w).Encode(dao.NewYAPIError(nil, r.code, r.detail)) // the client has gone: nobody to tell
+}
+
+func badRequest(detail string) *refusal { return &refusal{http.StatusBadRequest, detail} }
+func notFound(detail string) *refusal   { return &refusal{http.StatusNotFound, detail} }
+func failed(detail string) *refusal     { return &refusal{http.StatusInternalServerError, detail} }
+
+// turns bound how many answers are made at the same time. Between them a client that reads
+// slowly holds no turn.
+type turns chan struct{}
+
+// newTurns leaves the scheduler half of the processors.
+func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// take does work in turn. It reports false if ctx ends first.
+func (t turns) take(ctx context.Context, work func()) bool {
+	select {
+	case t <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-t }()
+	work()
+	return true
+}
+
+// write answers with what get returns, which is made in turn.
+func (t turns) write(w http.ResponseWriter, r *http.Request, get func() any) {
+	var body []byte
+	var err error
+	if !t.take(r.Context(), func() { body, err = json.Marshal(get()) }) {
+		return // the client has gone
+	}
+	if err != nil {
+		failed(err.Error()).write(w)
+		return
+	}
+	_, _ = w.Write(append(body, '\n')) // The client has gone: nobody to tell.
+}
+
+// listBuffer is how much of a list is made before it is written, in bytes.
+const listBuffer = 32 << 10
+
+// writeList answers with a list of which one element at a time is made, in turn, and
+// written: what a list of many applications takes of memory does not depend on how many
+// clients ask for it. The bytes are those of an encoder that is given the whole list.
+func writeList[T any](t turns, w http.ResponseWriter, r *http.Request, elements []T, get func(T) any) {
+	out := bufio.NewWriterSize(w, listBuffer)
+	_ = out.WriteByte('[')
+	for i, element := range elements {
+		var body []byte
+		var err error
+		done := t.take(r.Context(), func() { body, err = json.Marshal(get(element)) })
+		if !done || err != nil {
+			panic(http.ErrAbortHandler) // half of a list must not pass for all of it
+		}
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		if _, err := out.Write(body); err != nil {
+			return // the client has gone
+		}
+	}
+	_, _ = out.WriteString("]\n")
+	_ = out.Flush()
+}
