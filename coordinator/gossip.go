@@ -75,7 +75,7 @@ func (r *replica) standing() roster.Standing {
 	}
 	s := roster.Standing{
 		Role: string(*r.role.Load()), Ready: len(missing) == 0, Missing: roster.Summary(missing),
-		HTTP: r.cfg.Reachable(), Template: r.cfg.Template, Created: r.created(),
+		HTTP: r.cfg.Reachable(), REST: r.restPort(), Template: r.cfg.Template, Created: r.created(),
 	}
 	if l := r.lead.Load(); l != nil {
 		mirrored, _ := l.MirrorStatus()

@@ -84,7 +84,9 @@ type replica struct {
 	elector *election.Elector
 	standby *standby.Standby
 	roster  *roster.Roster // nil without gossip
-	fence   *fence
+	// restListens is where /ws/v1 is served, empty if it is not.
+	restListens string
+	fence       *fence
 
 	leads chan uint64 // the epoch: see marks
 	past  supervise.Past
@@ -133,6 +135,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		return err
 	}
 	start("http", server.Serve)
+	if err := r.serveREST(start); err != nil {
+		return err
+	}
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
 	start("standby", r.standby.Run)

@@ -123,7 +123,7 @@ func startSoaked(t *testing.T, name, kubeconfig, etcd string) *soaked {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Identity, cfg.Namespace, cfg.Kubernetes.Kubeconfig = name, soakNamespace, kubeconfig
-	cfg.Etcd.Endpoints, cfg.HTTP.Address = []string{"http://" + etcd}, freeAddress(t)
+	cfg.Etcd.Endpoints, cfg.HTTP.Address, cfg.REST.Address = []string{"http://" + etcd}, freeAddress(t), ""
 	// A machine that is too slow for a Lease is no matter of this test.
 	cfg.Election.LeaseDuration, cfg.Election.RenewDeadline, cfg.Election.MaxLeaseDuration = 60*time.Second, 40*time.Second, 60*time.Second
 	cfg.Engine.LogLevel = "fatal" // it calls what is rejected an error

@@ -244,6 +244,14 @@ func (s *Standby) awaitView(ctx context.Context) error {
 	return nil
 }
 
+// Engine returns the engine, nil before there is one.
+func (s *Standby) Engine() *engine.Engine {
+	if !s.prepared.Load() {
+		return nil
+	}
+	return s.engine
+}
+
 func (s *Standby) missing(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,6 +19,9 @@ type Standing struct {
 	Lag      int64  `json:"l,omitempty"`
 	// HTTP is where it serves its status; empty if it did not say.
 	HTTP string `json:"h,omitempty"`
+	// REST is the port at which it serves YuniKorn's REST interface to others, at the host
+	// of its Address; zero if it does not.
+	REST uint16 `json:"w,omitempty"`
 	// Missing says in short why it is not ready; empty if it is, or leads.
 	Missing string `json:"m,omitempty"`
 	// Template is the version of the pod template that it was made from, Created when
