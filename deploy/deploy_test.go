@@ -156,6 +156,14 @@ func TestDeploymentAgreesWithItsConfiguration(t *testing.T) {
 	if got := c.Ports[0]; got.Name != "http" || port != "8080" || got.ContainerPort != 8080 {
 		t.Errorf("container port %+v does not match http.address %s", got, cfg.HTTP.Address)
 	}
+	if port := c.Ports[1]; port.Name != "rest" || cfg.REST.Address != "0.0.0.0:9080" || port.ContainerPort != 9080 {
+		t.Errorf("container port %+v does not match rest.address %s", port, cfg.REST.Address)
+	}
+	for _, port := range only[*corev1.Service](t, "yunikorn-service").Spec.Ports {
+		if port.Name != "yunikorn-core" || port.Port != 9080 || port.TargetPort.StrVal != "rest" {
+			t.Errorf("clients of YuniKorn find port %+v", port)
+		}
+	}
 	if c.LivenessProbe.HTTPGet.Path != "/livez" || c.ReadinessProbe.HTTPGet.Path != "/readyz" {
 		t.Error("the probes ask for other paths than /livez and /readyz")
 	}
@@ -189,6 +197,7 @@ func TestSelectorsFindThePods(t *testing.T) {
 	for name, selectors := range map[string]struct{ selector, labels map[string]string }{
 		"deployment":  {d.Spec.Selector.MatchLabels, replicas},
 		"service":     {only[*corev1.Service](t, "understudy").Spec.Selector, replicas},
+		"rest":        {only[*corev1.Service](t, "yunikorn-service").Spec.Selector, replicas},
 		"budget":      {only[*policyv1.PodDisruptionBudget](t, "understudy").Spec.Selector.MatchLabels, replicas},
 		"statefulset": {e.Spec.Selector.MatchLabels, etcd},
 		"etcd":        {only[*corev1.Service](t, "understudy-etcd").Spec.Selector, etcd},
