@@ -86,16 +86,22 @@ func asking(cmd *cobra.Command) func(context.Context) (format string, answers []
 
 const forwarded = "http://127.0.0.1:8080"
 
-// targetsOf returns whom to ask, as answers that have yet to come.
+// targetsOf returns whom to ask how they are, as answers that have yet to come.
 func targetsOf(servers []string, lab string) ([]answer, error) {
+	return serversOf(servers, lab, func(p labProcess) string { return p.HTTP }, forwarded)
+}
+
+// serversOf returns whom to ask: the servers, or the replicas of a lab, of each of which at
+// tells the URL. If neither is given it is otherwise.
+func serversOf(servers []string, lab string, at func(labProcess) string, otherwise string) ([]answer, error) {
 	switch {
 	case lab != "" && len(servers) > 0:
 		return nil, usagef("--server and --lab exclude each other")
 	case lab != "":
-		return labReplicas(lab)
+		return labReplicas(lab, at)
 	}
 	if len(servers) == 0 {
-		servers = []string{forwarded}
+		servers = []string{otherwise}
 	}
 	var targets []answer
 	for _, s := range servers {
@@ -108,25 +114,28 @@ func targetsOf(servers []string, lab string) ([]answer, error) {
 	return targets, nil
 }
 
+// labProcess is what a lab says of one of its processes.
+type labProcess struct{ Name, Kind, HTTP, REST string }
+
 // labReplicas reads from a lab's state which replicas it runs.
-func labReplicas(dir string) ([]answer, error) {
+func labReplicas(dir string, at func(labProcess) string) ([]answer, error) {
 	file := filepath.Join(dir, "state.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("no lab in %s: %w", dir, err)
 	}
 	var state struct {
-		Processes []struct{ Name, Kind, HTTP string }
+		Processes []labProcess
 	}
 	if err := json.Unmarshal(data, &state); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	var targets []answer
 	for _, p := range state.Processes {
-		if p.Kind != "replica" || p.HTTP == "" {
+		if p.Kind != "replica" || at(p) == "" {
 			continue
 		}
-		base, err := baseURL(p.HTTP)
+		base, err := baseURL(at(p))
 		if err != nil {
 			return nil, fmt.Errorf("%s: replica %s: %w", file, p.Name, err)
 		}
