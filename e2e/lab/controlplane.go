@@ -26,6 +26,7 @@ type plan struct {
 	etcd                  []member     // the mirror's
 	replicas              []int        // ports
 	gossip                []int        // ports of the replicas, TCP and UDP
+	rest                  []int        // ports of the replicas' /ws/v1
 	proxies               []proxyPorts // by replica; none without Options.Proxies
 }
 
@@ -39,7 +40,7 @@ func (m member) url() string     { return "http://" + address(m.client) }
 func (m member) peerURL() string { return "http://" + address(m.peer) }
 
 func newPlan(opts Options) (*plan, error) {
-	count := 4 + 2*opts.EtcdMembers + 2*opts.Replicas
+	count := 4 + 2*opts.EtcdMembers + 3*opts.Replicas
 	if opts.Proxies {
 		count += opts.Replicas * (3 + opts.EtcdMembers)
 	}
@@ -58,7 +59,7 @@ func newPlan(opts Options) (*plan, error) {
 		})
 	}
 	for range opts.Replicas {
-		p.replicas, p.gossip = append(p.replicas, next()), append(p.gossip, next())
+		p.replicas, p.gossip, p.rest = append(p.replicas, next()), append(p.gossip, next()), append(p.rest, next())
 		if opts.Proxies {
 			at := proxyPorts{apiserver: next(), lease: next(), gossip: next()}
 			for range p.etcd {

@@ -129,6 +129,7 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	set(file, endpoints, "etcd", "endpoints")
 	set(file, address(l.plan.replicas[i]), "http", "address")
 	set(file, true, "http", "profiling")
+	set(file, address(l.plan.rest[i]), "rest", "address")
 	set(file, address(l.plan.gossip[i]), "gossip", "address")
 	var peers []any
 	for other := range l.plan.gossip {
@@ -183,7 +184,7 @@ func (l *Lab) replicaConfig(i int) string {
 func (l *Lab) replicaProcess(i int) Process {
 	return Process{
 		Name: replicaName(i), Kind: KindReplica,
-		HTTP: "http://" + address(l.plan.replicas[i]), Log: l.plan.logPath(replicaName(i)),
+		HTTP: "http://" + address(l.plan.replicas[i]), REST: "http://" + address(l.plan.rest[i]), Log: l.plan.logPath(replicaName(i)),
 		Args: []string{l.plan.opts.Binary, "run", "--config", l.replicaConfig(i)},
 		Env:  l.environment(replicaName(i), l.plan.opts.Env),
 
@@ -249,6 +250,21 @@ func (r Replica) Get(ctx context.Context, path string) ([]byte, error) {
 	// A connection of its own: the one before may lead to a process that died.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return get(ctx, client, p.HTTP+path)
+}
+
+// REST asks YuniKorn's REST interface of the replica, with a path such as /ws/v1/partitions.
+// The status is not looked at. The caller closes the body.
+func (r Replica) REST(ctx context.Context, path string) (*http.Response, error) {
+	p, err := r.Process()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.REST+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Close = true // the next one may be another process
+	return http.DefaultClient.Do(req)
 }
 
 // Status is what the replica says about itself.

@@ -64,6 +64,8 @@ type Process struct {
 	PID  int    `json:"pid"`
 	// HTTP is the base URL of what it serves; empty if nothing.
 	HTTP string `json:"http,omitempty"`
+	// REST is the base URL of a replica's /ws/v1.
+	REST string `json:"rest,omitempty"`
 	Log  string `json:"log"`
 	// Started tells this process from another one with the same id: the
 	// kernel's clock ticks between its boot and the start of the process.
