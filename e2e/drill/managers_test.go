@@ -2,22 +2,16 @@ package drill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
@@ -35,25 +29,6 @@ var enabledManagers = []any{
 	map[string]any{"name": jobs, "type": "custom", "settings": map[string]any{"preset": "job"}},
 	map[string]any{"name": "general"},
 }
-
-// The resource of the Spark operator, as far as it matters to the API server.
-const sparkCRD = `
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: sparkapplications.sparkoperator.k8s.io
-  annotations: {api-approved.kubernetes.io: "unapproved, stands for the operator's own"}
-spec:
-  group: sparkoperator.k8s.io
-  scope: Namespaced
-  names: {kind: SparkApplication, plural: sparkapplications, singular: sparkapplication}
-  versions:
-  - name: v1beta2
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-`
 
 const application = `
 apiVersion: yunikorn.apache.org/v1alpha1
@@ -86,21 +61,13 @@ spec:
       containers: [{name: main, image: none}]
 `
 
-// kinds are the objects that tell of applications.
-var kinds = map[string]schema.GroupVersionResource{
-	sparkCRD:         {Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"},
-	application:      {Group: "yunikorn.apache.org", Version: "v1alpha1", Resource: "applications"},
-	sparkApplication: {Group: "sparkoperator.k8s.io", Version: "v1beta2", Resource: "sparkapplications"},
-	job:              {Group: "batch", Version: "v1", Resource: "jobs"},
-}
-
 // managed is a lab with all kinds of managers, each of which has one application with a
 // pod that runs.
 type managed struct {
 	*lab.Lab
 	t       *testing.T
 	ctx     context.Context
-	objects dynamic.Interface
+	objects *lab.Objects
 }
 
 func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
@@ -108,21 +75,15 @@ func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	m := &managed{t: t, ctx: ctx}
-	m.Lab = start(func(o *lab.Options) {
-		o.SkipWait = true // what the managers are allowed comes later
-		o.Configure = func(_ string, file map[string]any) { file["managers"] = enabledManagers }
-	})
+	m.Lab = start(func(o *lab.Options) { o.Managers = enabledManagers })
 	var err error
-	m.objects, err = dynamic.NewForConfig(m.RESTConfig())
+	m.objects, err = m.Objects()
 	m.do(err)
-	m.allow()
-	_, err = m.WaitLeader(ctx)
-	m.do(errors.Join(err, m.WaitReady(ctx)))
-	m.make(sparkCRD)
+	late, err := lab.ReadManifests("../crds/sparkapplications.yaml") // a kind that comes while its manager runs
+	m.do(err)
+	m.do(m.objects.Apply(ctx, late...))
 	m.make(application)
-	m.do(await(ctx, "a SparkApplication", func() (bool, error) { // its kind has to be served first
-		return m.tryMake(sparkApplication) == nil, nil
-	}))
+	m.make(sparkApplication)
 	owner := m.make(job)
 	controller := true
 	pods := map[string]func(*v1.Pod){
@@ -156,35 +117,17 @@ func (m *managed) do(err error) {
 	}
 }
 
-// allow gives the replicas what `understudy managers rbac` says that their managers need.
-func (m *managed) allow() {
-	m.t.Helper()
-	root, err := filepath.Abs("../..")
-	m.do(err)
-	cmd := exec.CommandContext(m.ctx, filepath.Join(root, "bin", "understudy"), "managers", "rbac",
-		"--config", filepath.Join(m.Dir(), "config", "understudy-0.yaml"))
-	out, err := cmd.Output()
-	m.do(err)
-	var role rbacv1.ClusterRole
-	m.do(yaml.Unmarshal(out, &role))
-	role.Name = "managers"
-	_, err = m.Client().RbacV1().ClusterRoles().Create(m.ctx, &role, metav1.CreateOptions{})
-	m.do(err)
-	state, err := m.State()
-	m.do(err)
-	_, err = m.Client().RbacV1().ClusterRoleBindings().Create(m.ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "managers"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "managers"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: state.Namespace, Name: "understudy"}},
-	}, metav1.CreateOptions{})
-	m.do(err)
-}
-
+// make creates an object, and writes its status if it has one.
 func (m *managed) make(text string) *unstructured.Unstructured {
 	m.t.Helper()
-	m.do(m.tryMake(text))
 	object := decoded(text)
-	made, err := m.resource(text, object).Get(m.ctx, object.GetName(), metav1.GetOptions{})
+	status, says := object.Object["status"].(map[string]any)
+	delete(object.Object, "status")
+	m.do(m.objects.Apply(m.ctx, object))
+	if says {
+		m.do(m.objects.ApplyStatus(m.ctx, object, status))
+	}
+	made, err := m.objects.Get(m.ctx, object)
 	m.do(err)
 	return made
 }
@@ -195,26 +138,6 @@ func decoded(text string) *unstructured.Unstructured {
 		panic(err)
 	}
 	return object
-}
-
-func (m *managed) resource(text string, object *unstructured.Unstructured) dynamic.ResourceInterface {
-	if ns := object.GetNamespace(); ns != "" {
-		return m.objects.Resource(kinds[text]).Namespace(ns)
-	}
-	return m.objects.Resource(kinds[text])
-}
-
-// tryMake creates an object, and writes its status if it has one.
-func (m *managed) tryMake(text string) error {
-	object := decoded(text)
-	status, says := object.Object["status"]
-	made, err := m.resource(text, object).Create(m.ctx, object, metav1.CreateOptions{})
-	if err != nil || !says {
-		return err
-	}
-	made.Object["status"] = status
-	_, err = m.resource(text, object).UpdateStatus(m.ctx, made, metav1.UpdateOptions{})
-	return err
 }
 
 // applications says of each manager how many pods with a node it has, of how many
@@ -281,7 +204,7 @@ func TestRecoveryAsksTheManagers(t *testing.T) {
 	m.wipe()
 	m.await(want)
 	m.do(await(m.ctx, "the status of the Application", func() (bool, error) {
-		object, err := m.resource(application, decoded(application)).Get(m.ctx, "report", metav1.GetOptions{})
+		object, err := m.objects.Get(m.ctx, decoded(application))
 		if err != nil {
 			return false, err
 		}

@@ -6,7 +6,8 @@
 // What it promises:
 //
 //   - Replicas are ordinary processes and run as the service account, with the
-//     roles, of the manifests under deploy/; never as an administrator.
+//     roles, of the manifests under deploy/, and with what their app managers need
+//     beside; never as an administrator.
 //   - Every listener is on 127.0.0.1, on a port chosen when the lab starts, and
 //     every file is below one directory: two labs run side by side.
 //   - DIR/state.json names every process at any moment, and is replaced in one

@@ -32,6 +32,13 @@ type Options struct {
 	// Queues is the queue configuration, a queues.yaml. Empty means a quota on
 	// root.default that lets its pods have all that the nodes offer.
 	Queues string
+	// Managers are the app managers of the replicas, as in the field `managers` of a
+	// configuration file. The replicas are allowed what these need. Empty means those of
+	// the shipped configuration.
+	Managers []any
+	// CRDs are files, or directories of files, with kinds that exist before a replica is
+	// started.
+	CRDs []string
 	// EtcdMembers of the mirror's etcd: 1, 3 or 5.
 	EtcdMembers int
 	// Audit writes DIR/audit.log, the API server's own account of every pod,

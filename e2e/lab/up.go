@@ -265,14 +265,21 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	if l.plan.opts.NoFence {
 		objects = withoutFence(objects)
 	}
-	a, err := newApplier(l.config)
+	a, err := newObjects(l.config)
 	if err != nil {
 		return 0, 0, err
 	}
 	if err := a.ensureNamespace(ctx, who.namespace); err != nil {
 		return 0, 0, err
 	}
-	if applied, checked, err = a.deploy(ctx, objects); err != nil {
+	for _, path := range l.plan.opts.CRDs {
+		kinds, err := ReadManifests(path)
+		if err != nil {
+			return 0, 0, err
+		}
+		objects = append(objects, kinds...)
+	}
+	if applied, checked, err = a.deploy(ctx, objects, runsPods); err != nil {
 		return applied, checked, err
 	}
 	if err := l.createQueues(ctx, who.namespace); err != nil {
@@ -282,8 +289,16 @@ func (l *Lab) applyManifests(ctx context.Context, base string, keys *pki) (appli
 	if err != nil {
 		return applied, checked, fmt.Errorf("%s: %w", base, err)
 	}
-	if err := l.writeReplicaFiles(ctx, keys, who, shipped); err != nil || l.plan.opts.NoFence {
+	if err := l.writeReplicaFiles(ctx, keys, who, shipped); err != nil {
 		return applied, checked, err
+	}
+	if len(l.plan.opts.Managers) > 0 && l.plan.opts.Replicas > 0 {
+		if err := l.allowManagers(ctx, a, who); err != nil {
+			return applied, checked, err
+		}
+	}
+	if l.plan.opts.NoFence {
+		return applied, checked, nil
 	}
 	return applied, checked, l.awaitFence(ctx, who)
 }

@@ -43,12 +43,30 @@ func sizeFlags(cmd *cobra.Command, o *lab.Options) {
 	f.StringVar(&o.Node.CPU, "node-cpu", o.Node.CPU, "CPUs of each node")
 	f.StringVar(&o.Node.Memory, "node-memory", o.Node.Memory, "memory of each node")
 	f.StringVar(&o.Node.Pods, "node-pods", o.Node.Pods, "how many pods each node takes")
+	f.Var(managersFile{&o.Managers}, "managers", "`FILE` with the app managers of the replicas: a list, or with the field managers")
+	f.StringSliceVar(&o.CRDs, "crds", o.CRDs, "`FILE` or directory with the custom resources' kinds; may be repeated")
 	f.IntVar(&o.EtcdMembers, "etcd", o.EtcdMembers, "members of the mirror's etcd: 1, 3 or 5")
 	f.BoolVar(&o.Audit, "audit", o.Audit, "have the API server write DIR/audit.log")
 	f.BoolVar(&o.Supervise, "supervise", o.Supervise, "run each replica below a supervisor that releases the Lease should it die")
 	f.StringVar(&o.Binary, "understudy", o.Binary, "executable of the replicas (default ROOT/bin/understudy)")
 	f.StringVar(&o.Root, "root", o.Root, "the repository, with bin/ and deploy/ (default: found)")
 }
+
+// managersFile is a flag that names a file with app managers.
+type managersFile struct{ into *[]any }
+
+func (f managersFile) Set(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	*f.into, err = lab.ParseManagers(data)
+	return err
+}
+
+func (f managersFile) String() string { return "" }
+
+func (f managersFile) Type() string { return "file" }
 
 func up() *cobra.Command {
 	o := lab.Default()
