@@ -253,6 +253,9 @@ func objectsOf(in io.Reader, file string, d custom.Definition) ([]*unstructured.
 		if err := object.UnmarshalJSON(raw); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
+		if object.GetNamespace() == "" {
+			object.SetNamespace(metav1.NamespaceDefault) // where kubectl puts it
+		}
 		if object.GetAPIVersion() == d.APIVersion && object.GetKind() == d.Kind {
 			objects = append(objects, object)
 		} else {

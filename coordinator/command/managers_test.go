@@ -58,6 +58,15 @@ ml/js   workers  8        cpu=2  Soft
 	}
 }
 
+// An object that names no namespace is explained as kubectl would create it.
+func TestExplainWithoutANamespace(t *testing.T) {
+	manifest := file(t, "set.yaml", "apiVersion: jobset.x-k8s.io/v1alpha2\nkind: JobSet\nmetadata: {name: js}\nspec: {}\n")
+	status, out, errs := invoke(t, "managers", "explain", "jobset", "--manifest", manifest)
+	if status != exitOK || !strings.Contains(out, "default/js  jobset-default-js ") {
+		t.Errorf("status %d, %s\n%s", status, errs, out)
+	}
+}
+
 const thingCRD = `apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 spec:
