@@ -33,27 +33,10 @@ const kustomization = "kustomization.yaml"
 // does not know.
 func manifests(t *testing.T) []runtime.Object {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
-		t.Fatal(err)
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-
+	decoder := strict(t)
 	var objects []runtime.Object
 	for _, file := range files(t) {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		docs := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
-		for {
-			doc, err := docs.Read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
+		for _, doc := range documents(t, file) {
 			object, _, err := decoder.Decode(doc, nil, nil)
 			if err != nil {
 				t.Fatalf("%s: %v", file, err)
@@ -62,6 +45,36 @@ func manifests(t *testing.T) []runtime.Object {
 		}
 	}
 	return objects
+}
+
+// strict decodes what Kubernetes has, and refuses fields that it does not know.
+func strict(t *testing.T) runtime.Decoder {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+}
+
+// documents takes a file apart.
+func documents(t *testing.T, file string) (docs [][]byte) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+	for {
+		doc, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return docs
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		docs = append(docs, doc)
+	}
 }
 
 func files(t *testing.T) []string {
