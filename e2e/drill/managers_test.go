@@ -16,6 +16,7 @@ import (
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/verify"
+	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
@@ -140,33 +141,53 @@ func decoded(text string) *unstructured.Unstructured {
 	return object
 }
 
-// applications says of each manager how many pods with a node it has, of how many
-// applications, in the mirror.
-func (m *managed) applications() (map[string]string, error) {
-	state, err := m.State()
+// mirrored returns the applications that the mirror has, and their tasks, by application.
+func mirrored(ctx context.Context, l *lab.Lab) (map[string]*ledger.App, map[string][]*ledger.Task, error) {
+	state, err := l.State()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	records, err := verify.ReadRecords(m.ctx, m.Etcd(), state.Prefix)
+	records, err := verify.ReadRecords(ctx, l.Etcd(), state.Prefix)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	keys, owner := record.Keys{Prefix: state.Prefix}, map[string]string{}
-	apps, placed := map[string]int{}, map[string]int{}
-	for _, kv := range records { // applications come before their tasks
+	keys := record.Keys{Prefix: state.Prefix}
+	apps, tasks := map[string]*ledger.App{}, map[string][]*ledger.Task{}
+	for _, kv := range records {
 		entry, err := keys.Decode(keys.Root()+kv.Key, kv.Value)
 		switch {
 		case err != nil:
-			return nil, err
-		case entry.App != nil && !entry.App.State.Terminal():
-			owner[entry.App.ID] = entry.App.Manager
-			apps[entry.App.Manager]++
-		case entry.Task != nil && entry.Task.Placed():
-			placed[owner[entry.Task.AppID]]++
+			return nil, nil, err
+		case entry.App != nil:
+			apps[entry.App.ID] = entry.App
+		case entry.Task != nil:
+			tasks[entry.Task.AppID] = append(tasks[entry.Task.AppID], entry.Task)
+		}
+	}
+	return apps, tasks, nil
+}
+
+// applications says of each manager how many pods with a node it has, of how many
+// applications, in the mirror.
+func (m *managed) applications() (map[string]string, error) {
+	apps, tasks, err := mirrored(m.ctx, m.Lab)
+	if err != nil {
+		return nil, err
+	}
+	live, placed := map[string]int{}, map[string]int{}
+	for id, app := range apps {
+		if app.State.Terminal() {
+			continue
+		}
+		live[app.Manager]++
+		for _, task := range tasks[id] {
+			if task.Placed() {
+				placed[app.Manager]++
+			}
 		}
 	}
 	found := make(map[string]string)
-	for manager, n := range apps {
+	for manager, n := range live {
 		found[manager] = fmt.Sprintf("%d of %d", placed[manager], n)
 	}
 	return found, nil

@@ -54,10 +54,7 @@ func (s *Session) create(ctx context.Context, pods ...*v1.Pod) ([]*v1.Pod, error
 // awaitPods waits until ok of what the history last saw of each pod.
 func (s *Session) awaitPods(ctx context.Context, what string, pods []*v1.Pod, ok func(*history.Pod) bool) error {
 	return await(ctx, what, func() (bool, error) {
-		last := map[string]*history.Pod{}
-		for _, ev := range s.Cluster.Pods() {
-			last[ev.Pod.UID] = ev.Pod
-		}
+		last := s.last()
 		for _, pod := range pods {
 			if p := last[string(pod.UID)]; p == nil || !ok(p) {
 				return false, nil
@@ -65,6 +62,15 @@ func (s *Session) awaitPods(ctx context.Context, what string, pods []*v1.Pod, ok
 		}
 		return true, nil
 	})
+}
+
+// last returns what the history last saw of each pod, by UID.
+func (s *Session) last() map[string]*history.Pod {
+	last := map[string]*history.Pod{}
+	for _, ev := range s.Cluster.Pods() {
+		last[ev.Pod.UID] = ev.Pod
+	}
+	return last
 }
 
 func isBound(p *history.Pod) bool { return p.Node != "" }

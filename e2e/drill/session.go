@@ -51,7 +51,9 @@ type Session struct {
 	times    []time.Time       // of the faults
 	resets   int
 	forged   map[int64]bool  // revisions of the mirror's etcd
-	gone     map[string]bool // UIDs of pods that were deleted, besides those of loads
+	gone     map[string]bool // UIDs of pods that were ended or deleted, besides those of loads
+	// members are pods, by UID, whose own labels do not say what they are part of.
+	members map[string]membership
 }
 
 // Begin starts to write down what happens in l. The session does not own l.
@@ -60,7 +62,7 @@ func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Lab: l, state: state, log: log, forged: map[int64]bool{}, gone: map[string]bool{}}
+	s := &Session{Lab: l, state: state, log: log, forged: map[int64]bool{}, gone: map[string]bool{}, members: map[string]membership{}}
 	if s.kube, err = load.Client(l.RESTConfig()); err != nil {
 		return nil, err
 	}
@@ -80,6 +82,34 @@ func Begin(ctx context.Context, l *lab.Lab, log *slog.Logger) (*Session, error) 
 		return nil, err
 	}
 	return s, nil
+}
+
+// membership is the application that a pod is of, and the queue of that.
+type membership struct{ app, queue string }
+
+// belongs notes of which application pods are, and in which queue, where an object says so
+// and not the pods.
+func (s *Session) belongs(app, queue string, pods ...*v1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, pod := range pods {
+		s.members[string(pod.UID)] = membership{app, queue}
+	}
+}
+
+// pods returns what the history says of pods, with what was noted of them.
+func (s *Session) pods() []history.PodEvent {
+	events := slices.Clone(s.Cluster.Pods())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, ev := range events {
+		if of, noted := s.members[ev.Pod.UID]; noted {
+			pod := *ev.Pod
+			pod.AppID, pod.Queue = of.app, of.queue
+			events[i].Pod = &pod
+		}
+	}
+	return events
 }
 
 // Close ends the observation.
@@ -157,6 +187,15 @@ func (s *Session) Delete(ctx context.Context, pod *v1.Pod) error {
 	defer s.mu.Unlock()
 	s.gone[string(pod.UID)] = true
 	return s.Lab.Client().CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
+}
+
+// leaves notes pods that do not have to run on: somebody ends them, and no failover.
+func (s *Session) leaves(uids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, uid := range uids {
+		s.gone[uid] = true
+	}
 }
 
 // lead waits until a replica leads, and returns a fault that may hit it. Nobody leads
@@ -278,6 +317,7 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	if err := s.sameQueues(ctx); err != nil {
 		return verify.Verdict{}, err
 	}
+	pods, gaps := s.pods(), s.Cluster.Gaps()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	expected := slices.Clone(s.expected)
@@ -292,7 +332,6 @@ func (s *Session) Verdict(ctx context.Context) (verify.Verdict, error) {
 	if err != nil {
 		return verify.Verdict{}, err
 	}
-	pods, gaps := s.Cluster.Pods(), s.Cluster.Gaps()
 	checks := []verify.Check{
 		verify.BoundOnce(expected, pods, gaps, audit),
 		verify.Capacity(s.Cluster.Nodes(), pods, gaps),
@@ -317,7 +356,7 @@ func (s *Session) agree(ctx context.Context) (verify.Check, error) {
 	ctx, cancel := context.WithTimeout(ctx, restWithin)
 	defer cancel()
 	apps := map[string]string{}
-	for _, ev := range s.Cluster.Pods() {
+	for _, ev := range s.pods() {
 		apps[ev.Pod.UID] = ev.Pod.AppID
 	}
 	return verify.AwaitRecordsAgree(ctx, s.Lab.Client(), s.Lab.Etcd(), s.state.Prefix, verify.AgreeOptions{Apps: apps})
