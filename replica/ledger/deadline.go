@@ -111,18 +111,29 @@ func (l *Ledger) has(t timed) bool {
 		return task != nil && task.NextAttempt == t.at
 	}
 	app := l.App(t.key.AppID)
-	return app != nil && app.PlaceholderDeadline == t.at
+	return app != nil && (app.PlaceholderDeadline == t.at || app.crewDue(t.at))
 }
 
 // means reports whether a Tick has something to do at a deadline: one of an
 // application matters while it waits for placeholders, or runs and still has
-// some that nobody deletes; one of a task, once its application is known.
+// some that nobody deletes, or for a crew, until it ends; one of a task, once its
+// application is known.
 func (l *Ledger) means(t timed) bool {
 	e := l.apps[t.key.AppID]
 	if !l.has(t) || t.key.TaskID != "" {
 		return l.has(t) && e.app != nil
 	}
-	return e.app.State == AppStateReserving || e.app.State == AppStateRunning && e.kept > 0
+	if e.app.crewDue(t.at) && !e.app.isEnding() {
+		return true
+	}
+	return e.gangDue(t.at)
+}
+
+// gangDue reports whether the deadline of an application's placeholders is at that time,
+// and matters.
+func (e *entry) gangDue(at Time) bool {
+	waits := e.app.State == AppStateReserving || e.app.State == AppStateRunning && e.kept > 0
+	return e.app.PlaceholderDeadline == at && waits
 }
 
 // isOver reports whether an application still is one that ended then.

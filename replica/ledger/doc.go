@@ -39,7 +39,7 @@
 //	any ─► Completed
 //
 // Applications that are New or Accepted and tasks that are Pending or Rejected
-// do not outlast a step; a task stays New only while its application is not
+// do not outlast a step; a task stays New only while its application, or its crew, is not
 // ready for it. A task whose node is lost before it was bound fails and begins
 // anew in the same step. An application that has become idle is completed when
 // the engine or its manager says so, not before.
@@ -47,4 +47,8 @@
 // An application with task groups reserves first: placeholder pods are created
 // and bound, then the engine swaps them for the real tasks one by one. Only
 // placeholders are asked for while Reserving, only real tasks while Running.
+//
+// A crew is a task group without placeholders: see Crew. Its tasks are New until there are
+// as many as it wants, and TaskAllocated until as many have a node. Then all are bound. If
+// that takes too long they give back what they have, and begin anew after a pause.
 package ledger

@@ -41,7 +41,7 @@ func outstanding(app *App, t *Task) Effect {
 		return FailPod{Task: t, Reason: cmp.Or(t.Reason, t.Message)} // Older versions keep it as the message.
 	case t.State == TaskStateScheduling:
 		return Ask{App: app, Task: t}
-	case t.State == TaskStateAllocated:
+	case t.State == TaskStateAllocated && !app.awaits(t):
 		return Bind{Task: t}
 	}
 	return nil

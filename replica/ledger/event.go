@@ -70,6 +70,19 @@ type (
 		Terminated  bool
 	}
 
+	// SetCrew says of a task group that its tasks, which are real, are bound all or none,
+	// and how many of them it takes: see Crew. Zero says that it is not known any more.
+	// With Whole it has been whole already, as the manager knows from elsewhere. One with
+	// another UID is another one.
+	SetCrew struct {
+		Stamp
+		AppID  string
+		Name   string
+		UID    string
+		Wanted int32
+		Whole  bool
+	}
+
 	// CompleteTask says that the pod has terminated or is gone.
 	CompleteTask struct {
 		Stamp
@@ -224,6 +237,12 @@ type (
 	// RemoveDoubles deletes the records of tasks that are other applications', as
 	// every step does; it does nothing else.
 	RemoveDoubles struct{ Stamp }
+	// Continue goes on with what a lead that has gone may have written in part: see
+	// Ledger.Halfway.
+	Continue struct {
+		Stamp
+		AppID string
+	}
 	// Tick lets deadlines that are due at its time take effect.
 	Tick struct{ Stamp }
 )

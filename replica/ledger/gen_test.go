@@ -93,6 +93,9 @@ func (g *generator) event(l *Ledger) Event {
 	case 7, 8:
 		return g.executor()
 	}
+	if g.chance("continue", 30) {
+		return Continue{g.stamp(), g.app()}
+	}
 	return Tick{g.stamp()}
 }
 
@@ -164,6 +167,9 @@ func (g *generator) addTask(app string) AddTask {
 		Stamp: g.stamp(), AppID: app, ID: id, Namespace: "default", Name: "pod-" + id, Resources: g.resources(),
 		Submitted: g.now, Terminated: g.chance("terminated", 10),
 	}
+	if of := g.l.App(app); of != nil && len(of.Crews) > 0 && g.chance("crew member", 70) {
+		e.TaskGroup = of.Crews[rapid.IntRange(0, len(of.Crews)-1).Draw(g.t, "crew")].Name
+	}
 	switch known := g.l.TaskByID(id); {
 	case known != nil:
 		e.Name, e.Placeholder, e.TaskGroup = known.Name, known.Placeholder, known.TaskGroup
@@ -183,7 +189,7 @@ func (g *generator) addTask(app string) AddTask {
 
 func (g *generator) manager() Event {
 	app := g.app()
-	switch rapid.IntRange(0, 15).Draw(g.t, "manager") {
+	switch rapid.IntRange(0, 17).Draw(g.t, "manager") {
 	case 0, 1, 2:
 		if g.chance("new app", 60) {
 			app = g.pick("app", "a", "b", "c")
@@ -209,6 +215,11 @@ func (g *generator) manager() Event {
 		return KillApp{g.stamp(), app}
 	case 14:
 		return RemoveApp{g.stamp(), app}
+	case 15, 16:
+		return SetCrew{
+			g.stamp(), app, g.pick("crew", "c0", "c1", ""), g.pick("uid", "u", "u", "u", "v"),
+			int32(rapid.IntRange(0, 3).Draw(g.t, "wanted")), g.chance("whole", 5),
+		}
 	}
 	return g.addTask(app)
 }

@@ -43,6 +43,15 @@ func checkCounts(t *rapid.T, l *Ledger) {
 				}
 			}
 		}
+		crews := make(map[string]crewCount)
+		for _, task := range n.tasks {
+			if count := recountCrew(n, task.TaskGroup); task.TaskGroup != "" && count != (crewCount{}) {
+				crews[task.TaskGroup] = count
+			}
+		}
+		if !maps.Equal(n.crews, crews) {
+			t.Fatalf("application %q counts in its groups %v, there are %v", id, n.crews, crews)
+		}
 		if kept := keptHolds(n); n.live != live || n.holds != holds || n.kept != kept || n.fresh != fresh {
 			t.Fatalf("application %q counts live %d, holds %d, kept %d, fresh %d; there are %d, %d, %d, %d",
 				id, n.live, n.holds, n.kept, n.fresh, live, holds, kept, fresh)
@@ -124,6 +133,9 @@ func checkInvariants(t *rapid.T, l *Ledger) {
 			app.TaskGroups != nil && len(app.TaskGroups) == 0 || app.OwnerReferences != nil && len(app.OwnerReferences) == 0 {
 			t.Fatalf("application %s holds an empty collection, which no encoding keeps: %+v", app.ID, *app)
 		}
+		for i := range app.Crews {
+			checkCrew(t, n, &app.Crews[i])
+		}
 		for task := range l.Tasks(app.ID) {
 			checkTask(t, app, task)
 		}
@@ -131,6 +143,58 @@ func checkInvariants(t *rapid.T, l *Ledger) {
 	if ended > testHistory+1 {
 		t.Fatalf("%d applications that are over are remembered, not %d", ended, testHistory)
 	}
+}
+
+// checkCrew: nothing waits for ever for a crew, and nothing that it lacks is held.
+func checkCrew(t *rapid.T, n *entry, c *Crew) {
+	count := recountCrew(n, c.Name)
+	fail := func(why string) { t.Fatalf("application %s: %s: %+v, %+v", n.app.ID, why, *c, count) }
+	switch {
+	case c.Whole || n.app.isEnding():
+	case c.Wanted == 0 || count.exist() < c.Wanted:
+		if count.asked+count.placed > 0 {
+			fail("there are too few, and some are asked for or have a node")
+		}
+	case count.aboard() >= c.Wanted:
+		fail("it is whole and does not know")
+	case n.app.State != AppStateRunning:
+	case c.Pausing:
+		if count.asked+count.placed > 0 || c.Until == 0 {
+			fail("a pause that is none, or has no end")
+		}
+	case count.placed > 0 && c.Until == 0:
+		fail("nodes are held for ever")
+	}
+	if !c.Whole && count.fresh > 0 && n.app.State == AppStateRunning && c.Until == 0 && c.Wanted > 0 && count.exist() >= c.Wanted {
+		for _, task := range n.tasks {
+			if task.TaskGroup == c.Name && !task.Placeholder && task.State == TaskStateNew && !task.FailPod {
+				fail("a task that nobody will ask for")
+			}
+		}
+	}
+}
+
+func recountCrew(n *entry, name string) (count crewCount) {
+	for _, task := range n.tasks {
+		if task.TaskGroup != name || task.Placeholder {
+			continue
+		}
+		switch task.State {
+		case TaskStateNew:
+			count.fresh++
+		case TaskStateScheduling:
+			count.asked++
+		case TaskStateAllocated:
+			count.placed++
+		case TaskStateBound:
+			count.bound++
+		case TaskStateCompleted:
+			if task.Bound != 0 {
+				count.bound++
+			}
+		}
+	}
+	return count
 }
 
 func keptHolds(n *entry) (kept int) {
@@ -165,7 +229,7 @@ func checkTask(t *rapid.T, app *App, task *Task) {
 	case TaskStateNew:
 		switch app.State {
 		case AppStateRunning:
-			if !task.FailPod {
+			if !task.FailPod && app.incomplete(task) == nil {
 				fail("not asked for")
 			}
 		case AppStateReserving, AppStateResuming:
@@ -181,6 +245,9 @@ func checkTask(t *rapid.T, app *App, task *Task) {
 			fail("asked for though its application is over")
 		}
 	case TaskStateAllocated, TaskStateBound:
+		if app.isEnding() && app.awaits(task) {
+			fail("awaits a crew that will never be whole")
+		}
 		if task.Node == "" || task.Allocated == 0 {
 			fail("no intent")
 		}
@@ -267,7 +334,7 @@ func (s *tables) check(t *rapid.T, event Event, was before, d Delta) {
 			if old := was.tasks[c.Key]; old != nil {
 				from = old.State
 			}
-			if from == c.Task.State || s.task[[2]string{string(from), string(c.Task.State)}] || s.anew(event, from, c.Task.State) {
+			if from == c.Task.State || s.task[[2]string{string(from), string(c.Task.State)}] || s.anew(event, from, c.Task) {
 				continue
 			}
 			t.Fatalf("%T moved task %v from %s to %s", event, c.Key, from, c.Task.State)
@@ -276,11 +343,15 @@ func (s *tables) check(t *rapid.T, event Event, was before, d Delta) {
 }
 
 // anew: a task that failed, because its node was lost or its application was
-// over, starts again with a new record.
-func (s *tables) anew(event Event, from, to TaskState) bool {
+// over, or gave its node back with its crew, starts again with a new record.
+func (s *tables) anew(event Event, from TaskState, task *Task) bool {
+	to := task.State
+	if gaveBack := from == TaskStateScheduling || from == TaskStateAllocated; gaveBack && task.TaskGroup != "" && task.Node == "" {
+		return to == TaskStateNew || to == TaskStateScheduling
+	}
 	switch event.(type) {
 	case NodeLost, Released, BindFailed:
-		return from == TaskStateAllocated && s.task[[2]string{string(TaskStateNew), string(to)}]
+		return from == TaskStateAllocated && (to == TaskStateNew || s.task[[2]string{string(TaskStateNew), string(to)}])
 	case AddTask, BindDone:
 		return from == TaskStateFailed && to == TaskStateBound
 	}

@@ -7,6 +7,9 @@ func (AddApp) Kind() string { return "AddApp" }
 func (AddTask) Kind() string { return "AddTask" }
 
 // Kind returns its name.
+func (SetCrew) Kind() string { return "SetCrew" }
+
+// Kind returns its name.
 func (CompleteTask) Kind() string { return "CompleteTask" }
 
 // Kind returns its name.
@@ -71,6 +74,9 @@ func (PodFailed) Kind() string { return "PodFailed" }
 
 // Kind returns its name.
 func (RemoveDoubles) Kind() string { return "RemoveDoubles" }
+
+// Kind returns its name.
+func (Continue) Kind() string { return "Continue" }
 
 // Kind returns its name.
 func (Tick) Kind() string { return "Tick" }

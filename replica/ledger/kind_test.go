@@ -11,7 +11,7 @@ func TestKindsAreTheNamesOfTheirTypes(t *testing.T) {
 		AddApp{}, AddTask{}, CompleteTask{}, RemoveTask{}, CompleteApp{}, FailApp{}, KillApp{},
 		RemoveApp{}, AppAccepted{}, AppRejected{}, AppEnded{}, Allocated{}, Released{},
 		AskReleased{}, AskRejected{}, BindDone{}, BindFailed{}, NodeLost{}, PlaceholderFailed{},
-		PlaceholderDelayed{}, DeleteFailed{}, PodNotFailed{}, PodFailed{}, RemoveDoubles{}, Tick{},
+		PlaceholderDelayed{}, DeleteFailed{}, PodNotFailed{}, PodFailed{}, RemoveDoubles{}, Tick{}, SetCrew{}, Continue{},
 		SubmitApp{}, ForgetApp{}, Ask{}, Restore{}, Release{}, Bind{}, AssessGang{},
 		CreatePlaceholder{}, CancelPlaceholders{}, DeletePod{}, FailPod{}, ReportTask{},
 	} {

@@ -41,6 +41,8 @@ type entry struct {
 	// nobody has asked.
 	members map[string]member
 	fresh   int // tasks that are New
+	// crews has the numbers of the real tasks of each task group.
+	crews map[string]crewCount
 	// open are the tasks with work that no event has confirmed.
 	open map[string]struct{}
 	// placed is what each task with an allocation takes, used their sum.
@@ -90,6 +92,7 @@ func (l *Ledger) putApp(id string, app *App) {
 		l.count(l.counts.Apps, old.State)
 	}
 	e.app, e.members = app, nil
+	l.crewsChanged(e, old)
 	if app == nil {
 		l.drop(id, e)
 		return
@@ -159,6 +162,7 @@ func countTask(states map[TaskState]int, state TaskState, by int) {
 // tally adds a task to the numbers of its application, or with by -1 takes it
 // off them.
 func (l *Ledger) tally(e *entry, t *Task, by int) {
+	e.tallyCrew(t, int32(by))
 	if t.State == TaskStateNew {
 		e.fresh += by
 	}
@@ -329,8 +333,12 @@ func (l *Ledger) sorted() []*entry {
 			entries = append(entries, e)
 		}
 	}
-	slices.SortFunc(entries, func(a, b *entry) int { return a.app.Compare(b.app) })
+	sortEntries(entries)
 	return entries
+}
+
+func sortEntries(entries []*entry) {
+	slices.SortFunc(entries, func(a, b *entry) int { return a.app.Compare(b.app) })
 }
 
 // Compare orders applications as they were submitted. Pods tell when they were
@@ -394,6 +402,7 @@ func (l *Ledger) Clone() *Ledger {
 		copied.doubles = maps.Clone(e.doubles)
 		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
 		copied.keptIn, copied.members = maps.Clone(e.keptIn), nil
+		copied.crews = maps.Clone(e.crews)
 		c.apps[id] = &copied
 	}
 	return c

@@ -71,6 +71,8 @@ func (r *run) step(event Event) {
 	}
 	r.seen.add(d)
 	r.work.step(event, d)
+	r.checkBinds(d)
+	r.checkWhole(event, before)
 
 	checkCounts(r.t, r.live)
 	checkInvariants(r.t, r.live)
@@ -82,6 +84,37 @@ func (r *run) step(event Event) {
 	if r.gen.chance("load", 5) {
 		r.checkLoad()
 		r.checkReplay()
+	}
+}
+
+// checkBinds: nobody is bound whose crew is not whole, and a crew becomes whole only with
+// as many nodes as it wants, or because its manager says so.
+func (r *run) checkBinds(d Delta) {
+	for _, effect := range append(r.live.Due(math.MaxInt64), d.Effects...) {
+		e, ok := effect.(Bind)
+		if !ok {
+			continue
+		}
+		n := r.live.apps[e.Task.AppID]
+		if task := r.live.TaskByID(e.Task.ID); task == nil || n.app.awaits(task) {
+			r.t.Fatalf("%+v is bound without its crew: %+v", *e.Task, n.app.Crews)
+		}
+	}
+}
+
+func (r *run) checkWhole(event Event, was before) {
+	for _, app := range was.apps {
+		is := r.live.App(app.ID)
+		for i := range app.Crews {
+			if is == nil || app.Crews[i].Whole {
+				continue
+			}
+			said, _ := event.(SetCrew)
+			if j := is.crew(app.Crews[i].Name); j >= 0 && is.Crews[j].Whole && !said.Whole &&
+				recountCrew(r.live.apps[app.ID], is.Crews[j].Name).aboard() < is.Crews[j].Wanted {
+				r.t.Fatalf("%T%+v made %+v whole", event, event, is.Crews[j])
+			}
+		}
 	}
 }
 
@@ -222,6 +255,11 @@ func (r *run) checkLater() {
 		holds := app.State == AppStateReserving || app.State == AppStateRunning && keptHolds(r.live.apps[app.ID]) > 0
 		if app.PlaceholderDeadline > now && holds {
 			earliest = min(earliest, app.PlaceholderDeadline)
+		}
+		for i := range app.Crews {
+			if c := &app.Crews[i]; c.Until > now && !app.isEnding() && !c.Whole {
+				earliest = min(earliest, c.Until)
+			}
 		}
 		for task := range r.live.Tasks(app.ID) {
 			if task.NextAttempt > now {

@@ -69,6 +69,8 @@ type App struct {
 	// Replacements counts how often a placeholder was made anew, by group and index:
 	// "<group>/<index>". It makes the name of each a new one.
 	Replacements map[string]uint32
+	// Crews are the task groups without placeholders.
+	Crews []Crew
 
 	// Asked is the state in which the manager, or the engine, says that the application
 	// has ended, Completed, Failed or Killed, until the application can take it; AskedMessage says

@@ -85,6 +85,14 @@ func sceneEvent(name string, a arguments, at Stamp) Event {
 		return KillApp{at, a.word(0)}
 	case "remove-app":
 		return RemoveApp{at, a.word(0)}
+	case "crew":
+		wanted, err := strconv.ParseInt(a.named("wanted"), 10, 32)
+		if err != nil {
+			a.t.Fatalf("%s: %v", a.line, err)
+		}
+		return SetCrew{at, a.word(0), a.word(1), a.named("uid"), int32(wanted), a.named("whole") != ""}
+	case "continue":
+		return Continue{at, a.word(0)}
 	case "placeholder-failed":
 		return PlaceholderFailed{at, a.word(0), a.rest(1)}
 	case "placeholder-delayed":

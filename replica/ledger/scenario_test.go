@@ -127,6 +127,10 @@ func (s *scene) command(line string) {
 	case "deadline":
 		next, ok := s.ledger.NextDeadline()
 		fmt.Fprintf(&s.out, "  %s %v\n", since(next), ok)
+	case "waiting":
+		for _, w := range s.ledger.Waiting(s.now) {
+			fmt.Fprintf(&s.out, "  %s: %s\n", w.Task.ID, w.Why)
+		}
 	case "counts":
 		c := s.ledger.Counts()
 		fmt.Fprintf(&s.out, "  apps %v tasks %v\n", c.Apps, c.Tasks)
@@ -214,6 +218,9 @@ func (s *scene) change(c Change) {
 		for _, g := range a.Gang {
 			field("gang", fmt.Sprintf("%s:%d/%d,replaced:%d,timedout:%d", g.Name, g.Bound, g.Wanted, g.Replaced, g.TimedOut), true)
 		}
+		for _, c := range a.Crews {
+			field("crew", crewLine(c), true)
+		}
 		field("replacements", a.Replacements, len(a.Replacements) > 0)
 		field("originator", a.Originator, a.Originator != "")
 		field("asked", fmt.Sprintf("%s,%q", a.Asked, a.AskedMessage), a.Asked != "")
@@ -232,6 +239,22 @@ func (s *scene) change(c Change) {
 		field("message", fmt.Sprintf("%q", t.Message), t.Message != "")
 	}
 	fmt.Fprintln(&s.out, b.String())
+}
+
+func crewLine(c Crew) string {
+	line := fmt.Sprintf("%s:%d", c.Name, c.Wanted)
+	switch {
+	case c.Whole:
+		line += ",whole"
+	case c.Pausing:
+		line += fmt.Sprintf(",pauses until %s", since(c.Until))
+	case c.Until != 0:
+		line += fmt.Sprintf(",until %s", since(c.Until))
+	}
+	if c.Reason != "" {
+		line += fmt.Sprintf(",%s %q", c.Reason, c.Message)
+	}
+	return line
 }
 
 func (s *scene) effects(effects []Effect) {

@@ -21,6 +21,9 @@ func (l *Ledger) Step(event Event) Delta {
 	case AddTask:
 		s.trace = e.Trace
 		s.addTask(e)
+	case SetCrew:
+		s.trace = e.Trace
+		s.withApp(e.AppID, func(n *entry) { s.setCrew(n, e) })
 	case CompleteTask:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, s.complete)
@@ -42,12 +45,15 @@ func (l *Ledger) Step(event Event) Delta {
 		s.trace = e.Trace
 		s.withApp(e.AppID, s.removeApp)
 	case RemoveDoubles: // has been done above
+	case Continue:
+		s.withApp(e.AppID, s.goOn)
 	case Tick:
 		s.tick()
 	default:
 		s.stepEngine(event)
 	}
 	if len(s.delta.Changes) > 0 {
+		s.settleCrews()
 		s.forgetOldest()
 		for _, c := range s.delta.Changes {
 			if n := l.apps[c.Key.AppID]; n != nil && c.Key.TaskID != "" {
@@ -211,6 +217,7 @@ func (s *step) editApp(n *entry) *App {
 	app.StateLog = append([]Transition(nil), app.StateLog...)
 	app.Gang = append([]GroupCount(nil), app.Gang...)
 	app.Replacements = maps.Clone(app.Replacements)
+	app.Crews = append([]Crew(nil), app.Crews...)
 	// What a task does to its application is the task's story.
 	if s.trace != "" && s.task == "" {
 		app.Trace = s.trace

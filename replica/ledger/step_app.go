@@ -156,6 +156,9 @@ func (s *step) giveUpFor(n *entry, why Termination, reason, message string) {
 		case t.Placeholder:
 			s.countGang(n, t, why)
 			s.kill(n, t, why)
+		case n.app.awaits(t):
+			s.giveBack(n, t, why)
+			s.failPod(n, n.tasks[t.ID], reason, message)
 		case t.Node == "":
 			s.failPod(n, t, reason, message)
 		}

@@ -263,7 +263,12 @@ func (s *step) tick() {
 		}
 		n := s.l.apps[due.key.AppID]
 		if due.key.TaskID == "" {
-			s.settling(n, func() { s.gangTimeout(n) })
+			s.settling(n, func() {
+				if n.gangDue(due.at) {
+					s.gangTimeout(n)
+				}
+				s.crewsDue(n, due.at)
+			})
 			continue
 		}
 		task := s.editTask(n, n.tasks[due.key.TaskID])

@@ -153,7 +153,9 @@ func (s *step) admit(n *entry, t *Task) {
 func (s *step) admitReal(n *entry, t *Task) {
 	switch n.app.State {
 	case AppStateRunning:
-		s.ask(n, t)
+		if n.mayAsk(t) {
+			s.ask(n, t)
+		}
 	case AppStateRejected, AppStateFailing, AppStateFailed, AppStateKilling, AppStateKilled, AppStateCompleted:
 		reason, message := n.app.over()
 		s.failPod(n, t, reason, message)
@@ -191,8 +193,9 @@ func (s *step) allocated(e Allocated) {
 			task.Retries = 0
 		}
 		s.schedule(task, 0)
-		s.effect(Bind{Task: task})
-		s.report(task, reasonScheduled, "Successfully assigned %s to node %s", task.alias(), task.Node)
+		if !n.app.awaits(task) {
+			s.bind(task)
+		}
 		if task.Placeholder {
 			s.startGangTimer(n)
 		}
@@ -204,6 +207,12 @@ func (s *step) allocated(e Allocated) {
 		s.refuse("task %s is %s", t.ID, t.State)
 		s.effect(Release{Task: t, Termination: StoppedByRM})
 	}
+}
+
+// bind has the pod of an allocation bound.
+func (s *step) bind(t *Task) {
+	s.effect(Bind{Task: t})
+	s.report(t, reasonScheduled, "Successfully assigned %s to node %s", t.alias(), t.Node)
 }
 
 // bindDone takes over that a bind came through, even one that nobody waits for
@@ -240,7 +249,7 @@ func (s *step) rebind(n *entry, t *Task, node string) {
 
 func (s *step) bindFailed(n *entry, t *Task, message string, refused bool) {
 	switch {
-	case t.State != TaskStateAllocated:
+	case t.State != TaskStateAllocated || n.app.awaits(t):
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
 	case refused:
 		s.bindRefused(n, t, message)
@@ -293,6 +302,8 @@ func (s *step) released(n *entry, t *Task, why Termination, message string) {
 		}
 	case why == Timeout && t.Placeholder && n.app.State == AppStateReserving:
 		s.gangTimeout(n)
+	case n.app.awaits(t): // The engine wants its place, and nobody has to be deleted for that.
+		s.giveBack(n, t, why)
 	case t.State == TaskStateAllocated || t.State == TaskStateBound:
 		s.countGang(n, t, why)
 		s.kill(n, t, why)
@@ -345,6 +356,7 @@ func (s *step) rejectTask(n *entry, t *Task, message string) {
 	if s.moveTask(n, t, taskRejected) == nil {
 		return
 	}
+	s.refuseCrew(n, t, message)
 	task := s.moveTask(n, t, taskFail)
 	task.Message = message
 	s.schedule(task, 0)

@@ -13,15 +13,18 @@ type Waiting struct {
 }
 
 // Waiting returns the pods that wait for the stage that their application has been in
-// since before: until its gang is complete, or until one that it has given up is gone.
-// The engine knows nothing of them. For the places that others are to take they wait
-// until the placeholders are gone: where these can not be deleted, that is why.
+// since before: until its gang is complete, or until one that it has given up is gone, or
+// until their crew is whole. The engine knows nothing of them. For the places that others
+// are to take they wait until the placeholders are gone: where these can not be deleted,
+// that is why.
 func (l *Ledger) Waiting(before Time) []Waiting {
-	if l.counts.Apps[AppStateReserving]+l.counts.Apps[AppStateResuming]+l.counts.Tasks[TaskStateKilling] == 0 {
-		return nil
-	}
 	var all []Waiting
 	for _, n := range l.apps {
+		if n.app != nil && n.app.State == AppStateRunning {
+			for i := range n.app.Crews {
+				all = append(all, n.awaiting(&n.app.Crews[i], before)...)
+			}
+		}
 		if n.app != nil && n.app.State == AppStateRunning && n.holds > n.kept {
 			all = append(all, n.takingPlaces(before)...)
 			continue
@@ -60,6 +63,33 @@ func (e *entry) takingPlaces(before Time) (all []Waiting) {
 			all = append(all, Waiting{Task: t, Why: fmt.Sprintf(
 				"Application %s cannot delete a placeholder of task group %s, whose place the pod is to take: see its Events",
 				t.AppID, t.TaskGroup)})
+		}
+	}
+	return all
+}
+
+// awaiting returns the pods of a crew that is not whole, but those that the engine was
+// asked for.
+func (e *entry) awaiting(c *Crew, before Time) (all []Waiting) {
+	count := e.crews[c.Name]
+	if c.Whole || count.fresh+count.placed == 0 {
+		return nil
+	}
+	why := fmt.Sprintf("Application %s waits for task group %s", e.app.ID, c.Name)
+	switch {
+	case c.Wanted == 0:
+		why += ", which does not exist"
+	case !e.musters(c):
+		why += fmt.Sprintf(": there are %d of %d pods", count.exist(), c.Wanted)
+	case c.Pausing && c.Message != "":
+		why += ": " + c.Message
+	default:
+		why += fmt.Sprintf(": %d of %d pods have a node", count.aboard(), c.Wanted)
+	}
+	for _, t := range e.sorted() {
+		waits := t.State == TaskStateNew && !t.FailPod || t.State == TaskStateAllocated
+		if waits && t.TaskGroup == c.Name && !t.Placeholder && t.Submitted <= before {
+			all = append(all, Waiting{Task: t, Why: why})
 		}
 	}
 	return all
