@@ -64,6 +64,12 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 			Name: g.Name, Wanted: g.Wanted, Bound: g.Bound, Replaced: g.Replaced, TimedOut: g.TimedOut,
 		})
 	}
+	for _, c := range m.Crews {
+		a.Crews = append(a.Crews, ledger.Crew{
+			Name: c.Name, UID: c.Uid, Wanted: c.Wanted, Whole: c.Whole, Until: ledger.Time(c.Until), Pausing: c.Pausing,
+			Retries: c.Retries, Reason: c.Reason, Message: c.Message,
+		})
+	}
 	return a, nil
 }
 

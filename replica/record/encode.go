@@ -52,6 +52,12 @@ func EncodeApp(a *ledger.App) []byte {
 			Name: g.Name, Wanted: g.Wanted, Bound: g.Bound, Replaced: g.Replaced, TimedOut: g.TimedOut,
 		})
 	}
+	for _, c := range a.Crews {
+		m.Crews = append(m.Crews, &recordpb.Crew{
+			Name: c.Name, Uid: c.UID, Wanted: c.Wanted, Whole: c.Whole, Until: int64(c.Until), Pausing: c.Pausing,
+			Retries: c.Retries, Reason: c.Reason, Message: c.Message,
+		})
+	}
 	if len(a.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(a.Unknown)
 	}

@@ -106,6 +106,13 @@ func drawApp(t *rapid.T) *ledger.App {
 		Asked:        ledger.AppState(text.Draw(t, "asked")),
 		AskedMessage: text.Draw(t, "askedMessage"),
 		Replacements: drawReplacements(t),
+		Crews: sliceOf(t, "crews", func(t *rapid.T) ledger.Crew {
+			return ledger.Crew{
+				Name: text.Draw(t, "name"), UID: text.Draw(t, "uid"), Wanted: rapid.Int32().Draw(t, "wanted"),
+				Whole: rapid.Bool().Draw(t, "whole"), Until: when(t), Pausing: rapid.Bool().Draw(t, "pausing"),
+				Retries: rapid.Uint32().Draw(t, "retries"), Reason: text.Draw(t, "reason"), Message: text.Draw(t, "message"),
+			}
+		}),
 	}
 }
 

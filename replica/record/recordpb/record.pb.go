@@ -67,6 +67,7 @@ type App struct {
 	AskedMessage string `protobuf:"bytes,25,opt,name=asked_message,json=askedMessage,proto3" json:"asked_message,omitempty"`
 	// How often each placeholder has been made anew, by group and index: "<group>/<index>".
 	Replacements  map[string]uint32 `protobuf:"bytes,26,rep,name=replacements,proto3" json:"replacements,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Crews         []*Crew           `protobuf:"bytes,27,rep,name=crews,proto3" json:"crews,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +284,122 @@ func (x *App) GetReplacements() map[string]uint32 {
 	return nil
 }
 
+func (x *App) GetCrews() []*Crew {
+	if x != nil {
+		return x.Crews
+	}
+	return nil
+}
+
+// Crew is a task group without placeholders.
+type Crew struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Uid           string                 `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Wanted        int32                  `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Until         int64                  `protobuf:"fixed64,5,opt,name=until,proto3" json:"until,omitempty"`
+	Pausing       bool                   `protobuf:"varint,6,opt,name=pausing,proto3" json:"pausing,omitempty"`
+	Retries       uint32                 `protobuf:"varint,7,opt,name=retries,proto3" json:"retries,omitempty"`
+	Reason        string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string                 `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crew) Reset() {
+	*x = Crew{}
+	mi := &file_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crew) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crew) ProtoMessage() {}
+
+func (x *Crew) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crew.ProtoReflect.Descriptor instead.
+func (*Crew) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Crew) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Crew) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Crew) GetWanted() int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *Crew) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *Crew) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *Crew) GetPausing() bool {
+	if x != nil {
+		return x.Pausing
+	}
+	return false
+}
+
+func (x *Crew) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *Crew) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Crew) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type Transition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
@@ -293,7 +410,7 @@ type Transition struct {
 
 func (x *Transition) Reset() {
 	*x = Transition{}
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +422,7 @@ func (x *Transition) String() string {
 func (*Transition) ProtoMessage() {}
 
 func (x *Transition) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +435,7 @@ func (x *Transition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transition.ProtoReflect.Descriptor instead.
 func (*Transition) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{1}
+	return file_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Transition) GetState() string {
@@ -348,7 +465,7 @@ type GroupCount struct {
 
 func (x *GroupCount) Reset() {
 	*x = GroupCount{}
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +477,7 @@ func (x *GroupCount) String() string {
 func (*GroupCount) ProtoMessage() {}
 
 func (x *GroupCount) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +490,7 @@ func (x *GroupCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupCount.ProtoReflect.Descriptor instead.
 func (*GroupCount) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{2}
+	return file_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GroupCount) GetName() string {
@@ -445,7 +562,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +574,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +587,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{3}
+	return file_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Task) GetSchema() uint32 {
@@ -647,7 +764,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +776,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +789,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{4}
+	return file_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Leader) GetSchema() uint32 {
@@ -741,7 +858,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +870,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +883,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{5}
+	return file_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Term) GetSchema() uint32 {
@@ -891,7 +1008,7 @@ type Timing struct {
 
 func (x *Timing) Reset() {
 	*x = Timing{}
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1020,7 @@ func (x *Timing) String() string {
 func (*Timing) ProtoMessage() {}
 
 func (x *Timing) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1033,7 @@ func (x *Timing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timing.ProtoReflect.Descriptor instead.
 func (*Timing) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{6}
+	return file_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Timing) GetStep() string {
@@ -953,7 +1070,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1082,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1095,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{7}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Configuration) GetSchema() uint32 {
@@ -1039,7 +1156,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1168,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1181,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{8}
+	return file_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Schema) GetSchema() uint32 {
@@ -1092,7 +1209,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x14understudy.record.v1\"\xf6\a\n" +
+	"\frecord.proto\x12\x14understudy.record.v1\"\xa8\b\n" +
 	"\x03App\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -1123,13 +1240,24 @@ const file_record_proto_rawDesc = "" +
 	"originator\x12\x14\n" +
 	"\x05asked\x18\x18 \x01(\tR\x05asked\x12#\n" +
 	"\rasked_message\x18\x19 \x01(\tR\faskedMessage\x12O\n" +
-	"\freplacements\x18\x1a \x03(\v2+.understudy.record.v1.App.ReplacementsEntryR\freplacements\x1a7\n" +
+	"\freplacements\x18\x1a \x03(\v2+.understudy.record.v1.App.ReplacementsEntryR\freplacements\x120\n" +
+	"\x05crews\x18\x1b \x03(\v2\x1a.understudy.record.v1.CrewR\x05crews\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
 	"\x11ReplacementsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"2\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xd6\x01\n" +
+	"\x04Crew\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06wanted\x18\x03 \x01(\x05R\x06wanted\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x10R\x05until\x12\x18\n" +
+	"\apausing\x18\x06 \x01(\bR\apausing\x12\x18\n" +
+	"\aretries\x18\a \x01(\rR\aretries\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\"2\n" +
 	"\n" +
 	"Transition\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x0e\n" +
@@ -1228,35 +1356,37 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_record_proto_goTypes = []any{
 	(*App)(nil),           // 0: understudy.record.v1.App
-	(*Transition)(nil),    // 1: understudy.record.v1.Transition
-	(*GroupCount)(nil),    // 2: understudy.record.v1.GroupCount
-	(*Task)(nil),          // 3: understudy.record.v1.Task
-	(*Leader)(nil),        // 4: understudy.record.v1.Leader
-	(*Term)(nil),          // 5: understudy.record.v1.Term
-	(*Timing)(nil),        // 6: understudy.record.v1.Timing
-	(*Configuration)(nil), // 7: understudy.record.v1.Configuration
-	(*Schema)(nil),        // 8: understudy.record.v1.Schema
-	nil,                   // 9: understudy.record.v1.App.TagsEntry
-	nil,                   // 10: understudy.record.v1.App.ReplacementsEntry
-	nil,                   // 11: understudy.record.v1.Task.ResourcesEntry
-	nil,                   // 12: understudy.record.v1.Configuration.DataEntry
+	(*Crew)(nil),          // 1: understudy.record.v1.Crew
+	(*Transition)(nil),    // 2: understudy.record.v1.Transition
+	(*GroupCount)(nil),    // 3: understudy.record.v1.GroupCount
+	(*Task)(nil),          // 4: understudy.record.v1.Task
+	(*Leader)(nil),        // 5: understudy.record.v1.Leader
+	(*Term)(nil),          // 6: understudy.record.v1.Term
+	(*Timing)(nil),        // 7: understudy.record.v1.Timing
+	(*Configuration)(nil), // 8: understudy.record.v1.Configuration
+	(*Schema)(nil),        // 9: understudy.record.v1.Schema
+	nil,                   // 10: understudy.record.v1.App.TagsEntry
+	nil,                   // 11: understudy.record.v1.App.ReplacementsEntry
+	nil,                   // 12: understudy.record.v1.Task.ResourcesEntry
+	nil,                   // 13: understudy.record.v1.Configuration.DataEntry
 }
 var file_record_proto_depIdxs = []int32{
-	9,  // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
-	1,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
-	2,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
-	10, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
-	11, // 4: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
-	6,  // 5: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
-	12, // 6: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
+	2,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
+	3,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
+	11, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
+	1,  // 4: understudy.record.v1.App.crews:type_name -> understudy.record.v1.Crew
+	12, // 5: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
+	7,  // 6: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
+	13, // 7: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1270,7 +1400,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
