@@ -75,7 +75,10 @@ type term struct {
 // errNotLeading is what a call returns when the term is over.
 var errNotLeading = errors.New("this replica does not lead any more")
 
-var _ protocol.ApplicationManagementProtocol = (*Gate)(nil)
+var (
+	_ protocol.ApplicationManagementProtocol = (*Gate)(nil)
+	_ Grouper                                = (*Gate)(nil)
+)
 
 // NewGate returns a closed gate.
 func NewGate(cfg GateConfig) *Gate {
@@ -182,6 +185,13 @@ func (g *Gate) RemoveApplication(appID string) error {
 		return errNotLeading
 	}
 	return nil
+}
+
+// SetGroup says how a task group is whose tasks are bound all or none.
+func (g *Gate) SetGroup(appID string, group Group) {
+	g.send(ledger.SetCrew{
+		Stamp: g.stamp(), AppID: appID, Name: group.Name, UID: group.UID, Wanted: group.Wanted, Whole: group.Whole,
+	})
 }
 
 // AddTask adds the pod of request, or takes over what a pod that is known says.

@@ -17,11 +17,14 @@ type notes struct {
 	of    map[subject][]note
 }
 
-// subject is what a note is about: a task or an application.
+// subject is what a note is about: a task, an application or a group of one.
 type subject struct {
 	id   string
 	task bool
 }
+
+// groupOf is the subject of a group. No application has such an ID: it is no text.
+func groupOf(app, name string) subject { return subject{id: app + "\xff" + name} }
 
 type note struct {
 	number uint64
@@ -47,6 +50,8 @@ func about(event ledger.Event) (of subject, ends bool) {
 		return subject{e.AppID, false}, true
 	case ledger.RemoveApp:
 		return subject{e.AppID, false}, true
+	case ledger.SetCrew:
+		return groupOf(e.AppID, e.Name), false
 	case ledger.AddTask:
 		return subject{e.ID, true}, false
 	case ledger.CompleteTask:
@@ -64,7 +69,7 @@ func (n *notes) put(event ledger.Event) {
 	list := n.of[of]
 	if last := len(list) - 1; last >= 0 && list[last].ends == ends {
 		switch event.(type) {
-		case ledger.AddTask, ledger.RemoveTask, ledger.RemoveApp: // says more than what was said before
+		case ledger.AddTask, ledger.SetCrew, ledger.RemoveTask, ledger.RemoveApp: // says more than what was said before
 			list[last].event = event
 		}
 		return
@@ -75,9 +80,9 @@ func (n *notes) put(event ledger.Event) {
 	n.of[of] = list
 }
 
-// settle drops what a ledger agrees with, of the notes about a task or an application. A
-// task that waits for a node stays noted while its replica follows: a mirror that loses
-// its records may lose this one as well.
+// settle drops what a ledger agrees with, of the notes about one subject. A task that waits
+// to be bound stays noted while its replica follows, and so does a group: a mirror that
+// loses its records may lose this one as well.
 func (n *notes) settle(l *ledger.Ledger, of subject, follows bool) {
 	list := n.of[of]
 	if n := len(list); n > 1 && isNow(l, of, list[n-1]) {
@@ -128,9 +133,23 @@ func begun(l *ledger.Ledger, event ledger.Event, follows bool) bool {
 		case e.Node != "":
 			return task.Node == e.Node
 		}
-		return !follows || task.Node != ""
+		return !follows || task.Bound != 0
+	case ledger.SetCrew:
+		return e.Wanted > 0 && !follows && crewIs(l, e) || e.Wanted == 0 && !hasCrew(l, e)
 	}
 	return false
+}
+
+// crewIs reports whether a ledger has a group as a note says.
+func crewIs(l *ledger.Ledger, e ledger.SetCrew) bool {
+	c := l.Crew(e.AppID, e.Name)
+	return c != nil && c.UID == e.UID && c.Wanted == e.Wanted && (c.Whole || !e.Whole)
+}
+
+// hasCrew reports whether a ledger has a group that a note says is gone.
+func hasCrew(l *ledger.Ledger, e ledger.SetCrew) bool {
+	c := l.Crew(e.AppID, e.Name)
+	return c != nil && c.Wanted > 0
 }
 
 // over reports whether a task or an application has ended in a ledger as a note says.
@@ -227,6 +246,11 @@ func (g *Gate) Changed(l *ledger.Ledger, key ledger.Key) {
 		of = subject{key.TaskID, true}
 	}
 	g.notes.settle(l, of, true)
+	if app := l.App(key.AppID); app != nil && key.TaskID == "" {
+		for i := range app.Crews {
+			g.notes.settle(l, groupOf(app.ID, app.Crews[i].Name), true)
+		}
+	}
 }
 
 // Waiting is how many notes there are.

@@ -211,3 +211,63 @@ func TestAPodBelongsToTheFirstThatClaimsIt(t *testing.T) {
 		t.Error("the wrong pod was refused")
 	}
 }
+
+// TestGroupsAreNoted: a lead hears of a group before it hears of its tasks, and a group stays
+// noted for a mirror that loses it.
+func TestGroupsAreNoted(t *testing.T) {
+	followed := ledger.New()
+	g := testGate(func(read func(*ledger.Ledger)) bool { read(followed); return true })
+	step := func(event ledger.Event) {
+		for _, c := range followed.Step(event).Changes {
+			g.Changed(followed, c.Key)
+		}
+	}
+	x := taskOn("a", "x", "")
+	x.Metadata.TaskGroupName = "g"
+	say := func() {
+		g.AddApplication(&protocol.AddApplicationRequest{Metadata: protocol.ApplicationMetadata{ApplicationID: "a", CreationTime: 1}})
+		g.SetGroup("a", Group{Name: "g", UID: "1", Wanted: 3})
+		g.Report(x)
+		g.SetGroup("a", Group{Name: "g", UID: "1", Wanted: 2})
+	}
+	say()
+	for _, event := range []ledger.Event{
+		AppEvent(ledger.Stamp{At: 1}, "m", &protocol.ApplicationMetadata{ApplicationID: "a", CreationTime: 1}, false),
+		ledger.SetCrew{AppID: "a", Name: "g", UID: "1", Wanted: 3},
+		TaskEvent(ledger.Stamp{At: 2}, &x.Metadata),
+		ledger.AddTask{AppID: "a", ID: "y", TaskGroup: "g"},
+		ledger.SetCrew{AppID: "a", Name: "g", UID: "1", Wanted: 2},
+		ledger.AppAccepted{AppID: "a"},
+		ledger.Allocated{AppID: "a", TaskID: "x", Node: "n"},
+	} {
+		step(event)
+	}
+	if _, waits := g.Noted("x"); !waits {
+		t.Error("a task that awaits its crew is not noted any more")
+	}
+	lost := ledger.New()
+	lost.Step(AppEvent(ledger.Stamp{At: 1}, "m", &protocol.ApplicationMetadata{ApplicationID: "a", CreationTime: 1}, true))
+	lost.Step(ledger.AppAccepted{AppID: "a"})
+	g.Settle(lost)
+	for _, event := range g.notes.take() {
+		lost.Step(event)
+	}
+	if c := lost.Crew("a", "g"); c == nil || c.Wanted != 2 || lost.TaskByID("x") == nil || lost.TaskByID("x").State != ledger.TaskStateNew {
+		t.Errorf("the next lead has %+v and %+v", c, lost.TaskByID("x"))
+	}
+
+	say()
+	g.Settle(followed)
+	if len(g.notes.of) != 0 {
+		t.Errorf("noted are %v, and the next lead knows all", g.notes.of)
+	}
+	g.SetGroup("a", Group{Name: "g"}) // it is gone
+	g.Settle(followed)
+	if len(g.notes.of) != 1 {
+		t.Error("the next lead does not hear that a group is gone")
+	}
+	step(ledger.SetCrew{AppID: "a", Name: "g"})
+	if len(g.notes.of) != 0 {
+		t.Errorf("noted are %v of a group that is gone", g.notes.of)
+	}
+}

@@ -146,6 +146,43 @@ type AppStatus struct {
 	Since time.Time
 }
 
+// Group is a task group without placeholders: its tasks are bound all or none.
+type Group struct {
+	Name string
+	// UID tells a group from another that takes its name.
+	UID string
+	// Wanted is how many tasks have to have a node before any of them is bound. Zero says
+	// that the group does not exist: its tasks wait.
+	Wanted int32
+	// Whole says that as many have had one already.
+	Whole bool
+}
+
+// Grouper is what the protocol of a manager has besides: see Gate.
+type Grouper interface {
+	// SetGroup says how a group of an application is. It may say the same again. It comes
+	// before the tasks of the group, and after the application.
+	SetGroup(appID string, group Group)
+}
+
+// GroupFollower is implemented by a manager that wants to hear what becomes of the groups
+// that it has set.
+type GroupFollower interface {
+	// GroupsChanged is told of all groups of an application when, and as, AppChanged would
+	// be told of the application. There are none of one that is gone.
+	GroupsChanged(appID string, groups []GroupStatus)
+}
+
+// GroupStatus is what a GroupFollower is told.
+type GroupStatus struct {
+	Name, UID string
+	// Whole says that as many tasks as were wanted have had a node. It stays so.
+	Whole bool
+	// Reason and Message say why it was not whole when that was tried last; empty if it has
+	// not been tried yet.
+	Reason, Message string
+}
+
 // Claimer is implemented by a manager that can tell from a pod alone that it is one of
 // its own. A pod that several managers report belongs to the first of them, in the order
 // of the configuration: what a later one reports of a pod that an earlier one claims is

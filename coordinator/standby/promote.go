@@ -71,6 +71,9 @@ func (s *Standby) Promote(p Promotion) Reconciled {
 	for _, event := range idle(p.State, p.Now()) {
 		s.stepInto(&r, event)
 	}
+	for _, id := range p.State.Halfway() {
+		s.stepInto(&r, ledger.Continue{Stamp: ledger.Stamp{At: ledger.At(p.Now())}, AppID: id})
+	}
 	r.Refused = p.Refused
 	if repairs := repairs(p.State, p.Refused, p.Keys); len(repairs) > 0 {
 		s.log.Warn("records that could not be read are written anew or deleted", "refused", len(p.Refused), "repaired", len(repairs))

@@ -111,8 +111,10 @@ func (s *Standby) hire(deps managers.Deps) error {
 		if _, ok := made.(managers.Replayer); ok {
 			m.gate.NoNotes()
 		}
-		if to, ok := made.(managers.Follower); ok {
-			m.tells = newTeller(to)
+		follower, follows := made.(managers.Follower)
+		if groups, of := made.(managers.GroupFollower); follows || of {
+			m.tells = newTeller(follower)
+			m.tells.groups = groups
 		}
 		s.staff = append(s.staff, m)
 	}

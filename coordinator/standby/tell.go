@@ -12,17 +12,24 @@ import (
 // manager that takes its time holds up nobody. Of an application about which there is
 // more to tell than the manager has taken, the last state is told.
 type teller struct {
-	to managers.Follower
+	to     managers.Follower      // nil for a manager that hears of groups only
+	groups managers.GroupFollower // nil for one that does not
 
 	mu      sync.Mutex
-	pending map[string]managers.AppStatus
+	pending map[string]news
 	known   map[string]bool
 	wake    chan struct{}
 }
 
+// news is what there is to tell of one application.
+type news struct {
+	app    managers.AppStatus
+	groups []managers.GroupStatus
+}
+
 func newTeller(to managers.Follower) *teller {
 	return &teller{
-		to: to, pending: make(map[string]managers.AppStatus), known: make(map[string]bool), wake: make(chan struct{}, 1),
+		to: to, pending: make(map[string]news), known: make(map[string]bool), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -33,7 +40,7 @@ func (t *teller) note(manager, id string, app *ledger.App) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	status := managers.AppStatus{ApplicationID: id}
+	status, groups := managers.AppStatus{ApplicationID: id}, []managers.GroupStatus(nil)
 	if app == nil {
 		if !t.known[id] {
 			return
@@ -45,8 +52,12 @@ func (t *teller) note(manager, id string, app *ledger.App) {
 		if n := len(app.StateLog); n > 0 {
 			status.Since = app.StateLog[n-1].At.Time()
 		}
+		for i := range app.Crews {
+			c := &app.Crews[i]
+			groups = append(groups, managers.GroupStatus{Name: c.Name, UID: c.UID, Whole: c.Whole, Reason: c.Reason, Message: c.Message})
+		}
 	}
-	t.pending[id] = status
+	t.pending[id] = news{status, groups}
 	select {
 	case t.wake <- struct{}{}:
 	default:
@@ -63,14 +74,19 @@ func (t *teller) run(ctx context.Context, m *member) {
 		}
 		t.mu.Lock()
 		pending := t.pending
-		t.pending = make(map[string]managers.AppStatus)
+		t.pending = make(map[string]news)
 		t.mu.Unlock()
-		for _, status := range pending {
+		for id, news := range pending {
 			if ctx.Err() != nil {
 				return
 			}
 			// One that it fails over is no reason to keep the others from it.
-			m.do("AppChanged", func() error { t.to.AppChanged(status); return nil })
+			if t.to != nil {
+				m.do("AppChanged", func() error { t.to.AppChanged(news.app); return nil })
+			}
+			if t.groups != nil {
+				m.do("GroupsChanged", func() error { t.groups.GroupsChanged(id, news.groups); return nil })
+			}
 		}
 	}
 }

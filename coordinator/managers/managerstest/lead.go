@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/protocol"
 )
 
@@ -39,7 +40,10 @@ func (a *app) ended() bool {
 	return slices.Contains([]string{"Completed", "Rejected", "Failed", "Killed"}, a.state)
 }
 
-var _ protocol.ApplicationManagementProtocol = (*Lead)(nil)
+var (
+	_ protocol.ApplicationManagementProtocol = (*Lead)(nil)
+	_ managers.Grouper                       = (*Lead)(nil)
+)
 
 // Calls returns the calls that changed something or were meant to, since it was called
 // last, separated by commas.
@@ -122,6 +126,13 @@ func (l *Lead) RemoveApplication(id string) error {
 	l.note("forget %s", id)
 	delete(l.apps, id)
 	return nil
+}
+
+// SetGroup implements managers.Grouper.
+func (l *Lead) SetGroup(id string, group managers.Group) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note("group %s of %s wants %d whole=%t", group.Name, id, group.Wanted, group.Whole)
 }
 
 // AddTask adds a task.
