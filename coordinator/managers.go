@@ -6,6 +6,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/managers/application"
 	"github.com/understudy-ha/understudy/coordinator/managers/custom"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/managers/podgroup"
 	"github.com/understudy-ha/understudy/coordinator/managers/spark"
 )
 
@@ -26,6 +27,7 @@ func Managers() ManagerRegistry {
 	return ManagerRegistry{
 		general.Name:     general.New,
 		application.Type: application.New,
+		podgroup.Type:    podgroup.New,
 		spark.Type:       spark.New,
 		custom.Type:      custom.New,
 	}

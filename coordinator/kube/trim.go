@@ -65,6 +65,7 @@ func (t trimmer) pod(pod *v1.Pod) {
 		pod.Spec = v1.PodSpec{
 			NodeName: pod.Spec.NodeName, SchedulerName: pod.Spec.SchedulerName,
 			Priority: pod.Spec.Priority, PriorityClassName: pod.Spec.PriorityClassName,
+			SchedulingGroup: pod.Spec.SchedulingGroup,
 		}
 		pod.Status = v1.PodStatus{
 			Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, Reason: pod.Status.Reason, ContainerStatuses: proofs,

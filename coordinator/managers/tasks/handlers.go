@@ -82,7 +82,7 @@ func (t *Tasks) added(pod *v1.Pod, replayed bool) {
 }
 
 func (t *Tasks) report(name string, app protocol.ApplicationMetadata, pod *v1.Pod, replayed bool) {
-	task, found := workload.ParseTask(pod)
+	task, found := t.parse(pod)
 	task.ApplicationID = app.ApplicationID
 	begins, has := true, false
 	if replayed || task.Placeholder {
@@ -93,6 +93,9 @@ func (t *Tasks) report(name string, app protocol.ApplicationMetadata, pod *v1.Po
 	}
 	if begins {
 		t.deps.Protocol.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
+	}
+	if g, ok := t.owner.(Grouper); ok {
+		g.Reports(name, task.ApplicationID)
 	}
 	t.deps.Protocol.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	t.reported[pod.UID] = task.ApplicationID
@@ -130,12 +133,12 @@ func (t *Tasks) updated(old, pod *v1.Pod) {
 			t.deps.Protocol.NotifyTaskComplete(app, string(pod.UID))
 		}
 	case old.Spec.NodeName != pod.Spec.NodeName || !requests.Same(old, pod):
-		task, _ := workload.ParseTask(pod)
+		task, _ := t.parse(pod)
 		task.ApplicationID = app
 		t.deps.Protocol.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	case workload.AppID(old) != workload.AppID(pod) && workload.AppID(pod) != app:
 		// It stays what it is: who takes the report tells the user so.
-		task, _ := workload.ParseTask(pod)
+		task, _ := t.parse(pod)
 		t.deps.Protocol.AddTask(&protocol.AddTaskRequest{Metadata: task})
 	}
 }
@@ -150,6 +153,9 @@ func (t *Tasks) deleted(pod *v1.Pod) {
 		app = workload.AppID(pod)
 	}
 	delete(t.reported, pod.UID)
+	if g, ok := t.owner.(Grouper); ok && known {
+		g.Left(t.owner.Names(pod))
+	}
 	t.deps.Protocol.NotifyTaskComplete(app, string(pod.UID))
 	t.deps.Protocol.RemoveTask(app, string(pod.UID))
 }

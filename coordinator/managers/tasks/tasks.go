@@ -29,6 +29,17 @@ type Owner interface {
 	Reported(name, appID string, pod *v1.Pod)
 }
 
+// Grouper is implemented by an owner whose pods are of task groups that their annotations do
+// not name.
+type Grouper interface {
+	// Group returns the task group of a pod. It looks at the pod alone.
+	Group(pod *v1.Pod) string
+	// Reports is called before a pod is reported as a task of an application that is known.
+	Reports(name, appID string)
+	// Left is called when a pod is gone that was reported.
+	Left(name string)
+}
+
 // Tasks follows the pods of one manager.
 type Tasks struct {
 	deps  managers.Deps
@@ -157,6 +168,15 @@ func (t *Tasks) holds(pod *v1.Pod) bool {
 	return pod.Spec.NodeName != "" && !workload.Terminated(pod) && workload.Ours(pod, t.deps.SchedulerName)
 }
 
+// parse reads what a pod is as a task, but for its application.
+func (t *Tasks) parse(pod *v1.Pod) (protocol.TaskMetadata, []workload.Problem) {
+	task, found := workload.ParseTask(pod)
+	if g, ok := t.owner.(Grouper); ok {
+		task.TaskGroupName = g.Group(pod)
+	}
+	return task, found
+}
+
 // Allocation returns the allocation that a pod of the owner holds, or nil.
 func (t *Tasks) Allocation(pod *v1.Pod) *si.Allocation {
 	if !t.holds(pod) {
@@ -172,7 +192,7 @@ func (t *Tasks) Allocation(pod *v1.Pod) *si.Allocation {
 	if !known {
 		return nil
 	}
-	task, _ := workload.ParseTask(pod)
+	task, _ := t.parse(pod)
 	task.ApplicationID = app.ApplicationID
 	return managers.Allocation(task, t.deps.Resources)
 }
