@@ -153,6 +153,9 @@ func (p *plan) apiserverProcess(keys *pki) Process {
 		"--etcd-compaction-interval=2h",
 		"--etcd-count-metric-poll-period=10m",
 	}
+	if p.opts.PodGroups {
+		args = append(args, "--feature-gates=GenericWorkload=true", "--runtime-config=scheduling.k8s.io/v1beta1=true")
+	}
 	if p.opts.Audit {
 		args = append(args,
 			"--audit-policy-file="+p.path("audit-policy.yaml"),

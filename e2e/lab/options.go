@@ -44,6 +44,9 @@ type Options struct {
 	// Audit writes DIR/audit.log, the API server's own account of every pod,
 	// binding and lease that was written, by whom and with what result.
 	Audit bool
+	// PodGroups has the API server serve the PodGroups of scheduling.k8s.io, and take pods
+	// that name one: neither is so by default.
+	PodGroups bool
 	// NoFence leaves the API server without the admission policies that refuse
 	// what was decided in a term that is over.
 	NoFence bool
