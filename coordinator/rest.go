@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/understudy-ha/understudy/coordinator/api"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -46,7 +48,7 @@ func (r *replica) serveREST(start func(name string, run func(context.Context) er
 		ResponseHeaderTimeout: forwardAnswer, MaxIdleConnsPerHost: forwardIdle, IdleConnTimeout: time.Minute,
 		DisableCompression: true, // what the client takes, it says itself
 	}
-	handler := api.New(api.Config{Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme}, restSource{r}, r.log)
+	handler := api.New(api.Config{SchedulerName: r.cfg.SchedulerName, Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme}, restSource{r}, r.log)
 	listening, err := serve.Listen("YuniKorn's REST interface", cfg.Address, server, handler, r.log)
 	if err != nil {
 		return err
@@ -122,6 +124,8 @@ func (s restSource) Engine() api.Engine {
 	}
 	return nil
 }
+
+func (s restSource) Pod(namespace, name string) *v1.Pod { return s.cluster.Pod(namespace, name) }
 
 // Read reads the ledger of a lead, or the view of an understudy.
 func (s restSource) Read(ctx context.Context, read func(*ledger.Ledger)) bool {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/julienschmidt/httprouter"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -51,10 +52,14 @@ type Source interface {
 	// view of an understudy, which is not read's to change or keep; its records never change.
 	// It reports false if there is nothing to read or ctx ends first.
 	Read(ctx context.Context, read func(*ledger.Ledger)) bool
+	// Pod returns the pod of that name, which must not be changed, nil if it is not known.
+	Pod(namespace, name string) *v1.Pod
 }
 
 // Config says what is served.
 type Config struct {
+	// SchedulerName is what pods name that are scheduled here.
+	SchedulerName string
 	// Profiling serves /debug/pprof, which YuniKorn always does.
 	Profiling bool
 	// Forward passes requests on to the lead; its scheme is "https" if TLS is on.
@@ -105,7 +110,7 @@ type route struct {
 	streams bool
 }
 
-// routes are the endpoints of yunikorn-core 1.9.
+// routes are the endpoints of yunikorn-core 1.9, and our own.
 func (a *API) routes() []route {
 	const partition = "/ws/v1/partition/:partition"
 	const get, post = http.MethodGet, http.MethodPost
@@ -136,6 +141,7 @@ func (a *API) routes() []route {
 		{method: get, pattern: "/ws/v1/events/stream", handle: c.eventStream, streams: true, raw: true},
 		{method: get, pattern: "/ws/v1/scheduler/healthcheck", handle: c.health},
 		{method: get, pattern: "/ws/v1/scheduler/node-utilizations", handle: c.nodeUtilizations},
+		{method: get, pattern: PathExplain, handle: a.explain, stale: a.explain},
 		{method: get, pattern: "/debug/stack", handle: c.stack, local: true},
 		{method: get, pattern: "/debug/fullstatedump", handle: c.stateDump},
 		{method: get, pattern: "/ws/v1/stack", handle: redirectDebug, local: true, bare: true},

@@ -14,6 +14,8 @@ import (
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-core/pkg/webservice"
 	"github.com/julienschmidt/httprouter"
+
+	"github.com/understudy-ha/understudy/coordinator/explain"
 )
 
 // Engine is where the state of the scheduling core is read: package engine's.
@@ -22,6 +24,8 @@ type Engine interface {
 	Cluster() *scheduler.ClusterContext
 	// History has the numbers of applications and containers, one pair a minute.
 	History() *history.InternalMetricsHistory
+	// Explain says why a task has no place, as far as a lead's engine knows.
+	Explain(appID, taskID string) *explain.Core
 }
 
 // core answers from the objects of the scheduling core. Each handler has the name of its

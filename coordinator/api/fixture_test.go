@@ -96,6 +96,9 @@ type world struct {
 
 func (w *world) Standing() api.Standing { return w.standing }
 func (w *world) Engine() api.Engine     { return w.engine }
+func (w *world) Pod(_, name string) *v1.Pod {
+	return w.preds.Pod(name)
+}
 func (w *world) Read(_ context.Context, read func(*ledger.Ledger)) bool {
 	if w.records != nil {
 		read(w.records)

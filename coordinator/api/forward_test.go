@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/understudy-ha/understudy/coordinator/api"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -26,6 +29,9 @@ type understudy struct {
 
 func (u *understudy) Standing() api.Standing { return u.standing }
 func (u *understudy) Engine() api.Engine     { return nil }
+func (u *understudy) Pod(namespace, name string) *v1.Pod {
+	return &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(name)}}
+}
 func (u *understudy) Read(_ context.Context, read func(*ledger.Ledger)) bool {
 	if u.state == nil {
 		return false

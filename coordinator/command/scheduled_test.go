@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/understudy-ha/understudy/coordinator/api"
 )
 
 // restOf serves answers by path; others are not found, in the words of the interface.
@@ -43,6 +45,12 @@ var scheduled = map[string]string{
 	partition + "/application/a":                          appA,
 	partition + "/queues": `{"queuename": "root", "status": "Active", "children": [{"queuename": "root.y", "status": "Draining", "maxResource": {"vcore": 4000}},
  {"queuename": "root.x", "status": "Active", "maxRunningApps": 3, "runningApps": 1, "allocatedResource": {"vcore": 1500}}]}`,
+	api.PathExplain: `{"pod": "ns/p", "application": "a", "applicationState": "Running", "queue": "root.x", "user": "alice", "taskState": "Scheduling",
+ "reason": "QueueQuota", "message": "queue root.x has not enough left", "unblock": ["pods end", "or the limit is raised"], "requests": {"vcore": "2", "pods": "1"},
+ "limits": [{"kind": "queue", "queue": "root.x", "short": ["vcore"], "resources": [{"resource": "vcore", "asked": "2", "used": "3", "max": "4"}], "maxRunningApplications": 5, "runningApplications": 1}],
+ "gang": [{"name": "g", "wanted": 3, "bound": 1}], "order": {"policy": "fifo", "priority": 7, "applicationsAhead": 1},
+ "nodes": {"total": 3, "reasons": [{"reason": "Insufficient cpu", "nodes": 2, "example": "n1"}]},
+ "state": "Running", "tasks": {"Bound": 4, "Scheduling": 2}, "waiting": [{"pods": 2, "pod": "ns/p", "requests": {"vcore": "2"}, "reason": "NoNode", "message": "0/3 nodes", "unblock": ["add a node"]}]}`,
 	partition + "/nodes": `[{"nodeID": "n2", "schedulable": false}, {"nodeID": "n1", "schedulable": true, "isReserved": true, "allocated": {"vcore": 1500},
  "occupied": {"vcore": 100}, "available": {"vcore": 2400}, "allocations": [{}]}]`,
 }
@@ -69,6 +77,17 @@ func TestWhatIsScheduled(t *testing.T) {
 		"queues": {[]string{"queues"}, []string{
 			"QUEUE STATUS RUNS MOST USED PENDING GUARANTEED MAX", "root Active 0 - - - - -",
 			"root.x Active 1 3 cpu=1500m - - -", "root.y Draining 0 - - - - cpu=4",
+		}},
+		"explain a pod": {[]string{"explain", "pod", "ns/p"}, []string{
+			"Pod ns/p", "Application a, Running, queue root.x, user alice", "Task Scheduling", "Requests vcore=2", "Reason QueueQuota",
+			"queue root.x has not enough left", "What helps pods end", "or the limit is raised", "Gang g: 1 of 3 bound, 0 replaced, 0 timed out",
+			"Order fifo, priority 7; 1 applications of the queue and 0 pods of its own come first", "",
+			"LIMIT IN QUEUE OF ASKED USED MAX GUARANTEED", "queue root.x vcore 2 3 4 - not enough", "queue root.x running applications - 1 5 -", "",
+			"NODES REASON SUCH AS", "2 of 3 Insufficient cpu n1",
+		}},
+		"explain an application": {[]string{"explain", "app", "a"}, []string{
+			"Application a, queue root.x, user alice", "State Running", "queue root.x has not enough left", "Pods 4 Bound, 2 Scheduling", "",
+			"2 wait such as ns/p: vcore=2", "Reason NoNode", "0/3 nodes", "What helps add a node",
 		}},
 		"nodes": {[]string{"nodes"}, []string{
 			"NODE SCHEDULABLE PODS ALLOCATED OCCUPIED AVAILABLE RESERVED", "n1 yes 1 cpu=1500m cpu=100m cpu=2400m yes", "n2 no 0 - - - no",
