@@ -73,16 +73,30 @@ type managed struct {
 
 func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 	t.Helper()
+	m := enable(t, enabledManagers, start)
+	m.populate()
+	return m
+}
+
+// enable starts a lab whose replicas have some managers, and may do what these need.
+func enable(t *testing.T, managers []any, start func(func(*lab.Options)) *lab.Lab) *managed {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	m := &managed{t: t, ctx: ctx}
-	m.Lab = start(func(o *lab.Options) { o.Managers = enabledManagers })
+	m.Lab = start(func(o *lab.Options) { o.Managers = managers })
 	var err error
 	m.objects, err = m.Objects()
 	m.do(err)
+	return m
+}
+
+// populate has each manager have one application with a pod that runs.
+func (m *managed) populate() {
+	m.t.Helper()
 	late, err := lab.ReadManifests("../crds/sparkapplications.yaml") // a kind that comes while its manager runs
 	m.do(err)
-	m.do(m.objects.Apply(ctx, late...))
+	m.do(m.objects.Apply(m.ctx, late...))
 	m.make(application)
 	m.make(sparkApplication)
 	owner := m.make(job)
@@ -104,11 +118,10 @@ func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 		},
 	}
 	for name, edit := range pods {
-		_, err := m.Client().CoreV1().Pods("default").Create(ctx, podOf("", name, edit), metav1.CreateOptions{})
+		_, err := m.Client().CoreV1().Pods("default").Create(m.ctx, podOf("", name, edit), metav1.CreateOptions{})
 		m.do(err)
 	}
 	m.await(map[string]string{"general": "1 of 1", "application": "1 of 1", "spark-operator": "1 of 1", jobs: "1 of 1"})
-	return m
 }
 
 func (m *managed) do(err error) {
