@@ -147,6 +147,39 @@ func (g *generator) answer() Event {
 	return nil
 }
 
+// crewEvent draws what matters to a crew, and now and then anything.
+func (g *generator) crewEvent(l *Ledger) Event {
+	g.l = l
+	app := g.pick("app", "a", "b")
+	task := app + g.pick("task", "0", "1", "2", "3")
+	switch rapid.IntRange(0, 12).Draw(g.t, "crew") {
+	case 0, 1, 2:
+		return AddTask{
+			Stamp: g.stamp(), AppID: app, ID: task, Namespace: "default", Name: "pod-" + task, TaskGroup: "c0",
+			Resources: g.resources(), Submitted: g.now,
+		}
+	case 3, 4, 5, 6:
+		if e := g.answer(); e != nil {
+			return e
+		}
+	case 7, 8:
+		if next, ok := l.NextDeadline(); ok {
+			g.now = max(g.now, next)
+		}
+	case 9:
+		return SetCrew{
+			g.stamp(), app, "c0", g.pick("uid", "u", "u", "u", "v"), int32(rapid.IntRange(0, 3).Draw(g.t, "wanted")), g.chance("whole", 5),
+		}
+	case 10:
+		return RemoveTask{g.stamp(), app, task}
+	case 11:
+		return Released{g.stamp(), app, task, rapid.SampledFrom([]Termination{StoppedByRM, PreemptedByEngine}).Draw(g.t, "why"), ""}
+	case 12:
+		return g.event(l)
+	}
+	return Tick{g.stamp()}
+}
+
 func (g *generator) groups() []v1alpha1.TaskGroup {
 	var groups []v1alpha1.TaskGroup
 	for i := range rapid.IntRange(0, 2).Draw(g.t, "groups") {

@@ -24,6 +24,24 @@ func TestRandomEvents(t *testing.T) {
 	})
 }
 
+// TestRandomCrews does so for applications that have a crew from the start, and get far
+// with it.
+func TestRandomCrews(t *testing.T) {
+	tables := newTables(t)
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRun(t, tables)
+		for _, app := range []string{"a", "b"} {
+			r.step(AddApp{Stamp: r.gen.stamp(), ID: app, PlaceholderTimeout: rapid.Int64Range(0, 2).Draw(t, "timeout"), Submitted: r.gen.now})
+			r.step(SetCrew{r.gen.stamp(), app, "c0", "u", int32(rapid.IntRange(0, 3).Draw(t, "wanted")), false})
+			r.step(AppAccepted{r.gen.stamp(), app, "root.default"})
+		}
+		for range rapid.IntRange(1, 100).Draw(t, "steps") {
+			r.step(r.gen.crewEvent(r.live))
+		}
+		r.finish()
+	})
+}
+
 // run is a ledger under test and everything that watches it.
 type run struct {
 	t       *rapid.T
