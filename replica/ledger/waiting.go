@@ -19,17 +19,17 @@ type Waiting struct {
 // that is why.
 func (l *Ledger) Waiting(before Time) []Waiting {
 	var all []Waiting
-	for _, n := range l.apps {
-		if n.app != nil && n.app.State == AppStateRunning {
+	for _, n := range l.sorted() {
+		if n.app.State == AppStateRunning {
 			for i := range n.app.Crews {
 				all = append(all, n.awaiting(&n.app.Crews[i], before)...)
 			}
 		}
-		if n.app != nil && n.app.State == AppStateRunning && n.holds > n.kept {
+		if n.app.State == AppStateRunning && n.holds > n.kept {
 			all = append(all, n.takingPlaces(before)...)
 			continue
 		}
-		if n.app == nil || n.fresh == 0 || n.app.since() > before {
+		if n.fresh == 0 || n.app.since() > before {
 			continue
 		}
 		why := n.app.holdsUp()
