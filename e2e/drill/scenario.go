@@ -61,7 +61,7 @@ func Scenarios() []Scenario {
 		{Name: "apiserver-restart", About: "the API server is killed and started again: whoever leads binds again", Lasts: 25 * time.Second, Do: apiserverRestart},
 		{Name: "apiserver-and-lead", About: "the API server is killed and started again, and the lead killed meanwhile", Lasts: 25 * time.Second, Do: apiserverAndLead},
 		{Name: "wipe", About: "the mirror's etcd loses all its data, then the lead is killed", Lasts: 15 * time.Second, Do: wipe},
-		{Name: "relabel", About: "pods of all kinds are given the labels of other applications, then the lead is killed, twice", Lasts: 40 * time.Second, Do: relabel},
+		{Name: "relabel", About: "pods of all kinds are given the labels of other applications, then the lead is killed, twice", Lasts: 60 * time.Second, Do: relabel},
 		{Name: "contradictions", About: "records that contradict each other are written into the mirror, then the lead is killed, twice", Lasts: 30 * time.Second, Do: contradictions},
 		{Name: "etcd-away", About: "the mirror's etcd is away for a minute: scheduling goes on", Lasts: 100 * time.Second, Do: etcdAway},
 		{Name: "hang-loop", About: "the lead's loop, which owns the ledger, hangs", Lab: armable, Lasts: lastsHung, Do: hang(failpoint.LoopStep)},
