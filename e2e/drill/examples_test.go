@@ -340,6 +340,7 @@ func (x *examples) awaitApp(u *under, what string, ok func(*ledger.App) bool) *l
 // while each is under way: some of its pods are there, some of its gang have their places,
 // and what is over a quota waits.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	x := newExamples(t)
 	large := example{
 		file: "gang-hard.yaml", kind: "Job", name: "too-large", manager: "job", queue: "root.batch.jobs", plan: jobPods, early: 2, edit: tooLarge,
