@@ -123,25 +123,29 @@ func (s *Standby) hire(deps managers.Deps) error {
 }
 
 const (
-	// syncLimit is how long a replica that starts waits for a manager to have seen what
-	// exists; syncPoll is how often it looks.
+	// syncLimit is how long a replica that starts waits for its managers to have seen what
+	// exists, for all of them together; syncPoll is how often it looks.
 	syncLimit = time.Minute
 	syncPoll  = 20 * time.Millisecond
 )
 
 // start starts all managers, and waits until those that can tell have seen what exists.
-func (st staff) start(ctx context.Context) {
+// waiting is told of each that it waits for.
+func (st staff) start(ctx context.Context, waiting func(manager string)) {
 	for _, m := range st {
 		if m.do("ServiceInit", m.ServiceInit) {
 			m.do("Start", m.Start)
 		}
 	}
+	limit, cancel := context.WithTimeout(ctx, syncLimit)
+	defer cancel()
 	for _, m := range st {
 		syncer, ok := m.AppManager.(managers.Syncer)
 		if !ok || m.problem.Load() != nil {
 			continue
 		}
-		err := wait.PollUntilContextTimeout(ctx, syncPoll, syncLimit, true, func(context.Context) (bool, error) {
+		waiting(m.Name())
+		err := wait.PollUntilContextCancel(limit, syncPoll, true, func(context.Context) (bool, error) {
 			return syncer.HasSynced(), nil
 		})
 		if err != nil && ctx.Err() == nil {

@@ -3,6 +3,7 @@ package standby
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -254,4 +255,39 @@ func TestAPanicOfAHandlerIsTheManagersOwn(t *testing.T) {
 	if problem := m.problem.Load(); handled != 2 || problem == nil || !strings.Contains(*problem, "broken") {
 		t.Errorf("handled %d, said %v", handled, problem)
 	}
+}
+
+// blind is a manager that sees what exists after some time.
+type blind struct {
+	scripted
+	sees time.Time
+}
+
+func (m blind) HasSynced() bool { return !time.Now().Before(m.sees) }
+
+// A replica waits for all its managers for as long as it would for one: several that are
+// denied what they follow keep it from leading no longer. It says for which it waits.
+func TestManagersThatSeeNothingAreWaitedForTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, log := time.Now(), slog.New(slog.DiscardHandler)
+		staffed := func(name string, after time.Duration) *member {
+			return &member{AppManager: blind{scripted{name: name}, began.Add(after)}, log: log}
+		}
+		st := staff{
+			staffed("quick", time.Second), staffed("denied", time.Hour), staffed("denied-too", time.Hour), staffed("slow", syncLimit-time.Second),
+		}
+		var waited []string
+		st.start(t.Context(), func(manager string) { waited = append(waited, manager) })
+		if took := time.Since(began); took != syncLimit {
+			t.Errorf("it waited for %v, want %v", took, syncLimit)
+		}
+		if want := []string{"quick", "denied", "denied-too", "slow"}; !slices.Equal(waited, want) {
+			t.Errorf("it waited for %v, want %v", waited, want)
+		}
+		for i, fails := range []bool{false, true, true, false} {
+			if (st[i].problem.Load() != nil) != fails {
+				t.Errorf("manager %s: fails = %t, want %t", st[i].Name(), !fails, fails)
+			}
+		}
+	})
 }

@@ -223,8 +223,8 @@ func (s *Standby) prepare(ctx context.Context) error {
 	if err := s.awaitView(ctx); err != nil {
 		return err
 	}
-	s.missing("app managers have not seen what exists yet")
-	s.staff.start(ctx)
+	s.missing("the app managers are being started")
+	s.staff.start(ctx, func(manager string) { s.missing("app manager " + manager + " has not seen what exists yet") })
 	return s.begin(func() error { return s.engine.Sync(ctx) })
 }
 
