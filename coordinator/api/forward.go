@@ -37,7 +37,6 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, s Standing, stream
 	proxy := httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = a.cfg.Scheme, s.LeadAddress
-			p.Out.URL.RawQuery = p.In.URL.RawQuery // also what cannot be parsed: the lead says so
 			p.Out.Host = p.In.Host
 			p.Out.Header.Set(HeaderForwarded, s.Replica)
 		},

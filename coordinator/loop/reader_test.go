@@ -70,25 +70,48 @@ func TestReadersSeeWhatTheLoopHas(t *testing.T) {
 	})
 }
 
-// TestChangesWhileTheCopyIsMade come on top of it.
+// TestChangesWhileTheCopyIsMade come on top of it, whichever piece they belong to.
 func TestChangesWhileTheCopyIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, ctx := reading(t)
-		for app := range 3 * fillPiece {
-			l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(1), ID: fmt.Sprint("app-", app)})
+		l := newRecordedLoop()
+		l.Reader = NewReader(l.Mailbox)
+		const apps = 3 * fillPiece
+		for app := range apps {
+			l.batch([]item{{event: ledger.AddApp{Stamp: stamp(1), ID: fmt.Sprint("app-", app)}}})
 		}
-		changing := make(chan struct{})
+		done := make(chan struct{})
 		go func() {
-			defer close(changing)
-			for app := range 3 * fillPiece {
-				l.Mailbox.Put(ctx, ledger.AppAccepted{Stamp: stamp(2), AppID: fmt.Sprint("app-", app)})
-				l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(2), ID: fmt.Sprint("late-", app)})
+			defer close(done)
+			if !l.Reader.Read(t.Context(), func(copied *ledger.Ledger) {
+				if !copied.Equal(l.Ledger) {
+					t.Error("the reader has another state than the loop")
+				}
+			}) {
+				t.Error("nothing to read")
 			}
 		}()
-		l.Reader.Read(ctx, func(*ledger.Ledger) {})
-		<-changing
-		synctest.Wait()
-		l.agrees(t, ctx)
+		// The names, and three pieces. Between two of them everything changes.
+		for question := range 4 {
+			synctest.Wait() // the reader waits for an answer
+			asked := l.Mailbox.take(nil)
+			if len(asked) != 1 {
+				t.Fatalf("%d questions", len(asked))
+			}
+			l.batch(asked)
+			changes := []item{{event: ledger.AddApp{Stamp: stamp(2), ID: fmt.Sprint("late-", question)}}}
+			for app := range apps {
+				switch app % 4 {
+				case question:
+					changes = append(changes, item{event: ledger.AppAccepted{Stamp: stamp(2), AppID: fmt.Sprint("app-", app)}})
+				case (question + 2) % 4:
+					changes = append(changes, item{event: ledger.RemoveApp{Stamp: stamp(2), AppID: fmt.Sprint("app-", app)}})
+				}
+			}
+			if question < 3 {
+				l.batch(changes)
+			}
+		}
+		<-done
 	})
 }
 
