@@ -124,7 +124,7 @@ func (a *API) routes() []route {
 		{method: get, pattern: "/ws/v1/history/containers", handle: c.containerHistory},
 		{method: get, pattern: "/ws/v1/partitions", handle: c.listPartitions},
 		{method: get, pattern: partition + "/placementrules", handle: c.placementRules},
-		{method: get, pattern: partition + "/queues", handle: c.queues},
+		{method: get, pattern: partition + "/queues", handle: c.queues, stale: a.staleQueues},
 		{method: get, pattern: partition + "/queue/:queue", handle: c.oneQueue},
 		{method: get, pattern: partition + "/nodes", handle: c.nodes},
 		{method: get, pattern: partition + "/node/:node", handle: c.node},

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
@@ -84,6 +85,34 @@ func TestStaleApplications(t *testing.T) {
 	}
 	resp, body := send(t, http.MethodGet, (&understudy{standing: api.Standing{Replica: "r1"}}).serve(t)+part+"/application/runs?stale", "")
 	refusedFor(t, resp, body, "no view")
+}
+
+func TestStaleQueues(t *testing.T) {
+	url := (&understudy{state: records()}).serve(t)
+	resp, body := send(t, http.MethodGet, url+part+"/queues?stale", "")
+	type queue struct {
+		Name     string           `json:"queuename"`
+		Used     map[string]int64 `json:"allocatedResource"`
+		Leaf     bool             `json:"isLeaf"`
+		Running  int              `json:"runningApps"`
+		Parent   string           `json:"parent"`
+		Children []queue          `json:"children"`
+		Names    []string         `json:"childNames"`
+	}
+	want := queue{
+		Name: "root", Used: map[string]int64{"vcore": 1000}, Running: 1, Names: []string{"root.a", "root.b"},
+		Children: []queue{
+			{Name: "root.a", Used: map[string]int64{"vcore": 1000}, Leaf: true, Running: 1, Parent: "root"},
+			{Name: "root.b", Leaf: true, Parent: "root"},
+		},
+	}
+	if got := decode[queue](t, body); resp.Header.Get(api.HeaderStale) != "true" || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\n%s", resp.Header, body)
+	}
+	_, body = send(t, http.MethodGet, (&understudy{state: ledger.New()}).serve(t)+part+"/queues?stale", "")
+	if got := decode[queue](t, body); !reflect.DeepEqual(got, queue{Name: "root", Leaf: true}) {
+		t.Errorf("without applications: %s", body)
+	}
 }
 
 // TestALeadIsNeverStale: what may be old need not be.
