@@ -48,7 +48,7 @@ func (r *replica) Status() serve.Status {
 	if l := r.lead.Load(); l != nil {
 		status.Epoch = l.Epoch()
 		if counts := l.Counts(); counts != nil {
-			status.Counts = countsOf(*counts)
+			count(&status, *counts)
 		}
 		if s, ok := l.MirrorStatus(); ok {
 			status.Mirror.Revision, status.Mirror.Pending = s.Revision, s.Pending
@@ -60,7 +60,7 @@ func (r *replica) Status() serve.Status {
 		}
 		terms = replaceTerm(terms, l.Term())
 	} else {
-		status.Counts = countsOf(r.view.Counts())
+		count(&status, r.view.Counts())
 	}
 	status.Terms = termsStatus(terms)
 	if r.roster != nil {
@@ -132,15 +132,19 @@ func termStatus(t record.Term) serve.Term {
 	return term
 }
 
-func countsOf(c ledger.Counts) serve.Counts {
-	out := serve.Counts{Apps: map[string]int{}, Tasks: map[string]int{}}
+// count notes how many applications and tasks there are, and of which manager.
+func count(status *serve.Status, c ledger.Counts) {
+	status.Counts = serve.Counts{Apps: map[string]int{}, Tasks: map[string]int{}}
 	for state, n := range c.Apps {
-		out.Apps[string(state)] = n
+		status.Counts.Apps[string(state)] = n
 	}
 	for state, n := range c.Tasks {
-		out.Tasks[string(state)] = n
+		status.Counts.Tasks[string(state)] = n
 	}
-	return out
+	for i := range status.Managers {
+		m := &status.Managers[i]
+		m.Applications = c.Managers[m.Name]
+	}
 }
 
 // Checks are the conditions of readiness: an understudy is ready when its view

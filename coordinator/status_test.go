@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -28,6 +29,22 @@ func TestTheLeaseIsShown(t *testing.T) {
 		if got := leaderStatus(tt.held, configured); got != tt.want {
 			t.Errorf("%+v is shown as %+v, want %+v", tt.held, got, tt.want)
 		}
+	}
+}
+
+// Each manager is shown with the applications that are its own.
+func TestApplicationsAreCountedByManager(t *testing.T) {
+	status := serve.Status{Managers: []serve.Manager{{Name: "jobs"}, {Name: "idle"}, {Name: "general"}}}
+	count(&status, ledger.Counts{
+		Apps:     map[ledger.AppState]int{ledger.AppStateRunning: 3, ledger.AppStateCompleted: 5},
+		Managers: map[string]int{"general": 1, "jobs": 2},
+	})
+	got := make(map[string]int)
+	for _, m := range status.Managers {
+		got[m.Name] = m.Applications
+	}
+	if want := map[string]int{"jobs": 2, "idle": 0, "general": 1}; !maps.Equal(got, want) || status.Counts.Apps["Running"] != 3 {
+		t.Errorf("applications %v of %v, want %v", got, status.Counts, want)
 	}
 }
 

@@ -41,7 +41,8 @@ func (c command) listManagers() *cobra.Command {
 		Short: "Show the app managers of each replica",
 		Long: `Show the app managers that each replica has enabled, in the order in which they
 claim pods: the resources that they follow, whether the API server has these and how
-many objects of each, what waits for the replica to lead (NOTED), and the last problem.`,
+many objects of each, how many applications of the manager have not ended, what waits for
+the replica to lead (NOTED), and the last problem.`,
 		Args:                  args(cobra.NoArgs),
 		DisableFlagsInUseLine: true,
 	}
@@ -69,20 +70,20 @@ many objects of each, what waits for the replica to lead (NOTED), and the last p
 
 func managersTable(w io.Writer, answers []answer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "NOTED", "PROBLEM")
+	row(t, "REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "APPLICATIONS", "NOTED", "PROBLEM")
 	for _, a := range answers {
 		if a.Status == nil {
-			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", a.Error)
+			row(t, cmp.Or(a.name, a.Server), "no answer", "-", "-", "-", "-", "-", a.Error)
 			continue
 		}
 		for _, m := range a.Managers {
 			problem, _, _ := strings.Cut(m.Problem, "\n")
 			if len(m.Resources) == 0 {
-				row(t, a.Replica, m.Name, "-", "-", "-", fmt.Sprint(m.Noted), cmp.Or(problem, "-"))
+				row(t, a.Replica, m.Name, "-", "-", "-", fmt.Sprint(m.Applications), fmt.Sprint(m.Noted), cmp.Or(problem, "-"))
 			}
 			for _, r := range m.Resources {
-				row(t, a.Replica, m.Name, r.Name, yesNo(r.Served), fmt.Sprint(r.Objects), fmt.Sprint(m.Noted),
-					cmp.Or(problem, r.LastError, "-"))
+				row(t, a.Replica, m.Name, r.Name, yesNo(r.Served), fmt.Sprint(r.Objects), fmt.Sprint(m.Applications),
+					fmt.Sprint(m.Noted), cmp.Or(problem, r.LastError, "-"))
 			}
 		}
 	}

@@ -182,7 +182,7 @@ func TestValidateChecksManagers(t *testing.T) {
 func TestManagersAreListed(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(serve.Status{Replica: "r1", Managers: []serve.Manager{
-			{Name: "jobs", Noted: 2, Problem: "AppChanged: panic: broken\nstack", Resources: []serve.Resource{
+			{Name: "jobs", Noted: 2, Applications: 5, Problem: "AppChanged: panic: broken\nstack", Resources: []serve.Resource{
 				{Name: "batch/v1, Kind=Job", Served: true, Objects: 7},
 			}},
 			{Name: "rays", Resources: []serve.Resource{{Name: "ray.io/, Kind=RayJob", LastError: "not found"}}},
@@ -196,10 +196,10 @@ func TestManagersAreListed(t *testing.T) {
 		rows = append(rows, strings.Fields(line))
 	}
 	want := [][]string{
-		{"REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "NOTED", "PROBLEM"},
-		{"r1", "jobs", "batch/v1,", "Kind=Job", "yes", "7", "2", "AppChanged:", "panic:", "broken"},
-		{"r1", "rays", "ray.io/,", "Kind=RayJob", "no", "0", "0", "not", "found"},
-		{"r1", "general", "-", "-", "-", "0", "-"},
+		{"REPLICA", "MANAGER", "RESOURCE", "SERVED", "OBJECTS", "APPLICATIONS", "NOTED", "PROBLEM"},
+		{"r1", "jobs", "batch/v1,", "Kind=Job", "yes", "7", "5", "2", "AppChanged:", "panic:", "broken"},
+		{"r1", "rays", "ray.io/,", "Kind=RayJob", "no", "0", "0", "0", "not", "found"},
+		{"r1", "general", "-", "-", "-", "0", "0", "-"},
 	}
 	if status != exitOK || !slices.EqualFunc(rows, want, slices.Equal) {
 		t.Errorf("status %d, %s\n%s", status, errs, out)

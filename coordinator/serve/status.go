@@ -60,6 +60,8 @@ type Manager struct {
 	// Noted is how many reports of it wait for this replica to lead, because the state
 	// that it follows does not agree with them.
 	Noted int `json:"noted"`
+	// Applications is how many it has that have not ended.
+	Applications int `json:"applications"`
 	// Resources are those of its own that it follows.
 	Resources []Resource `json:"resources,omitempty"`
 }

@@ -228,7 +228,7 @@ func (g *generator) manager() Event {
 			app = g.pick("app", "a", "b", "c")
 		}
 		return AddApp{
-			Stamp: g.stamp(), ID: app, Manager: "general", Queue: "root.default",
+			Stamp: g.stamp(), ID: app, Manager: g.pick("whose", "general", "jobs"), Queue: "root.default",
 			User: "u", Groups: []string{}, Tags: map[string]string{"k": "v"}, TaskGroups: g.groups(),
 			PlaceholderTimeout: rapid.SampledFrom([]int64{0, 1, 60, -1, math.MaxInt64}).Draw(g.t, "timeout"),
 			Style:              rapid.SampledFrom([]GangStyle{"", Soft, Hard}).Draw(g.t, "style"),

@@ -12,10 +12,13 @@ import (
 
 // checkCounts recounts what the ledger counts as it goes.
 func checkCounts(t *rapid.T, l *Ledger) {
-	want := Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)}
+	want := Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int), Managers: make(map[string]int)}
 	for id, n := range l.apps {
 		if n.app != nil {
 			want.Apps[n.app.State]++
+			if !n.app.State.Terminal() {
+				want.Managers[n.app.Manager]++
+			}
 		} else if len(n.tasks)+len(n.doubles) == 0 {
 			t.Fatalf("application %q has an entry with nothing in it", id)
 		}
@@ -60,7 +63,8 @@ func checkCounts(t *rapid.T, l *Ledger) {
 			t.Fatalf("application %q has open %v and uses %v; there are %v and %v", id, n.open, n.used, open, used)
 		}
 	}
-	if got := l.Counts(); !maps.Equal(got.Apps, want.Apps) || !maps.Equal(got.Tasks, want.Tasks) {
+	if got := l.Counts(); !maps.Equal(got.Apps, want.Apps) || !maps.Equal(got.Tasks, want.Tasks) ||
+		!maps.Equal(got.Managers, want.Managers) {
 		t.Fatalf("counts %v, there are %v", got, want)
 	}
 }

@@ -50,10 +50,12 @@ type entry struct {
 	used   map[string]int64
 }
 
-// Counts is how many applications and tasks there are in each state.
+// Counts is how many applications and tasks there are in each state, and how many
+// applications that have not ended each manager has.
 type Counts struct {
-	Apps  map[AppState]int
-	Tasks map[TaskState]int
+	Apps     map[AppState]int
+	Tasks    map[TaskState]int
+	Managers map[string]int
 }
 
 // New returns an empty ledger.
@@ -62,7 +64,7 @@ func New() *Ledger {
 		apps:    make(map[string]*entry),
 		owners:  make(map[string]string),
 		doubled: make(map[string][]string),
-		counts:  Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int)},
+		counts:  Counts{Apps: make(map[AppState]int), Tasks: make(map[TaskState]int), Managers: make(map[string]int)},
 
 		history: HistoryLimit,
 	}
@@ -89,7 +91,7 @@ func (l *Ledger) putApp(id string, app *App) {
 	}
 	old := e.app
 	if old != nil {
-		l.count(l.counts.Apps, old.State)
+		l.countApp(old, -1)
 	}
 	e.app, e.members = app, nil
 	l.crewsChanged(e, old)
@@ -97,7 +99,7 @@ func (l *Ledger) putApp(id string, app *App) {
 		l.drop(id, e)
 		return
 	}
-	l.counts.Apps[app.State]++
+	l.countApp(app, 1)
 	if old == nil || old.State != app.State || old.PlaceholderDeadline != app.PlaceholderDeadline {
 		l.watchGang(e)
 		l.noteEnd(e)
@@ -113,7 +115,7 @@ func (l *Ledger) putTask(key Key, task *Task) {
 		e = l.newEntry(key.AppID)
 	}
 	if old := e.tasks[key.TaskID]; old != nil {
-		countTask(l.counts.Tasks, old.State, -1)
+		count(l.counts.Tasks, old.State, -1)
 		l.tally(e, old, -1)
 	}
 	if task == nil {
@@ -125,7 +127,7 @@ func (l *Ledger) putTask(key Key, task *Task) {
 	}
 	e.tasks[key.TaskID] = task
 	l.owners[key.TaskID] = key.AppID
-	countTask(l.counts.Tasks, task.State, 1)
+	count(l.counts.Tasks, task.State, 1)
 	l.tally(e, task, 1)
 	l.watchTask(task)
 	e.index(key.TaskID)
@@ -147,15 +149,17 @@ func (l *Ledger) drop(id string, e *entry) {
 	}
 }
 
-func (l *Ledger) count(states map[AppState]int, state AppState) {
-	if states[state]--; states[state] == 0 {
-		delete(states, state)
+// countApp adds an application to the counts, or with by -1 takes it off them.
+func (l *Ledger) countApp(app *App, by int) {
+	count(l.counts.Apps, app.State, by)
+	if !app.State.Terminal() {
+		count(l.counts.Managers, app.Manager, by)
 	}
 }
 
-func countTask(states map[TaskState]int, state TaskState, by int) {
-	if states[state] += by; states[state] == 0 {
-		delete(states, state)
+func count[K comparable](counts map[K]int, of K, by int) {
+	if counts[of] += by; counts[of] == 0 {
+		delete(counts, of)
 	}
 }
 
@@ -378,10 +382,11 @@ func inOrder(tasks []*Task) []*Task {
 	return tasks
 }
 
-// Counts returns how many applications and tasks there are in each state. The
-// maps are the caller's.
+// Counts returns what there is. The maps are the caller's.
 func (l *Ledger) Counts() Counts {
-	return Counts{Apps: maps.Clone(l.counts.Apps), Tasks: maps.Clone(l.counts.Tasks)}
+	return Counts{
+		Apps: maps.Clone(l.counts.Apps), Tasks: maps.Clone(l.counts.Tasks), Managers: maps.Clone(l.counts.Managers),
+	}
 }
 
 // Clone returns an independent ledger with the same records, which are shared:

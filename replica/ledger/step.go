@@ -259,10 +259,10 @@ func (s *step) moveApp(n *entry, by appTrigger) bool {
 	}
 	app := s.editApp(n)
 	if app.State != AppStateNew { // New was never counted: it does not outlast a step.
-		s.l.count(s.l.counts.Apps, app.State)
+		s.l.countApp(app, -1)
 	}
-	s.l.counts.Apps[to]++
 	app.State = to
+	s.l.countApp(app, 1)
 	app.StateLog = append(app.StateLog, Transition{State: to, At: s.at})
 	if extra := len(app.StateLog) - StateLogLimit; extra > 0 {
 		app.StateLog = app.StateLog[extra:]
@@ -291,10 +291,10 @@ func (s *step) moveTask(n *entry, t *Task, by taskTrigger) *Task {
 	if to == task.State {
 		return task
 	}
-	countTask(s.l.counts.Tasks, task.State, -1)
+	count(s.l.counts.Tasks, task.State, -1)
 	s.l.tally(n, task, -1)
 	task.State = to
-	countTask(s.l.counts.Tasks, task.State, 1)
+	count(s.l.counts.Tasks, task.State, 1)
 	s.l.tally(n, task, 1)
 	return task
 }

@@ -89,7 +89,7 @@ func (s *step) discardEnded(n *entry) {
 			s.dropTask(t)
 		}
 	}
-	s.l.count(s.l.counts.Apps, n.app.State)
+	s.l.countApp(n.app, -1)
 	n.app = nil
 }
 
