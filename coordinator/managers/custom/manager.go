@@ -60,8 +60,8 @@ type Manager struct {
 	book *book
 	// told is what users were told last about an object.
 	told map[types.NamespacedName]string
-	// live are the applications of this manager that the lead says have not ended.
-	live map[string]bool
+	// recorded are the applications of this manager that the lead has.
+	recorded map[string]bool
 	// unsure says that an orphan may only seem to be one: see orphaned.
 	unsure bool
 	// mismatch is why the definition does not fit the schema that the API server has;
@@ -117,7 +117,7 @@ func newManager(deps managers.Deps, program *Program) *Manager {
 	}
 	m := &Manager{
 		deps: deps, program: program, log: deps.Log, made: deps.Now(),
-		told: make(map[types.NamespacedName]string), live: make(map[string]bool),
+		told: make(map[types.NamespacedName]string), recorded: make(map[string]bool),
 		synced: make(chan struct{}), stop: make(chan struct{}),
 		leaving: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
@@ -350,17 +350,17 @@ func (m *Manager) AppChanged(now managers.AppStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := now.ApplicationID
-	if now.State == "" || managers.Ended(now.State) {
-		delete(m.live, id)
+	if now.State == "" {
+		delete(m.recorded, id)
 		return
 	}
-	m.live[id] = true
+	m.recorded[id] = true
 	if m.orphaned(id) {
 		m.leaving.Add(id)
 	}
 }
 
-// orphaned reports whether the application lives and no object or pod is known to be of it.
+// orphaned reports whether the lead has the application, and no object or pod is known to be of it.
 // While there are objects that could not be read, it may be theirs. m.mu is held.
 func (m *Manager) orphaned(id string) bool {
 	select {
@@ -368,7 +368,7 @@ func (m *Manager) orphaned(id string) bool {
 	default:
 		return false
 	}
-	if !m.live[id] || m.book.apps[id] != nil {
+	if !m.recorded[id] || m.book.apps[id] != nil {
 		return false
 	}
 	m.unsure = m.book.unread()
@@ -378,7 +378,7 @@ func (m *Manager) orphaned(id string) bool {
 // removeOrphans has the applications removed that are orphaned. m.mu is held.
 func (m *Manager) removeOrphans() {
 	m.unsure = false
-	for id := range m.live {
+	for id := range m.recorded {
 		if m.orphaned(id) {
 			m.leaving.Add(id)
 		}
@@ -406,7 +406,8 @@ func (m *Manager) remove(id string) (err error) {
 	m.handleNow(func() []call {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if a := m.book.apps[id]; a == nil && !m.orphaned(id) || a != nil && len(a.objects)+len(a.tasks) > 0 {
+		a := m.book.apps[id]
+		if a == nil && !m.orphaned(id) || a != nil && len(a.objects)+len(a.tasks) > 0 {
 			return nil
 		}
 		return []call{func(amp protocol.ApplicationManagementProtocol) {
@@ -414,7 +415,9 @@ func (m *Manager) remove(id string) (err error) {
 				m.forget(id)
 				return
 			}
-			amp.NotifyApplicationComplete(id) // placeholders are no more of use
+			if a != nil {
+				amp.NotifyApplicationComplete(id) // placeholders are no more of use
+			}
 			if err = amp.RemoveApplication(id); err == nil {
 				m.forget(id)
 			}

@@ -2,6 +2,7 @@ package custom
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -260,6 +261,32 @@ func TestAnObjectThatCannotBeEvaluated(t *testing.T) {
 	})
 }
 
+// An expression that costs too much over an object is one that fails over it, and costs
+// others nothing.
+func TestAnObjectThatCostsTooMuch(t *testing.T) {
+	d := thingDef
+	d.Running = "has(object.spec.n) && object.spec.n.all(a, object.spec.n.all(b, a.name == b.name))"
+	inHouse(t, d, nil, func(h house) {
+		h.start()
+		long := make([]any, 4000)
+		for i := range long {
+			long[i] = map[string]any{"name": strings.Repeat("x", 100)}
+		}
+		h.thing("costly", map[string]any{"n": long})
+		h.thing("good", map[string]any{})
+		h.AddPod(pod("p", "costly"))
+		h.AddPod(pod("q", "good"))
+		h.want(`app good, task good/q on ""`)
+		events := h.Events()
+		if !strings.HasPrefix(events, "Thing/costly NotEvaluated: definition things: ns/costly: running: ") ||
+			!strings.Contains(events, "cost limit exceeded") || strings.Contains(events, ";") {
+			t.Errorf("events = %s", events)
+		}
+		h.set("costly", "spec", "n", []any{})
+		h.want(`app costly, task costly/p on ""`)
+	})
+}
+
 func TestObjectsThatShareAnApplication(t *testing.T) {
 	inHouse(t, thingDef, nil, func(h house) {
 		h.start()
@@ -481,7 +508,12 @@ func TestAnObjectThatWentWhileNobodyRan(t *testing.T) {
 					h.start()
 					tell()
 				}
-				h.want("app kept, complete lost, forget lost")
+				synctest.Wait()
+				calls := strings.Split(h.Calls(), ", ")
+				slices.Sort(calls)
+				if want := []string{"app kept", "forget lost", "forget over"}; !slices.Equal(calls, want) {
+					t.Errorf("calls = %q, want %q", calls, want)
+				}
 			})
 		})
 	}
@@ -490,7 +522,8 @@ func TestAnObjectThatWentWhileNobodyRan(t *testing.T) {
 			h.SetState("lost", "Running", "p")
 			h.start()
 			h.m.AppChanged(is("lost", "Running"))
-			h.want("complete lost")
+			time.Sleep(lastRetry)
+			h.want("")
 			h.NotifyTaskComplete("lost", "p")
 			time.Sleep(lastRetry)
 			if got := h.Calls(); !strings.HasSuffix(got, "forget lost") {
@@ -508,7 +541,7 @@ func TestAnObjectThatWentWhileNobodyRan(t *testing.T) {
 			h.m.AppChanged(is("lost", "Accepted"))
 			h.want("")
 			h.set("bad", "spec", "queue", "root.q")
-			h.want("complete lost, forget lost")
+			h.want("forget lost")
 		})
 	})
 }

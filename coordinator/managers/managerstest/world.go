@@ -21,9 +21,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery"
 	discoveryfake "k8s.io/client-go/discovery/fake"
 	"k8s.io/client-go/dynamic"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/openapi"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
@@ -52,6 +55,8 @@ type World struct {
 	events   []string
 	problems []string
 	writes   []string
+	absent   map[schema.GroupVersionResource]bool
+	watches  map[schema.GroupVersionResource][]watch.Interface
 }
 
 // New makes a world that has the kinds of the given resources, and no object.
@@ -60,15 +65,20 @@ func New(t *testing.T, kinds map[schema.GroupVersionResource]string) *World {
 	w := &World{
 		discovery: &discoveryfake.FakeDiscovery{Fake: &clienttesting.Fake{}},
 		source:    cachetesting.NewFakeControllerSource(), version: 100,
+		absent: make(map[schema.GroupVersionResource]bool), watches: make(map[schema.GroupVersionResource][]watch.Interface),
 	}
+	offered := make(map[string]*metav1.APIResourceList) // by group and version
 	for gvr, kind := range kinds {
 		lists[gvr] = kind + "List"
-		w.discovery.Resources = append(w.discovery.Resources, &metav1.APIResourceList{
-			GroupVersion: gvr.GroupVersion().String(),
-			APIResources: []metav1.APIResource{{Name: gvr.Resource, Kind: kind}},
-		})
+		version := gvr.GroupVersion().String()
+		if offered[version] == nil {
+			offered[version] = &metav1.APIResourceList{GroupVersion: version}
+			w.discovery.Resources = append(w.discovery.Resources, offered[version])
+		}
+		offered[version].APIResources = append(offered[version].APIResources, metav1.APIResource{Name: gvr.Resource, Kind: kind})
 	}
 	w.dynamic = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists)
+	w.serves()
 	w.informer = cache.NewSharedIndexInformer(w.source, &v1.Pod{}, 0, cache.Indexers{})
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -86,7 +96,7 @@ func New(t *testing.T, kinds map[schema.GroupVersionResource]string) *World {
 func (w *World) Deps(name string) managers.Deps {
 	return managers.Deps{
 		Name: name, Settings: func(any) error { return nil },
-		Protocol: &w.Lead, Cluster: w, Reads: w.dynamic, Discovery: w.discovery, Writes: client{w.dynamic, w},
+		Protocol: &w.Lead, Cluster: w, Reads: w.dynamic, Discovery: offer{w.discovery, w}, Writes: w.Client(func() error { return nil }),
 		SchedulerName: workload.DefaultSchedulerName, UserLabel: workload.DefaultUserLabel,
 		Resources: func(*v1.Pod) map[string]int64 { return map[string]int64{"pods": 1} },
 		Problems: func(pod *v1.Pod, found []workload.Problem) {
@@ -106,6 +116,80 @@ func (w *World) Deps(name string) managers.Deps {
 		},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// Serve has the API server serve a kind, or not: its watches end then, and its objects
+// cannot be read.
+func (w *World) Serve(gvr schema.GroupVersionResource, served bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.absent[gvr] = !served
+	for _, one := range w.watches[gvr] {
+		one.Stop()
+	}
+	delete(w.watches, gvr)
+}
+
+// missing returns the answer about a kind that is not served, nil for one that is.
+func (w *World) missing(gvr schema.GroupVersionResource) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.absent[gvr] {
+		return apierrors.NewNotFound(gvr.GroupResource(), "")
+	}
+	return nil
+}
+
+// serves has the fake client know what is served.
+func (w *World) serves() {
+	w.dynamic.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		err := w.missing(a.GetResource())
+		return err != nil, nil, err
+	})
+	w.dynamic.PrependWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		gvr := a.GetResource()
+		if err := w.missing(gvr); err != nil {
+			return true, nil, err
+		}
+		var opts metav1.ListOptions
+		if of, ok := a.(clienttesting.WatchActionImpl); ok {
+			opts = of.ListOptions
+		}
+		events, err := w.dynamic.Tracker().Watch(gvr, a.GetNamespace(), opts)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.watches[gvr] = append(w.watches[gvr], events)
+		return true, events, err
+	})
+}
+
+// offer is the discovery of an API server that publishes no schemas.
+type offer struct {
+	discovery.DiscoveryInterface
+	w *World
+}
+
+func (o offer) ServerResourcesForGroupVersion(version string) (*metav1.APIResourceList, error) {
+	list, err := o.DiscoveryInterface.ServerResourcesForGroupVersion(version)
+	if err != nil {
+		return nil, err
+	}
+	gv, err := schema.ParseGroupVersion(version)
+	served := &metav1.APIResourceList{GroupVersion: version}
+	for _, r := range list.APIResources {
+		if o.w.missing(gv.WithResource(r.Name)) == nil {
+			served.APIResources = append(served.APIResources, r)
+		}
+	}
+	return served, err
+}
+
+func (offer) OpenAPIV3() openapi.Client { return noPaths{} }
+
+type noPaths struct{}
+
+func (noPaths) Paths() (map[string]openapi.GroupVersion, error) {
+	return nil, errors.New("no schemas are published")
 }
 
 // PodInformer implements managers.Cluster.
@@ -189,14 +273,15 @@ func (w *World) Delete(t *testing.T, gvr schema.GroupVersionResource, namespace,
 // Object returns an object as the API server has it.
 func (w *World) Object(t *testing.T, gvr schema.GroupVersionResource, namespace, name string) *unstructured.Unstructured {
 	t.Helper()
-	object, err := w.get(gvr, namespace, name)
+	object, err := w.Lookup(gvr, namespace, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return object
 }
 
-func (w *World) get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+// Lookup is like Object for an object that may not exist.
+func (w *World) Lookup(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
 	object, err := w.dynamic.Tracker().Get(gvr, namespace, name)
 	if err != nil {
 		return nil, err
@@ -208,30 +293,33 @@ func (w *World) get(gvr schema.GroupVersionResource, namespace, name string) (*u
 	return (&unstructured.Unstructured{Object: content}).DeepCopy(), nil
 }
 
-// client is the client for writes: it can patch a status, and nothing else. The fake
-// that it stands before answers one request at a time.
+// Client returns a client for writes: it can patch a status, and nothing else, and asks
+// may before it does. The fake that it stands before answers one request at a time.
+func (w *World) Client(may func() error) dynamic.Interface { return client{w.dynamic, w, may} }
+
 type client struct {
 	dynamic.Interface
-	w *World
+	w   *World
+	may func() error
 }
 
 func (c client) Resource(gvr schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
-	return namespaceable{c.Interface.Resource(gvr), c.w, gvr}
+	return namespaceable{c.Interface.Resource(gvr), c, gvr}
 }
 
 type namespaceable struct {
 	dynamic.NamespaceableResourceInterface
-	w   *World
+	client
 	gvr schema.GroupVersionResource
 }
 
 func (n namespaceable) Namespace(namespace string) dynamic.ResourceInterface {
-	return statuses{n.NamespaceableResourceInterface.Namespace(namespace), n.w, n.gvr, namespace}
+	return statuses{n.NamespaceableResourceInterface.Namespace(namespace), n.client, n.gvr, namespace}
 }
 
 type statuses struct {
 	dynamic.ResourceInterface
-	w         *World
+	client
 	gvr       schema.GroupVersionResource
 	namespace string
 }
@@ -242,6 +330,9 @@ func (s statuses) Patch(
 	_ context.Context, name string, kind types.PatchType, data []byte, _ metav1.PatchOptions, subresources ...string,
 ) (*unstructured.Unstructured, error) {
 	w := s.w
+	if err := s.may(); err != nil {
+		return nil, err
+	}
 	if kind != types.MergePatchType || !slices.Equal(subresources, []string{"status"}) {
 		return nil, fmt.Errorf("unexpected patch of %s %v", kind, subresources)
 	}
@@ -250,7 +341,7 @@ func (s statuses) Patch(
 			return nil, err
 		}
 	}
-	object, err := w.get(s.gvr, s.namespace, name)
+	object, err := w.Lookup(s.gvr, s.namespace, name)
 	if err != nil {
 		return nil, err
 	}
