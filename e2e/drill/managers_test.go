@@ -81,7 +81,7 @@ func manage(t *testing.T, start func(func(*lab.Options)) *lab.Lab) *managed {
 // enable starts a lab whose replicas have some managers, and may do what these need.
 func enable(t *testing.T, managers []any, start func(func(*lab.Options)) *lab.Lab) *managed {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	m := &managed{t: t, ctx: ctx}
 	m.Lab = start(func(o *lab.Options) { o.Managers = managers })
@@ -94,34 +94,49 @@ func enable(t *testing.T, managers []any, start func(func(*lab.Options)) *lab.La
 // populate has each manager have one application with a pod that runs.
 func (m *managed) populate() {
 	m.t.Helper()
-	late, err := lab.ReadManifests("../crds/sparkapplications.yaml") // a kind that comes while its manager runs
-	m.do(err)
-	m.do(m.objects.Apply(m.ctx, late...))
+	m.serveSpark()
 	m.make(application)
 	m.make(sparkApplication)
-	owner := m.make(job)
-	controller := true
 	pods := map[string]func(*v1.Pod){
 		"plain":  func(p *v1.Pod) { p.Labels = map[string]string{oldAppLabel: "plain"} },
 		"report": func(p *v1.Pod) { p.Labels = map[string]string{appLabel: "default-report"} },
-		"driver": func(p *v1.Pod) {
-			p.Labels = map[string]string{
-				sparkLabel: "spark-1", "spark-role": "driver",
-				"sparkoperator.k8s.io/app-name": "pi", "sparkoperator.k8s.io/launched-by-spark-operator": "true",
-			}
-		},
-		"sums": func(p *v1.Pod) {
-			p.Labels = nil
-			p.OwnerReferences = []metav1.OwnerReference{{
-				APIVersion: "batch/v1", Kind: "Job", Name: owner.GetName(), UID: owner.GetUID(), Controller: &controller,
-			}}
-		},
+		"driver": sparkPod("spark-1", "driver"),
+		"sums":   jobPod(m.make(job)),
 	}
 	for name, edit := range pods {
 		_, err := m.Client().CoreV1().Pods("default").Create(m.ctx, podOf("", name, edit), metav1.CreateOptions{})
 		m.do(err)
 	}
 	m.await(map[string]string{"general": "1 of 1", "application": "1 of 1", "spark-operator": "1 of 1", jobs: "1 of 1"})
+}
+
+// serveSpark has the API server serve a kind while its manager runs.
+func (m *managed) serveSpark() {
+	m.t.Helper()
+	late, err := lab.ReadManifests("../crds/sparkapplications.yaml")
+	m.do(err)
+	m.do(m.objects.Apply(m.ctx, late...))
+}
+
+// sparkPod makes a pod one that the Spark operator and Spark label.
+func sparkPod(id, role string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Labels = map[string]string{
+			sparkLabel: id, "spark-role": role,
+			"sparkoperator.k8s.io/app-name": "pi", "sparkoperator.k8s.io/launched-by-spark-operator": "true",
+		}
+	}
+}
+
+// jobPod makes a pod one of a Job.
+func jobPod(of *unstructured.Unstructured) func(*v1.Pod) {
+	controller := true
+	return func(p *v1.Pod) {
+		p.Labels = nil
+		p.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: "batch/v1", Kind: "Job", Name: of.GetName(), UID: of.GetUID(), Controller: &controller,
+		}}
+	}
 }
 
 func (m *managed) do(err error) {
@@ -132,9 +147,12 @@ func (m *managed) do(err error) {
 }
 
 // make creates an object, and writes its status if it has one.
-func (m *managed) make(text string) *unstructured.Unstructured {
+func (m *managed) make(text string, edit ...func(*unstructured.Unstructured)) *unstructured.Unstructured {
 	m.t.Helper()
 	object := decoded(text)
+	for _, e := range edit {
+		e(object)
+	}
 	status, says := object.Object["status"].(map[string]any)
 	delete(object.Object, "status")
 	m.do(m.objects.Apply(m.ctx, object))
