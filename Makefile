@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills soak vet lint jaeger fuzz clean
+.PHONY: help demo test drills soak managers vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -63,6 +63,12 @@ drills: tools build failpoints lab
 # have to end with the memory that they had after a tenth of it.
 soak: tools
 	$(call step,soak,go test $(UNCACHED) -v -run '^TestSoak$$' -timeout 120m ./coordinator -args -soak.nodes 10000 -soak.pods 200000 -soak.app 10)
+
+# managers measures app managers with 2,000 SparkApplications and 2,000 RayJobs, whose
+# statuses are updated 100 times a second.
+managers: tools build lab
+	@mkdir -p $(RESULTS)
+	bin/lab bench managers --nodes 20 >$(RESULTS)/managers.json
 
 # vet looks for suspicious code in both modules.
 vet:

@@ -87,16 +87,9 @@ func (r *Report) compare() {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Print writes the report as tables.
-func (r *Report) Print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	p := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
-	p("\n%d replicas, %d nodes, %d CPUs shared with the control plane and the load", r.Replicas, r.Nodes, r.Machine.CPUs)
-	if r.Machine.Busy() {
-		p("the machine was busy before (load %.1f): the figures say little", r.Machine.LoadBefore)
-	}
+func printFigures(p func(format string, args ...any), figures []Figure) {
 	p("\nFIGURE\tMEASURED\tEXPECTED\t")
-	for _, f := range r.Figures {
+	for _, f := range figures {
 		sign, met := "at most", "met"
 		if f.AtLeast {
 			sign = "at least"
@@ -106,6 +99,17 @@ func (r *Report) Print(w io.Writer) error {
 		}
 		p("%s\t%.4g %s\t%s %.4g\t%s", f.Name, f.Value, f.Unit, sign, f.Limit, met)
 	}
+}
+
+// Print writes the report as tables.
+func (r *Report) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
+	p("\n%d replicas, %d nodes, %d CPUs shared with the control plane and the load", r.Replicas, r.Nodes, r.Machine.CPUs)
+	if r.Machine.Busy() {
+		p("the machine was busy before (load %.1f): the figures say little", r.Machine.LoadBefore)
+	}
+	printFigures(p, r.Figures)
 	p("\nPROCESS\tPID\tCPU s\tCPUS IN BURST\tIN LIGHT LOAD\tMB THEN\tPEAK MB")
 	for _, u := range r.Usage {
 		p("%s\t%d\t%.1f\t%.2f\t%.2f\t%d\t%d", u.Name, u.PID, u.CPUSeconds, u.CPUs["burst"], u.CPUs["light"], u.RSS/1e6, u.PeakRSS/1e6)

@@ -71,6 +71,37 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long the light load lasts")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
 	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
+	cmd.AddCommand(benchManagers())
+	return cmd
+}
+
+func benchManagers() *cobra.Command {
+	o := bench.DefaultManagers()
+	cmd := &cobra.Command{
+		Use:   "managers",
+		Short: "Measure app managers of custom resources under status updates",
+		Long: `Start a lab with SparkApplications and RayJobs, update their statuses at a steady
+rate, and measure the memory of lead and understudies, what an update costs each, and how
+long it takes until the record says what the status does. Tables and progress go to
+standard error, the same figures as JSON to standard output.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Out = cmd.ErrOrStderr()
+			report, err := bench.Managers(cmd.Context(), o)
+			if report == nil {
+				return err
+			}
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			enc.SetIndent("", "  ")
+			return errors.Join(err, report.Print(cmd.ErrOrStderr()), enc.Encode(report))
+		},
+	}
+	sizeFlags(cmd, &o.Lab)
+	cmd.Flags().IntVar(&o.Objects, "objects", o.Objects, "objects of each kind")
+	cmd.Flags().IntVar(&o.Updates, "updates", o.Updates, "status updates in all, of each object as many")
+	cmd.Flags().Float64Var(&o.Rate, "rate", o.Rate, "status updates a second")
+	cmd.Flags().DurationVar(&o.Idle, "idle", o.Idle, "how long nothing happens before")
+	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long it may take until all applications are there, and until they have ended")
 	return cmd
 }
 
