@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"text/tabwriter"
@@ -145,13 +146,11 @@ func Managers(ctx context.Context, o ManagersOptions) (report *ManagersReport, e
 		Lag: make(map[string]load.Summary),
 	}
 	kinds := managedKinds()
-	o.Lab.Out, o.Lab.SkipWait = o.Out, true // what the managers are allowed comes later
-	o.Lab.Configure = func(_ string, file map[string]any) {
-		file["managers"] = []any{
-			map[string]any{"name": kinds[0].manager},
-			map[string]any{"name": kinds[1].manager, "type": "custom", "settings": map[string]any{"preset": "rayjob"}},
-			map[string]any{"name": "general"},
-		}
+	o.Lab.Out = o.Out
+	o.Lab.Managers = []any{
+		map[string]any{"name": kinds[0].manager},
+		map[string]any{"name": kinds[1].manager, "type": "custom", "settings": map[string]any{"preset": "rayjob"}},
+		map[string]any{"name": "general"},
 	}
 	l, err := lab.Up(ctx, o.Lab)
 	if err != nil {
@@ -195,19 +194,18 @@ func (m *managersBench) say(format string, args ...any) {
 }
 
 func (m *managersBench) measure(ctx context.Context) error {
-	if err := m.lab.AllowManagers(ctx); err != nil {
+	kinds, err := m.lab.Objects()
+	if err != nil {
 		return err
 	}
 	for _, k := range m.kinds {
-		if err := m.lab.Serve(ctx, k.gvk, k.plural); err != nil {
+		crds, err := lab.ReadManifests(filepath.Join(m.lab.Root(), "e2e", "crds", k.plural+".yaml"))
+		if err == nil {
+			err = kinds.Apply(ctx, crds...)
+		}
+		if err != nil {
 			return err
 		}
-	}
-	if _, err := m.lab.WaitLeader(ctx); err != nil {
-		return err
-	}
-	if err := m.lab.WaitReady(ctx); err != nil {
-		return err
 	}
 	state, err := m.lab.State()
 	if err != nil {

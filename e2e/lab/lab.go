@@ -119,6 +119,9 @@ func (l *Lab) Close() {
 // Dir is where the lab keeps everything.
 func (l *Lab) Dir() string { return l.dir }
 
+// Root is the repository whose tools and manifests a lab of this process uses.
+func (l *Lab) Root() string { return l.plan.opts.Root }
+
 func (l *Lab) path(elem ...string) string {
 	return filepath.Join(append([]string{l.dir}, elem...)...)
 }
