@@ -29,7 +29,11 @@ func (s *Standby) Probes() []Probe {
 	probes := []Probe{{Name: "the scheduling engine", Patience: enginePatience, Look: s.pulse.look}}
 	for _, m := range s.staff {
 		if p, ok := m.AppManager.(managers.Prober); ok {
-			probes = append(probes, Probe{Name: "app manager " + m.Name(), Patience: managerPatience, Look: p.Progress})
+			look := func() (waits bool, done uint64) {
+				m.safely("Progress", func() { waits, done = p.Progress() })
+				return waits, done
+			}
+			probes = append(probes, Probe{Name: "app manager " + m.Name(), Patience: managerPatience, Look: look})
 		}
 	}
 	return probes

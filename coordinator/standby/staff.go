@@ -89,6 +89,16 @@ func (m *member) do(what string, call func() error) bool {
 	return ok
 }
 
+// safely calls a manager that answers at once. One that panics is named.
+func (m *member) safely(what string, call func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.fail(what, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	call()
+}
+
 // hire makes the managers that are enabled, behind closed gates.
 func (s *Standby) hire(deps managers.Deps) error {
 	if err := s.cfg.Registry.Check(s.cfg.Managers); err != nil {
@@ -145,8 +155,9 @@ func (st staff) start(ctx context.Context, waiting func(manager string)) {
 			continue
 		}
 		waiting(m.Name())
-		err := wait.PollUntilContextCancel(limit, syncPoll, true, func(context.Context) (bool, error) {
-			return syncer.HasSynced(), nil
+		err := wait.PollUntilContextCancel(limit, syncPoll, true, func(context.Context) (synced bool, _ error) {
+			m.safely("HasSynced", func() { synced = syncer.HasSynced() })
+			return synced || m.problem.Load() != nil, nil
 		})
 		if err != nil && ctx.Err() == nil {
 			m.fail("Start", errors.New("it has not seen what exists yet"))
@@ -180,11 +191,16 @@ func (st staff) gone(pod *v1.Pod) {
 	}
 }
 
-// claimed names the manager that claims a pod, empty for none.
+// claimed names the manager that claims a pod, empty for none. Mostly it is another manager
+// that asks, which is not to fail for one that does.
 func (st staff) claimed(pod *v1.Pod) string {
 	for _, m := range st {
-		if c, ok := m.AppManager.(managers.Claimer); ok && c.Claims(pod) {
-			return m.Name()
+		if c, ok := m.AppManager.(managers.Claimer); ok {
+			claims := false
+			m.safely("Claims", func() { claims = c.Claims(pod) })
+			if claims {
+				return m.Name()
+			}
 		}
 	}
 	return ""
@@ -210,14 +226,7 @@ func (st staff) replay(p Promotion, waiting []*v1.Pod) {
 		if r, ok := m.AppManager.(managers.Replayer); !ok {
 			m.gate.Replay(p.Context, p.Mailbox)
 		} else {
-			replaying.Go(func() {
-				defer func() {
-					if p := recover(); p != nil {
-						m.fail("Replay", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-					}
-				}()
-				r.Replay(waiting)
-			})
+			replaying.Go(func() { m.safely("Replay", func() { r.Replay(waiting) }) })
 		}
 	}
 	replaying.Wait()
@@ -358,23 +367,16 @@ type guardedHandler struct {
 	m *member
 }
 
-func (h guardedHandler) recovers() {
-	if p := recover(); p != nil {
-		h.m.fail("handling a pod", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-	}
-}
+const handlingPod = "handling a pod"
 
 func (h guardedHandler) OnAdd(obj any, initial bool) {
-	defer h.recovers()
-	h.ResourceEventHandler.OnAdd(obj, initial)
+	h.m.safely(handlingPod, func() { h.ResourceEventHandler.OnAdd(obj, initial) })
 }
 
 func (h guardedHandler) OnUpdate(before, after any) {
-	defer h.recovers()
-	h.ResourceEventHandler.OnUpdate(before, after)
+	h.m.safely(handlingPod, func() { h.ResourceEventHandler.OnUpdate(before, after) })
 }
 
 func (h guardedHandler) OnDelete(obj any) {
-	defer h.recovers()
-	h.ResourceEventHandler.OnDelete(obj)
+	h.m.safely(handlingPod, func() { h.ResourceEventHandler.OnDelete(obj) })
 }

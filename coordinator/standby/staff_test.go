@@ -291,3 +291,72 @@ func TestManagersThatSeeNothingAreWaitedForTogether(t *testing.T) {
 		}
 	})
 }
+
+// failing is a manager that panics, or does not return, when it is asked something.
+type failing struct {
+	scripted
+	start, synced, claims, progress func()
+	started                         bool
+}
+
+func (m *failing) Start() error { m.started = true; m.start(); return nil }
+
+func (m *failing) HasSynced() bool          { m.synced(); return true }
+func (m *failing) Claims(*v1.Pod) bool      { m.claims(); return true }
+func (m *failing) Progress() (bool, uint64) { m.progress(); return true, 1 }
+func fails()                                { panic("broken") }
+func blocks()                               { time.Sleep(time.Hour) }
+func failingLike(change func(*failing)) *failing {
+	m := &failing{scripted: having("x"), start: func() {}, synced: func() {}, claims: func() {}, progress: func() {}}
+	change(m)
+	return m
+}
+
+// TestAManagerThatFailsHoldsUpNobody: whichever way it is asked, it is named, and the other
+// one is started, asked, and has its pods. The process goes on.
+func TestAManagerThatFailsHoldsUpNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*failing)
+		in    string // what it is named for; empty for nothing
+		owner string // of a pod that both claim
+	}{
+		"sound":            {func(*failing) {}, "", "bad"},
+		"Start panics":     {func(m *failing) { m.start = fails }, "Start: panic: broken", "bad"},
+		"Start blocks":     {func(m *failing) { m.start = blocks }, "Start: it does not return", "bad"},
+		"HasSynced panics": {func(m *failing) { m.synced = fails }, "HasSynced: panic: broken", "bad"},
+		"Claims panics":    {func(m *failing) { m.claims = fails }, "Claims: panic: broken", "good"},
+		"Progress panics":  {func(m *failing) { m.progress = fails }, "Progress: panic: broken", "bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bad, good := failingLike(c.spoil), failingLike(func(*failing) {})
+				bad.name, good.name = "bad", "good"
+				s := testStandby(ledger.New(), nil)
+				s.staff = staffOf(bad, good)
+				s.staff.start(t.Context(), func(string) {})
+				if !good.started {
+					t.Error("the other one is not started")
+				}
+				if owner := s.staff.claimed(testPod("x", "", v1.PodPending)); owner != c.owner {
+					t.Errorf("the pod is claimed by %q, want %q", owner, c.owner)
+				}
+				for _, probe := range s.Probes()[1:] {
+					if waits, _ := probe.Look(); !waits && (c.in == "" || !strings.HasSuffix(probe.Name, "bad")) {
+						t.Errorf("%s is not asked", probe.Name)
+					}
+				}
+				if problem := s.staff[1].problem.Load(); problem != nil {
+					t.Errorf("of the other one it is said: %s", *problem)
+				}
+				said := ""
+				if problem := s.staff[0].problem.Load(); problem != nil {
+					said = *problem
+				}
+				if !strings.HasPrefix(said, c.in) || (said == "") != (c.in == "") {
+					t.Errorf("it is said %q, want %q", said, c.in)
+				}
+				time.Sleep(24 * time.Hour) // what blocks comes to its end
+			})
+		})
+	}
+}
