@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"hash/maphash"
 	"log/slog"
 	"slices"
@@ -127,10 +128,14 @@ const ReasonFailedScheduling = "FailedScheduling"
 // cannot be read.
 const ReasonInvalid = "InvalidAnnotation"
 
-// Problems tells what could not be read of a pod, and returns at once.
+// Problems tells what could not be read of a pod, and returns at once. Like Object it is
+// safe to repeat, by this replica and by others.
 func (r *Recorder) Problems(pod *v1.Pod, problems []workload.Problem) {
 	for _, p := range problems {
-		r.Pod(pod, true, ReasonInvalid, p.Key+": "+p.Message)
+		r.Object(v1.ObjectReference{
+			Kind: "Pod", APIVersion: "v1",
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+		}, true, ReasonInvalid, p.Key+": "+p.Message)
 	}
 }
 
@@ -164,9 +169,14 @@ func (r *Recorder) ConfigMap(cm *v1.ConfigMap, warning bool, reason, message str
 	}, warning, reason, "", message)
 }
 
-// Object tells something about any object, and returns at once.
+// Object tells something about any object, and returns at once. The name of the Event
+// follows from what it tells: while the API server has it, nobody tells it again.
 func (r *Recorder) Object(about v1.ObjectReference, warning bool, reason, message string) {
-	r.tell(about, warning, reason, "", message)
+	event := r.event(about, warning, reason, message)
+	told := fnv.New64a()
+	fmt.Fprintf(told, "%s\x00%s\x00%s", about.UID, reason, withoutNumbers(message))
+	event.Name = fmt.Sprintf("%s.%016x", cut(about.Name, 200), told.Sum64())
+	r.write(event)
 }
 
 // Stop cancels what is in flight and returns when nothing is; what waits is
@@ -201,23 +211,29 @@ func (r *Recorder) fresh(pod types.UID, fact uint64) (told []uint64, ok bool) {
 }
 
 func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, action, message string) {
-	event, fact := r.event(pod, warning, reason, message), r.fact(reason, message)
+	event := r.event(pod, warning, reason, message)
 	event.Action = action
+	r.write(event)
+}
+
+// write has an Event written, unless its reason has been told.
+func (r *Recorder) write(event *v1.Event) {
+	about, fact := event.InvolvedObject, r.fact(event.Reason, event.Message)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	told, fresh := r.fresh(pod.UID, fact)
+	told, fresh := r.fresh(about.UID, fact)
 	if !fresh {
 		return
 	}
 	room := recorderBacklog
-	if !warning {
+	if event.Type != v1.EventTypeWarning {
 		room -= recorderReserve
 	}
 	if r.waiting >= room {
 		r.dropped++
 		return
 	}
-	r.told.Add(pod.UID, append(told, fact))
+	r.told.Add(about.UID, append(told, fact))
 	r.waiting++
 	r.number++
 	tries := 0
@@ -230,7 +246,7 @@ func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, action, me
 			if tries < recorderTries && !permanent(err) {
 				return nil, pause.Step()
 			}
-			r.log.Warn("event not written", "pod", pod.Namespace+"/"+pod.Name, "reason", reason, "err", err)
+			r.log.Warn("event not written", "about", about.Namespace+"/"+about.Name, "reason", event.Reason, "err", err)
 		}
 		r.mu.Lock()
 		r.waiting--
@@ -250,7 +266,7 @@ func (r *Recorder) post(ctx context.Context, event *v1.Event) error {
 	defer cancel()
 	_, err := r.client.CoreV1().Events(event.Namespace).Create(request, event, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return nil // an earlier try whose answer was lost
+		return nil // an earlier try whose answer was lost, or it has been told: see Object
 	}
 	return err
 }

@@ -92,6 +92,34 @@ func TestAConfigMapThatIsBrokenAgainIsToldOfAgain(t *testing.T) {
 	}
 }
 
+// TestWhatIsToldAgainByAnotherReplica has the same name, so that the API server has it once.
+func TestWhatIsToldAgainByAnotherReplica(t *testing.T) {
+	names := func(about v1.ObjectReference, message string) (names []string) {
+		for _, e := range record(t, func(r *Recorder) {
+			r.Object(about, true, "InvalidSpec", message)
+			r.Problems(pod("p"), []workload.Problem{{Key: "k", Message: message}})
+		}, nil) {
+			names = append(names, e.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	about := v1.ObjectReference{Kind: "Application", Namespace: "ns", Name: "report", UID: "1", ResourceVersion: "5"}
+	first := names(about, "line 3 cannot be read")
+	about.ResourceVersion = "6"
+	if again := names(about, "line 4 cannot be read"); len(again) != 2 || !slices.Equal(again, first) {
+		t.Errorf("names %q and %q", first, again)
+	}
+	if other := names(about, "the queue is unknown"); slices.Contains(first, other[0]) || slices.Contains(first, other[1]) {
+		t.Errorf("names of something else %q and %q", first, other)
+	}
+	anew := about
+	anew.UID = "2"
+	if other := names(anew, "line 3 cannot be read"); slices.Contains(first, other[1]) {
+		t.Errorf("names of another object %q and %q", first, other)
+	}
+}
+
 func TestReasonsAreToldOncePerPod(t *testing.T) {
 	got := messages(record(t, func(r *Recorder) {
 		for i := range 50 {

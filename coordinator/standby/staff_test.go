@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -359,4 +360,49 @@ func TestAManagerThatFailsHoldsUpNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// listener is a voice that notes what it says.
+type listener struct{ said []string }
+
+func (l *listener) ConfigMap(*v1.ConfigMap, bool, string, string) {}
+func (l *listener) Waits(*v1.Pod, string, string)                 {}
+
+func (l *listener) Problems(pod *v1.Pod, _ []workload.Problem) { l.said = append(l.said, pod.Name) }
+
+func (l *listener) Object(about v1.ObjectReference, _ bool, _, message string) {
+	l.said = append(l.said, about.Name+" "+message)
+}
+
+// TestWhatManagersSayWhileNobodyLeads is said by the next lead, once it may write: the
+// newest of what is not old, and nothing twice.
+func TestWhatManagersSayWhileNobodyLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testStandby(ledger.New(), nil)
+		defer s.Stop()
+		s.tellObject(v1.ObjectReference{Name: "long"}, true, "r", "ago")
+		time.Sleep(unsaidAge)
+		for range 5 * unsaidLimit {
+			s.tellObject(v1.ObjectReference{Name: "too"}, true, "r", "much")
+		}
+		for range unsaidLimit - 2 {
+			s.tellObject(v1.ObjectReference{Name: "many"}, true, "r", "more")
+		}
+		s.tellObject(v1.ObjectReference{Name: "an"}, true, "r", "object")
+		s.problems(testPod("x", "", v1.PodPending), nil)
+		l := &listener{}
+		s.SetVoice(l)
+		if len(l.said) > 0 {
+			t.Errorf("said ahead of time: %q", l.said)
+		}
+		s.Announce()
+		if n := len(l.said); n != unsaidLimit || l.said[0] != "many more" || l.said[n-2] != "an object" || l.said[n-1] != "pod-x" {
+			t.Errorf("%d said, the first %q, the last %q", n, l.said[0], l.said[n-2:])
+		}
+		s.tellObject(v1.ObjectReference{Name: "at"}, true, "r", "once")
+		s.Announce()
+		if n := len(l.said); n != unsaidLimit+1 || l.said[n-1] != "at once" {
+			t.Errorf("%d said, the last %q", n, l.said[n-1])
+		}
+	})
 }

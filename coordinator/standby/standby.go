@@ -62,6 +62,7 @@ type View interface {
 }
 
 // Voice tells users about their pods and their configuration. Its methods return at once.
+// What Problems and Object are given, users are told once, whichever replicas tell it.
 type Voice interface {
 	ConfigMap(cm *v1.ConfigMap, warning bool, reason, message string)
 	Waits(pod *v1.Pod, reason, message string)
@@ -84,6 +85,9 @@ type Standby struct {
 	// voice is nil until this replica leads, sink too.
 	voice atomic.Pointer[Voice]
 	sink  atomic.Pointer[func(ledger.Event)]
+	// saying guards unsaid: see say.
+	saying sync.Mutex
+	unsaid []unsaid
 	// stuck is where it is told that the engine does not get on.
 	stuck atomic.Pointer[func(error)]
 	pulse pulse
@@ -312,15 +316,11 @@ func (s *Standby) waits(_, taskID string, why engine.Wait) {
 }
 
 func (s *Standby) problems(pod *v1.Pod, found []workload.Problem) {
-	if voice := s.voice.Load(); voice != nil {
-		(*voice).Problems(pod, found)
-	}
+	s.say(func(to Voice) { to.Problems(pod, found) })
 }
 
 func (s *Standby) tellObject(about v1.ObjectReference, warning bool, reason, message string) {
-	if voice := s.voice.Load(); voice != nil {
-		(*voice).Object(about, warning, reason, message)
-	}
+	s.say(func(to Voice) { to.Object(about, warning, reason, message) })
 }
 
 // Prepare binds the volumes of a pod ahead of the pod itself. When an attempt has

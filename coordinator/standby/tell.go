@@ -2,7 +2,9 @@ package standby
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -103,15 +105,61 @@ func (st staff) recount(l *ledger.Ledger) {
 	}
 }
 
+// unsaid is what a manager had to tell a user, and when.
+type unsaid struct {
+	at   time.Time
+	tell func(Voice)
+}
+
+const (
+	// unsaidLimit is how much of what managers have to tell is kept, unsaidAge for how
+	// long: until another replica leads.
+	unsaidLimit = 1000
+	unsaidAge   = time.Minute
+)
+
+// say has users told what a manager says, by the lead alone. All managers say the same, so
+// that what a replica says which follows the lead has said as a rule. But it may have died
+// of what it had just seen, or before: the next lead says again what is new.
+func (s *Standby) say(tell func(Voice)) {
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	if voice := s.voice.Load(); voice != nil {
+		tell(*voice)
+		return
+	}
+	s.unsaid = append(s.unsaid, unsaid{s.cfg.Now(), tell})
+	if len(s.unsaid) > 2*unsaidLimit {
+		s.unsaid = slices.Delete(s.unsaid, 0, len(s.unsaid)-unsaidLimit)
+	}
+}
+
+// sayAgain says what managers have said lately, while this replica followed.
+func (s *Standby) sayAgain() {
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	kept, voice := s.unsaid, s.voice.Load()
+	s.unsaid = nil
+	if voice == nil {
+		return
+	}
+	for _, one := range kept[max(len(kept)-unsaidLimit, 0):] {
+		if s.cfg.Now().Sub(one.at) < unsaidAge {
+			one.tell(*voice)
+		}
+	}
+}
+
 // Announce has managers told of their applications, as they were when the engine was
-// let go and as they change from then on. Nothing is told before: a manager may write to
-// the cluster what it hears. It does not wait.
+// let go and as they change from then on, and users what managers have said. Nothing is
+// told before: a manager may write to the cluster what it hears. It does not wait.
 func (s *Standby) Announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over.Err() != nil {
 		return
 	}
+	s.sayAgain()
 	for _, m := range s.staff {
 		if m.tells != nil {
 			s.telling.Go(func() { m.tells.run(s.over, m) })
