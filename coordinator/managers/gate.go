@@ -38,8 +38,10 @@ type PodCache interface {
 // that is followed does not agree with them (see notes.go), and calls that read are
 // answered from that ledger and the notes. The next lead is told what is left, in order.
 type Gate struct {
-	cfg  GateConfig
-	term atomic.Pointer[term] // nil while closed
+	cfg    GateConfig
+	term   atomic.Pointer[term] // nil while closed
+	opened chan struct{}        // closed once calls go through
+	once   sync.Once            // closes opened
 
 	mu    sync.Mutex // guards notes, and the change from closed to open
 	notes notes
@@ -72,8 +74,9 @@ type term struct {
 	replayed chan struct{} // closed once the lead has been told what was noted
 }
 
-// errNotLeading is what a call returns when the term is over.
-var errNotLeading = errors.New("this replica does not lead any more")
+// errNotLeading is what a call returns when there is nobody to ask: the term is over, or a
+// promotion is under way.
+var errNotLeading = errors.New("this replica does not lead")
 
 var (
 	_ protocol.ApplicationManagementProtocol = (*Gate)(nil)
@@ -85,7 +88,7 @@ func NewGate(cfg GateConfig) *Gate {
 	if cfg.Claimed == nil {
 		cfg.Claimed = func(*v1.Pod) string { return "" }
 	}
-	return &Gate{cfg: cfg, notes: newNotes(), said: make(map[string]bool)}
+	return &Gate{cfg: cfg, opened: make(chan struct{}), notes: newNotes(), said: make(map[string]bool)}
 }
 
 // Open opens the gate to a lead, once: one behind which nothing is noted. When ctx or the
@@ -96,7 +99,11 @@ func (g *Gate) Open(ctx context.Context, box *loop.Mailbox) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.term.Store(t)
+	g.once.Do(func() { close(g.opened) })
 }
+
+// Opened is closed once the gate is open and the lead has been told what was noted.
+func (g *Gate) Opened() <-chan struct{} { return g.opened }
 
 // Replay opens the gate to a lead whose loop runs, once: the lead is told what was noted
 // and what its ledger does not agree with, and calls that come meanwhile wait for that.
@@ -108,6 +115,7 @@ func (g *Gate) Replay(ctx context.Context, box *loop.Mailbox) {
 		return struct{}{}
 	})
 	t := &term{ctx, box, make(chan struct{})}
+	defer g.once.Do(func() { close(g.opened) })
 	defer close(t.replayed)
 	g.mu.Lock()
 	g.term.Store(t)
@@ -181,7 +189,7 @@ func (g *Gate) RemoveApplication(appID string) error {
 	if live > 0 {
 		return fmt.Errorf("application %s has %d tasks that live", appID, live)
 	}
-	if !ok && g.term.Load() != nil || !g.send(ledger.RemoveApp{Stamp: g.stamp(), AppID: appID}) {
+	if !ok || !g.send(ledger.RemoveApp{Stamp: g.stamp(), AppID: appID}) {
 		return errNotLeading
 	}
 	return nil

@@ -1,7 +1,9 @@
 package managers
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -198,9 +200,22 @@ func TestCallsWaitForWhatWasNoted(t *testing.T) {
 	}
 }
 
-// TestAPodBelongsToTheFirstThatClaimsIt, whoever reports it.
-func TestAPodBelongsToTheFirstThatClaimsIt(t *testing.T) {
+// TestNothingIsRemovedWhileNobodyAnswers: while a promotion is under way nobody says whether
+// an application has tasks that live.
+func TestNothingIsRemovedWhileNobodyAnswers(t *testing.T) {
 	g := testGate(func(func(*ledger.Ledger)) bool { return false })
+	g.AddApplication(&protocol.AddApplicationRequest{Metadata: protocol.ApplicationMetadata{ApplicationID: "a"}})
+	if err := g.RemoveApplication("a"); err == nil || g.Waiting() != 1 {
+		t.Errorf("removed: %v, %d notes", err, g.Waiting())
+	}
+}
+
+// TestAPodBelongsToTheFirstThatClaimsIt, whoever reports it. That it is reported by another
+// one too is said once.
+func TestAPodBelongsToTheFirstThatClaimsIt(t *testing.T) {
+	var said bytes.Buffer
+	g := testGate(func(func(*ledger.Ledger)) bool { return false })
+	g.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
 	g.cfg.Claimed = func(pod *v1.Pod) string {
 		if pod.UID == "theirs" {
 			return "first"
@@ -209,6 +224,10 @@ func TestAPodBelongsToTheFirstThatClaimsIt(t *testing.T) {
 	}
 	if g.AddTask(taskOn("a", "theirs", "")) != nil || g.AddTask(taskOn("a", "ours", "")) == nil {
 		t.Error("the wrong pod was refused")
+	}
+	g.AddTask(taskOn("a", "theirs", ""))
+	if n := strings.Count(said.String(), "belongs to"); n != 2 || strings.Count(said.String(), "\n") != 1 { // message and key
+		t.Errorf("it is said %q, want one line", said.String())
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/understudy-ha/understudy/coordinator/loop"
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
@@ -200,6 +201,11 @@ func TestManagersHearOfTheirApplications(t *testing.T) {
 		}
 		s.Announce()
 		synctest.Wait()
+		if heard := a.take(); len(heard) > 0 {
+			t.Errorf("heard before it could answer: %q", heard)
+		}
+		s.staff[0].gate.Open(t.Context(), loop.NewMailbox(1))
+		synctest.Wait()
 		if got, want := a.take(), []string{"x Submitted"}; !slices.Equal(got, want) {
 			t.Errorf("heard at first %q, want %q", got, want)
 		}
@@ -233,6 +239,7 @@ func TestAManagerThatFailsOverOneApplicationHearsOfOthers(t *testing.T) {
 			l.Step(ledger.AddApp{Stamp: stamp(1), ID: fmt.Sprint(i), Manager: "a"})
 		}
 		s.staff.recount(l)
+		s.staff[0].gate.Open(t.Context(), loop.NewMailbox(1))
 		s.Announce()
 		synctest.Wait()
 		if heard := a.take(); len(heard) != 9 || s.staff[0].problem.Load() == nil {

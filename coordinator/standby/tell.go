@@ -162,7 +162,14 @@ func (s *Standby) Announce() {
 	s.sayAgain()
 	for _, m := range s.staff {
 		if m.tells != nil {
-			s.telling.Go(func() { m.tells.run(s.over, m) })
+			s.telling.Go(func() {
+				// What it says to that has to be heard, and answered.
+				select {
+				case <-m.gate.Opened():
+					m.tells.run(s.over, m)
+				case <-s.over.Done():
+				}
+			})
 		}
 	}
 }
