@@ -68,7 +68,7 @@ func (s *Standby) Promote(p Promotion) Reconciled {
 	s.promotion = p
 	findings := s.finish(p.State)
 	r := s.reconcile(findings)
-	for _, event := range idle(p.State, p.Now()) {
+	for _, event := range idle(p.State, s.staff, p.Now()) {
 		s.stepInto(&r, event)
 	}
 	for _, id := range p.State.Halfway() {

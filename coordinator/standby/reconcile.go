@@ -137,13 +137,14 @@ func repairs(l *ledger.Ledger, refused []view.Refused, keys record.Keys) (change
 	return changes
 }
 
-// idle completes the applications that run, or wait for a gang, without
-// any task: the engine completes an application after its last allocation, and a new
-// engine, which has seen none, never would.
-func idle(l *ledger.Ledger, now time.Time) (events []ledger.Event) {
+// idle completes the gangs that run, or reserve, without any task: a new engine is told of
+// a gang with its first allocation, and would never complete one that has none. Other
+// applications it completes as any engine does, once they have been without pods for a while.
+// A gang that a resource describes may reserve before its pods come, and its manager ends it.
+func idle(l *ledger.Ledger, st staff, now time.Time) (events []ledger.Event) {
 	for app := range l.Apps() {
-		waits := app.State == ledger.AppStateRunning || app.State == ledger.AppStateReserving
-		if waits && l.Live(app.ID) == 0 {
+		waits := app.State == ledger.AppStateRunning || app.State == ledger.AppStateReserving && !st.describes(app.Manager)
+		if waits && l.Live(app.ID) == 0 && !wants(l, app) {
 			events = append(events, ledger.AppEnded{
 				Stamp: ledger.Stamp{At: ledger.At(now)}, AppID: app.ID, State: ledger.AppStateCompleted,
 			})

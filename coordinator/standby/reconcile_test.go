@@ -15,6 +15,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
@@ -155,34 +156,58 @@ func TestTerminatedPodCompletesItsTask(t *testing.T) {
 	}
 }
 
-// TestIdleApplicationCompletes: its last pod ended while nobody led, so no engine
-// will ever complete it.
-func TestIdleApplicationCompletes(t *testing.T) {
-	l := ledger.New()
-	reconciled(t, l, testPod("x", "n1", v1.PodRunning))
-	l.Step(ledger.AppAccepted{Stamp: stamp(1), AppID: "a"})
-	if events := idle(l, time.Unix(100, 0)); len(events) != 0 {
-		t.Fatalf("an application with a pod was to end: %+v", events)
-	}
-	reconciled(t, l, testPod("x", "n1", v1.PodSucceeded))
-	for _, event := range idle(l, time.Unix(101, 0)) {
-		l.Step(event)
-	}
-	if app := l.App("a"); app.State != ledger.AppStateCompleted {
-		t.Fatalf("the application is %s", app.State)
+// TestAnIdleGangCompletes: its last pod ended while nobody led, so no engine will ever
+// complete it. Of an application without a gang the engine knows: its next pod may come
+// before it is completed, as it may without a failover.
+func TestAnIdleGangCompletes(t *testing.T) {
+	for _, groups := range [][]v1alpha1.TaskGroup{nil, {{Name: "g", MinMember: 1}}} {
+		l := ledger.New()
+		l.Step(ledger.AddApp{ID: "a", Manager: "general", TaskGroups: groups, Recovery: true})
+		reconciled(t, l, testPod("x", "n1", v1.PodRunning))
+		l.Step(ledger.AppAccepted{Stamp: stamp(1), AppID: "a"})
+		if events := idle(l, nil, time.Unix(100, 0)); len(events) != 0 {
+			t.Fatalf("an application with a pod was to end: %+v", events)
+		}
+		reconciled(t, l, testPod("x", "n1", v1.PodSucceeded))
+		for _, event := range idle(l, nil, time.Unix(101, 0)) {
+			l.Step(event)
+		}
+		want := ledger.AppStateCompleted
+		if groups == nil {
+			want = ledger.AppStateRunning
+			told := newHeldEngine(t)
+			testStandby(l, told.do).feedFrom(l)
+			if !told.apps["a"] {
+				t.Error("the engine is not told of it")
+			}
+		}
+		if app := l.App("a"); app.State != want {
+			t.Fatalf("the application with groups %v is %s, want %s", groups, app.State, want)
+		}
 	}
 }
 
-// A lead that died before it had heard of the pod left a gang that waits for nobody.
+// described is a manager that follows a resource.
+type described struct{ oneApp }
+
+func (described) Name() string               { return "described" }
+func (described) Describe() []serve.Resource { return nil }
+
+// A lead that died before it had heard of the pod left a gang that waits for nobody. One
+// that a resource describes waits for its pods.
 func TestAGangWithoutAPodCompletes(t *testing.T) {
-	l := ledger.New()
-	l.Step(ledger.AddApp{ID: "a", Manager: "general", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
-	l.Step(ledger.AppAccepted{AppID: "a"})
-	for _, event := range idle(l, time.Unix(100, 0)) {
-		l.Step(event)
-	}
-	if app := l.App("a"); app.State != ledger.AppStateCompleted {
-		t.Errorf("the application is %s", app.State)
+	for manager, want := range map[string]ledger.AppState{
+		general.Name: ledger.AppStateCompleted, "described": ledger.AppStateReserving,
+	} {
+		l := ledger.New()
+		l.Step(ledger.AddApp{ID: "a", Manager: manager, TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
+		l.Step(ledger.AppAccepted{AppID: "a"})
+		for _, event := range idle(l, staffOf(oneApp{}, described{}), time.Unix(100, 0)) {
+			l.Step(event)
+		}
+		if app := l.App("a"); app.State != want {
+			t.Errorf("the application of %s is %s, want %s", manager, app.State, want)
+		}
 	}
 }
 

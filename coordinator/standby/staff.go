@@ -184,6 +184,14 @@ func (s *Standby) Managers() []serve.Manager {
 	return list
 }
 
+// describes reports whether a manager follows resources that describe its applications.
+func (st staff) describes(manager string) bool {
+	return slices.ContainsFunc(st, func(m *member) bool {
+		_, ok := m.AppManager.(managers.Describer)
+		return ok && m.Name() == manager
+	})
+}
+
 // gone tells of a pod that is gone.
 func (st staff) gone(pod *v1.Pod) {
 	for _, m := range st {
