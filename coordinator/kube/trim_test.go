@@ -23,7 +23,8 @@ func full(options ...option) *v1.Pod {
 	}
 	sidecar := *container.DeepCopy()
 	sidecar.RestartPolicy = &always
-	p := pod("p", options...)
+	p, group := pod("p", options...), "g"
+	p.Spec.SchedulingGroup = &v1.PodSchedulingGroup{PodGroupName: &group}
 	p.Labels, p.Annotations = map[string]string{"l": "1"}, map[string]string{"a": "1", lastApplied: "{...}"}
 	p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m"}}
 	p.OwnerReferences = []metav1.OwnerReference{{Name: "o"}}
@@ -110,6 +111,9 @@ func TestTrimKeepsWhatSchedulingReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := trimmed(t, full(options...))
+			if got.Spec.SchedulingGroup == nil {
+				t.Error("whose pod it was is lost")
+			}
 			if got.Spec.Containers != nil || got.Spec.Volumes != nil || got.Status.ContainerStatuses != nil {
 				t.Errorf("kept %+v", got)
 			}

@@ -226,6 +226,72 @@ func TestManagersHearOfTheirApplications(t *testing.T) {
 	})
 }
 
+// ofGroups is a manager that hears of groups.
+type ofGroups struct {
+	scripted
+	mu    sync.Mutex
+	heard []string
+}
+
+func (m *ofGroups) GroupsChanged(app string, groups []managers.GroupStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard = append(m.heard, fmt.Sprintf("%s %+v", app, groups))
+}
+
+// TestManagersHearOfTheirGroups, as they do of their applications.
+func TestManagersHearOfTheirGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.New()
+		s := testStandby(l, nil)
+		defer s.Stop()
+		m := &ofGroups{scripted: having("a")}
+		s.staff = staffOf(m)
+		s.staff[0].tells = newTeller(nil)
+		s.staff[0].tells.groups = m
+		s.Announce()
+		for _, event := range []ledger.Event{
+			ledger.AddApp{Stamp: stamp(1), ID: "x", Manager: "a"},
+			ledger.SetCrew{Stamp: stamp(2), AppID: "x", Name: "g", UID: "1", Wanted: 1},
+			ledger.SetCrew{Stamp: stamp(3), AppID: "x", Name: "g", UID: "1", Wanted: 1, Whole: true},
+			ledger.RemoveApp{Stamp: stamp(4), AppID: "x"},
+		} {
+			s.Durable(l.Step(event).Changes)
+			synctest.Wait()
+		}
+		want := []string{
+			"x []", "x [{Name:g UID:1 Whole:false Reason: Message:}]", "x [{Name:g UID:1 Whole:true Reason: Message:}]", "x []",
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !slices.Equal(m.heard, want) {
+			t.Errorf("heard %q, want %q", m.heard, want)
+		}
+	})
+}
+
+// TestAPromotionGoesOnWithWhatWasWrittenInPart: the application runs, and nobody has asked
+// for its pod.
+func TestAPromotionGoesOnWithWhatWasWrittenInPart(t *testing.T) {
+	l := ledger.New()
+	l.Step(ledger.AddApp{Stamp: stamp(1), ID: "x"})
+	l.Step(ledger.AddTask{Stamp: stamp(2), AppID: "x", ID: "x1"})
+	found := l.Clone()
+	for _, c := range l.Step(ledger.AppAccepted{Stamp: stamp(3), AppID: "x"}).Changes {
+		if c.Key.TaskID == "" {
+			found.Apply(c)
+		}
+	}
+	s := testStandby(found, func(ledger.Effect) error { return nil })
+	defer s.Stop()
+	r := s.Promote(Promotion{
+		Context: t.Context(), Mailbox: loop.NewMailbox(1), State: found, Step: (*ledger.Ledger).Step, Now: time.Now,
+	})
+	if task := found.TaskByID("x1"); task.State != ledger.TaskStateScheduling || r.Changes.Len() == 0 {
+		t.Errorf("the task is %s, changed are %d records", task.State, r.Changes.Len())
+	}
+}
+
 // TestAManagerThatFailsOverOneApplicationHearsOfOthers, and is named.
 func TestAManagerThatFailsOverOneApplicationHearsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
