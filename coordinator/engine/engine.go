@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,13 +137,14 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	e.out, e.chores = newOutbox(), newOutbox()
 	e.explain = newExplainer(e)
 	e.sampler = startSampler()
+	build, _ := debug.ReadBuildInfo()
 	_, err = e.proxy.RegisterResourceManager(&si.RegisterResourceManagerRequest{
 		RmID:        cfg.RMID,
 		Version:     cfg.Version,
 		PolicyGroup: cfg.PolicyGroup,
 		Config:      text,
 		ExtraConfig: extra,
-		BuildInfo:   buildInfo(cfg.Version),
+		BuildInfo:   buildInfo(cfg.Version, build),
 	}, callback{e})
 	if err != nil {
 		e.Stop()

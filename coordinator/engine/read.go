@@ -40,12 +40,11 @@ func (e *Engine) History() *history.InternalMetricsHistory { return e.sampler.hi
 // buildInfo is what the core tells users about this program: the keys are those of YuniKorn's
 // shim, of which this program takes the place. A dependency has its version instead of a
 // commit. What the build does not know is left out.
-func buildInfo(version string) map[string]string {
+func buildInfo(version string, build *debug.BuildInfo) map[string]string {
 	info := map[string]string{
 		"buildVersion": version, "isPluginVersion": "false", "goVersion": runtime.Version(), "arch": runtime.GOARCH,
 	}
-	build, ok := debug.ReadBuildInfo()
-	if !ok {
+	if build == nil {
 		return info
 	}
 	for _, setting := range build.Settings {
