@@ -50,7 +50,7 @@ func TestManagersOfTheExamples(t *testing.T) {
 		t.Fatalf("status %d, %s", status, errs)
 	}
 	for _, resource := range []string{
-		"applications", "sparkapplications", "rayjobs", "rayclusters", "trainjobs", "jobsets", "workflows", "crawls", "jobs",
+		"applications", "sparkapplications", "rayjobs", "rayclusters", "trainjobs", "jobsets", "workflows", "podgroups", "crawls", "jobs",
 	} {
 		if !strings.Contains(out, "- "+resource+"\n") {
 			t.Errorf("no right to %s:\n%s", resource, out)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -49,6 +50,9 @@ type example struct {
 	plan  func(*examples, *unstructured.Unstructured) []member
 	early int
 	wait  int
+	// crew says that they are bound all or none, without placeholders: of the early ones,
+	// none is.
+	crew bool
 	// steps says that no pod is made before those before it have ended.
 	steps bool
 	// running and done are the statuses that its operator writes; nil for none.
@@ -150,6 +154,9 @@ func allExamples() []example {
 			file: "workflow.yaml", kind: "Workflow", name: "build", manager: "workflow", queue: "root.batch.jobs",
 			plan: workflowPods, early: 1, steps: true,
 			running: map[string]any{"phase": "Running", "progress": "0/2"}, done: map[string]any{"phase": "Succeeded", "progress": "2/2"},
+		}, {
+			file: "podgroup.yaml", kind: "PodGroup", name: "trio", manager: "podgroup", queue: "root.batch.jobs",
+			id: "podgroup-default.trio", plan: ownPods, early: 2, crew: true,
 		}, {
 			file: "crawl.yaml", kind: "Crawl", name: "news", manager: "crawl", queue: "root.batch.search",
 			groups: map[string]int32{"worker": 3}, style: ledger.Soft, plan: crawlPods, early: 1,
@@ -354,7 +361,7 @@ func TestExamples(t *testing.T) {
 	}
 	tooLarge := x.find(large.name)
 	for _, u := range x.all {
-		if u != tooLarge {
+		if u != tooLarge && !u.crew {
 			x.awaitBound(u, u.early-u.wait)
 		}
 	}
@@ -362,6 +369,9 @@ func TestExamples(t *testing.T) {
 		return app != nil && app.State == ledger.AppStateReserving && app.PlaceholderDeadline != 0
 	}).PlaceholderDeadline
 
+	if trio := x.bound(x.find("trio")); len(trio) > 0 {
+		t.Errorf("%d pods of a PodGroup are bound before the last one is there", len(trio))
+	}
 	x.s.leaves(x.placeholders()...)
 	fault, err := x.s.KillLead(x.ctx, syscall.SIGKILL)
 	x.do(err)
@@ -415,7 +425,7 @@ func newExamples(t *testing.T) *examples {
 	l := up(t, func(o *lab.Options) {
 		o.Managers, o.CRDs = list, []string{"../crds", filepath.Join(examplesDir, "crawl-crd.yaml")}
 		o.Queues = at[string](x.files["queues.yaml"][0].Object, "data", "queues.yaml")
-		o.Node.CPU = "8"
+		o.Node.CPU, o.PodGroups = "8", true
 	})
 	x.objects, err = l.Objects()
 	x.do(err)
@@ -515,6 +525,9 @@ func (x *examples) asSaid(u *under) {
 			x.t.Errorf("%s: %d of task group %s have timed out", u.name, g.TimedOut, g.Name)
 		}
 	}
+	if whole := len(app.Crews) == 1 && app.Crews[0].Whole; u.crew != whole {
+		x.t.Errorf("%s: the groups that are bound all or none are %+v", u.name, app.Crews)
+	}
 	if !maps.Equal(groups, u.groups) || len(groups) > 0 && app.Style != u.style {
 		x.t.Errorf("%s: task groups %v, %s, want %v, %s", u.name, groups, app.Style, u.groups, u.style)
 	}
@@ -590,6 +603,17 @@ func (x *examples) end(failed *under) {
 		}
 		state, _, err := unstructured.NestedString(object.Object, "status", "applicationState")
 		return state == "Completed", err
+	}))
+	x.do(await(x.ctx, "the status of the PodGroup", func() (bool, error) {
+		group, err := x.objects.Get(x.ctx, x.find("trio").object)
+		if err != nil {
+			return false, err
+		}
+		conditions, _, err := unstructured.NestedSlice(group.Object, "status", "conditions")
+		return slices.ContainsFunc(conditions, func(c any) bool {
+			is, ok := c.(map[string]any)
+			return ok && is["type"] == schedulingv1beta1.PodGroupInitiallyScheduled && is["status"] == "True"
+		}), err
 	}))
 	if _, err := x.objects.Get(x.ctx, x.find("notebook").object); !apierrors.IsNotFound(err) {
 		x.t.Errorf("the RayCluster is still there (%v)", err)
