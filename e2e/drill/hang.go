@@ -119,8 +119,14 @@ func (s *Session) tellAll(ctx context.Context, replicas []string, query string) 
 }
 
 // boundAgain waits until a successor of the lead that f hit binds pods, and is
-// told when that took too long.
+// told when that took too long. On a slow machine no other pods may come any more, so that
+// it makes one.
 func (s *Session) boundAgain(ctx context.Context, f Fault) error {
+	waits, err := s.create(ctx, podOf("again", fmt.Sprintf("again-%d-%d", f.Epoch, f.At.UnixNano())))
+	if err != nil {
+		return err
+	}
+	s.expect(waits...)
 	line, err := s.Failover(ctx, f)
 	if err != nil {
 		return err
