@@ -1,0 +1,716 @@
+package standby
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/loop"
+	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/managers/managerstest"
+	"github.com/understudy-ha/understudy/coordinator/workload"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
+)
+
+var (
+	podResource   = v1.SchemeGroupVersion.WithResource("pods")
+	eventResource = v1.SchemeGroupVersion.WithResource("events")
+)
+
+// killWorld is an API server, etcd, and two replicas of which one leads, in virtual time.
+// Managers, gates, reconciliation, ledger, loop and executors are the real ones. The
+// engine is a simple one that places what it is asked for, and what is written to etcd is
+// durable at once.
+type killWorld struct {
+	t *testing.T
+	*managerstest.World
+	api     *fake.Clientset
+	tracker clienttesting.ObjectTracker
+	version atomic.Int64
+	// full says that no node has room.
+	full    atomic.Bool
+	started int
+
+	mu      sync.Mutex // guards what follows
+	etcd    map[ledger.Key][]byte
+	commits int
+	// dieAt is the commit at which the lead dies, zero for none; lost says that the
+	// commit is lost with it, else it is durable and nothing has come of it.
+	dieAt     int
+	lost      bool
+	followers []*killReplica
+
+	lead, next *killReplica
+}
+
+func newKillWorld(t *testing.T, kinds map[schema.GroupVersionResource]string) *killWorld {
+	w := &killWorld{
+		t: t, World: managerstest.New(t, kinds), etcd: make(map[ledger.Key][]byte), api: &fake.Clientset{},
+		tracker: clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder()),
+	}
+	w.api.AddReactor("create", "pods", w.createPod)
+	w.api.AddReactor("patch", "pods", w.patchPod)
+	w.api.AddReactor("*", "*", clienttesting.ObjectReaction(w.tracker))
+	w.api.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		var opts metav1.ListOptions
+		if of, ok := a.(clienttesting.WatchActionImpl); ok {
+			opts = of.ListOptions
+		}
+		events, err := w.tracker.Watch(a.GetResource(), a.GetNamespace(), opts)
+		return true, events, err
+	})
+	w.lead, w.next = w.start(), w.start()
+	w.promote(w.lead)
+	t.Cleanup(func() {
+		w.lead.stop()
+		w.next.stop()
+	})
+	return w
+}
+
+// stamped gives an object what an API server gives it.
+func (w *killWorld) stamped(pod *v1.Pod) *v1.Pod {
+	pod.ResourceVersion = fmt.Sprint(1000 + w.version.Add(1))
+	if pod.UID == "" {
+		pod.UID = types.UID(pod.Name)
+	}
+	if pod.CreationTimestamp.IsZero() {
+		pod.CreationTimestamp = metav1.Now()
+	}
+	return pod
+}
+
+// createPod creates a pod, or binds one.
+func (w *killWorld) createPod(a clienttesting.Action) (bool, runtime.Object, error) {
+	create, _ := a.(clienttesting.CreateActionImpl)
+	if pod, ok := create.GetObject().(*v1.Pod); ok {
+		pod = w.stamped(pod.DeepCopy())
+		pod.Status.Phase = v1.PodPending
+		return true, pod, w.tracker.Create(podResource, pod, pod.Namespace)
+	}
+	binding, ok := create.GetObject().(*v1.Binding)
+	if !ok {
+		return false, nil, nil
+	}
+	found, err := w.tracker.Get(podResource, binding.Namespace, binding.Name)
+	if err != nil {
+		return true, nil, err
+	}
+	pod, _ := found.(*v1.Pod)
+	if pod.UID != binding.UID || pod.Spec.NodeName != "" {
+		return true, nil, apierrors.NewConflict(podResource.GroupResource(), pod.Name, nil)
+	}
+	pod.Spec.NodeName = binding.Target.Name
+	return true, binding, w.tracker.Update(podResource, w.stamped(pod), pod.Namespace)
+}
+
+// patchPod patches a pod that is still in the version which the patch names.
+func (w *killWorld) patchPod(a clienttesting.Action) (bool, runtime.Object, error) {
+	patch, _ := a.(clienttesting.PatchActionImpl)
+	var of struct {
+		Metadata struct{ ResourceVersion string }
+	}
+	if err := json.Unmarshal(patch.GetPatch(), &of); err != nil {
+		return true, nil, err
+	}
+	found, err := w.tracker.Get(podResource, patch.GetNamespace(), patch.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	if version := of.Metadata.ResourceVersion; version != "" && version != found.(*v1.Pod).ResourceVersion {
+		return true, nil, apierrors.NewConflict(podResource.GroupResource(), patch.GetName(), nil)
+	}
+	_, patched, err := clienttesting.ObjectReaction(w.tracker)(a)
+	if pod, ok := patched.(*v1.Pod); ok && err == nil {
+		return true, pod, w.tracker.Update(podResource, w.stamped(pod), pod.Namespace)
+	}
+	return true, nil, err
+}
+
+// pod creates a pod to schedule; its name is its UID.
+func (w *killWorld) pod(name string, labels map[string]string, edit func(*v1.Pod)) {
+	w.t.Helper()
+	pod := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: labels, Annotations: map[string]string{}},
+		Spec:       v1.PodSpec{SchedulerName: workload.DefaultSchedulerName, Containers: []v1.Container{{Name: "main"}}},
+		Status:     v1.PodStatus{Phase: v1.PodPending},
+	}
+	if edit != nil {
+		edit(pod)
+	}
+	w.do(w.tracker.Create(podResource, w.stamped(pod), "ns"))
+}
+
+// pods changes the phase of pods as their kubelet does; of one that has no node, nothing
+// changes.
+func (w *killWorld) pods(phase v1.PodPhase, names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		pod := w.podNow(name)
+		if pod.Spec.NodeName == "" {
+			w.t.Errorf("pod %s has no node and cannot be %s", name, phase)
+		}
+		pod.Status.Phase = phase
+		w.do(w.tracker.Update(podResource, w.stamped(pod), "ns"))
+	}
+}
+
+func (w *killWorld) podNow(name string) *v1.Pod {
+	w.t.Helper()
+	found, err := w.tracker.Get(podResource, "ns", name)
+	w.do(err)
+	return found.(*v1.Pod)
+}
+
+func (w *killWorld) deletePods(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.do(w.tracker.Delete(podResource, "ns", name))
+	}
+}
+
+func (w *killWorld) do(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// killReplica is a replica, which follows until it is promoted.
+type killReplica struct {
+	w       *killWorld
+	s       *Standby
+	cluster *kube.Cluster
+	client  kubernetes.Interface
+	view    *killView
+	engine  *killEngine
+	dead    atomic.Bool
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	box      *loop.Mailbox // since it leads, like what follows
+	binder   *kube.Binder
+	executor *kube.Pods
+	recorder *kube.Recorder
+}
+
+// start starts a replica, which follows what etcd holds.
+func (w *killWorld) start() *killReplica {
+	w.t.Helper()
+	w.started++
+	r := &killReplica{w: w, view: &killView{l: ledger.New()}}
+	r.engine = newKillEngine(r)
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.client = w.clientOf(r)
+	log := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(w.t.Output(), nil)).With("replica", w.started)
+	}
+	r.cluster = kube.New(&kube.Clients{Reads: r.client}, kube.ClusterConfig{SchedulerName: workload.DefaultSchedulerName}, log)
+	objects := w.Deps("")
+	writes := w.Client(func() error {
+		if r.dead.Load() {
+			return kube.ErrFenced
+		}
+		return nil
+	})
+	r.s = New(Config{
+		Cluster: r.cluster, Writes: r.client, View: r.view, Registry: killRegistry, Managers: killManagers,
+		Dynamic: objects.Reads, DynamicWrites: writes, Discovery: objects.Discovery, Configured: func() {}, Now: time.Now,
+		SchedulerName: workload.DefaultSchedulerName, UserLabel: workload.DefaultUserLabel, Log: log,
+	})
+	var err error
+	r.s.preds, err = predicates.New(log)
+	w.do(err)
+	r.s.tell, r.s.remembered = r.engine.do, r.s.preds.Pod
+	w.do(r.s.hire(managers.Deps{
+		Reads: objects.Reads, Writes: writes, Discovery: objects.Discovery,
+		SchedulerName: workload.DefaultSchedulerName, UserLabel: workload.DefaultUserLabel, Resources: engine.ResourcesOf,
+		Problems: r.s.problems, Event: r.s.tellObject, Now: time.Now, Log: log,
+	}))
+	r.running.Go(func() { _ = r.cluster.Run(r.ctx) })
+	w.do(r.cluster.Follow(r.ctx, killFollower{follower{r.s}}))
+	w.mu.Lock()
+	for key, value := range w.etcd {
+		r.view.l.Apply(decoded(w.t, key, value))
+	}
+	w.followers = append(w.followers, r)
+	w.mu.Unlock()
+	r.s.staff.start(r.ctx)
+	w.do(r.s.begin(func() error { return nil }))
+	return r
+}
+
+// clientOf returns the client of a replica, which writes nothing once that is dead.
+func (w *killWorld) clientOf(r *killReplica) kubernetes.Interface {
+	client := &fake.Clientset{}
+	client.AddReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if verb := a.GetVerb(); r.dead.Load() && verb != "get" && verb != "list" {
+			return true, nil, kube.ErrFenced
+		}
+		object, err := w.api.Invokes(a, nil)
+		return true, object, err
+	})
+	client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		events, err := w.api.InvokesWatch(a)
+		return true, events, err
+	})
+	return client
+}
+
+// stop ends what a replica started. It is dead from the beginning.
+func (r *killReplica) stop() {
+	r.dead.Store(true)
+	r.w.mu.Lock()
+	r.w.followers = slices.DeleteFunc(r.w.followers, func(f *killReplica) bool { return f == r })
+	r.w.mu.Unlock()
+	if r.box != nil {
+		r.box.Close()
+		r.binder.Stop()
+		r.executor.Stop()
+		r.recorder.Stop()
+	}
+	r.cluster.Unfollow()
+	r.cancel()
+	r.s.Stop()
+	r.running.Wait()
+}
+
+// killFollower follows pods. There are no nodes, and no pods of others.
+type killFollower struct{ follower }
+
+func (killFollower) Configure(map[string]string, error) {}
+
+// killView is what a replica follows of etcd.
+type killView struct {
+	mu    sync.Mutex
+	l     *ledger.Ledger
+	taken bool
+}
+
+func (*killView) Synced() bool                                { return true }
+func (*killView) Configuration() (record.Configuration, bool) { return record.Configuration{}, false }
+
+func (v *killView) Read(read func(*ledger.Ledger)) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.taken {
+		return false
+	}
+	read(v.l)
+	return true
+}
+
+func (v *killView) take() *ledger.Ledger {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.taken = true
+	return v.l
+}
+
+// keyed is where etcd has a record.
+var keyed = record.Keys{Prefix: "/p"}
+
+func encoded(c ledger.Change) []byte {
+	if c.App != nil {
+		return record.EncodeApp(c.App)
+	}
+	return record.EncodeTask(c.Task)
+}
+
+func decoded(t *testing.T, key ledger.Key, value []byte) ledger.Change {
+	if value == nil {
+		return ledger.Change{Key: key}
+	}
+	entry, err := keyed.Decode(keyed.Record(key), value)
+	if err != nil {
+		t.Error(err)
+	}
+	return entry.Change()
+}
+
+// Append is the mirror of a lead.
+func (r *killReplica) Append(changes []ledger.Change, done func()) {
+	w := r.w
+	w.mu.Lock()
+	if len(changes) > 0 && !r.dead.Load() {
+		w.commits++
+		if w.commits == w.dieAt {
+			r.dead.Store(true)
+		}
+		if w.commits != w.dieAt || !w.lost {
+			for _, c := range changes {
+				w.put(c)
+			}
+		}
+	}
+	w.mu.Unlock()
+	if done != nil && !r.dead.Load() {
+		done()
+	}
+}
+
+// put writes a change, and tells those who follow. w.mu is held.
+func (w *killWorld) put(c ledger.Change) {
+	if c.Deleted() {
+		delete(w.etcd, c.Key)
+	} else {
+		w.etcd[c.Key] = encoded(c)
+	}
+	for _, f := range w.followers {
+		f.view.mu.Lock()
+		change := decoded(w.t, c.Key, w.etcd[c.Key])
+		f.view.l.Apply(change)
+		f.s.Apply(f.view.l, change)
+		f.view.mu.Unlock()
+	}
+}
+
+// promote has a replica lead: see package term, which does the same.
+func (w *killWorld) promote(r *killReplica) {
+	synctest.Wait() // it has caught up
+	w.mu.Lock()
+	w.followers = slices.DeleteFunc(w.followers, func(f *killReplica) bool { return f == r })
+	w.mu.Unlock()
+	state := r.view.take()
+	box := loop.NewMailbox(8192)
+	sink := func(e ledger.Event) { box.Push(e) }
+	log := slog.New(slog.DiscardHandler)
+	r.box = box
+	r.binder = kube.NewBinder(r.client, 0, kube.Tenure{}, sink, log)
+	r.executor = kube.NewPods(r.client, kube.PodsConfig{Image: "pause"}, sink, log)
+	r.recorder = kube.NewRecorder(r.client, kube.RecorderConfig{Instance: fmt.Sprint(w.started), Pod: r.cluster.Pod}, log)
+	r.s.SetVoice(r.recorder)
+	found := r.s.Promote(Promotion{
+		Context: r.ctx, Mailbox: box, State: state, Keys: keyed, Stuck: func(error) {}, Step: (*ledger.Ledger).Step, Now: time.Now,
+	})
+	running := loop.New(loop.Config{
+		Ledger: state, Mailbox: box, Journal: r, Inside: func(e ledger.Effect) { _ = r.engine.do(e) }, Outside: r.outside,
+		Durable: r.s.Durable, Now: time.Now,
+	})
+	running.Commit(found.Changes.All(), found.Outside)
+	r.s.mu.Lock()
+	r.s.fed = nil
+	r.s.staff.recount(state)
+	r.s.mu.Unlock()
+	r.engine.engage(box)
+	r.Append(nil, r.s.Announce)
+	for _, effect := range state.Due(ledger.At(time.Now())) {
+		if effect.External() {
+			running.Commit(nil, []ledger.Effect{effect})
+		} else {
+			_ = r.engine.do(effect)
+		}
+	}
+	r.running.Go(func() { running.Run(r.ctx) })
+	r.running.Go(r.s.Replay)
+}
+
+// outside carries out effects on the cluster.
+func (r *killReplica) outside(effect ledger.Effect) {
+	if r.dead.Load() {
+		return
+	}
+	switch x := effect.(type) {
+	case ledger.Bind:
+		r.binder.Do(x)
+	case ledger.CreatePlaceholder, ledger.CancelPlaceholders, ledger.DeletePod, ledger.FailPod:
+		r.executor.Do(x)
+	case ledger.ReportTask:
+		r.recorder.Task(x)
+	}
+}
+
+// settle waits until nothing more happens. A lead that has died meanwhile is succeeded.
+func (w *killWorld) settle() {
+	for {
+		synctest.Wait()
+		time.Sleep(stateLasts)
+		synctest.Wait()
+		if !w.lead.dead.Load() {
+			break
+		}
+		w.failOver(false, nil)
+	}
+	w.next.s.settle()
+}
+
+// failOver has the lead die, and then the understudy lead: one that has just been started
+// if it is cold. meanwhile is done while nobody leads.
+func (w *killWorld) failOver(cold bool, meanwhile func()) {
+	w.lead.stop()
+	if meanwhile != nil {
+		meanwhile()
+		synctest.Wait()
+	}
+	if cold {
+		w.next.stop()
+		w.next = w.start()
+	}
+	w.lead = w.next
+	w.promote(w.lead)
+	w.next = w.start()
+}
+
+// killEngine places what it is asked for, and completes an application that has had no
+// pods for a while.
+type killEngine struct {
+	r *killReplica
+
+	mu     sync.Mutex
+	box    *loop.Mailbox // nil while it is held
+	apps   map[string]*ledger.App
+	asks   map[string]ledger.Ask   // by task
+	placed map[string]*ledger.Task // by task
+	swaps  map[string]string       // the task that a placeholder makes room for
+	vacant map[string]*time.Timer  // by application
+}
+
+const (
+	// completing is how long the engine waits until an application without pods has
+	// completed, stateLasts how long a state of a script lasts at least.
+	completing = 30 * time.Second
+	stateLasts = 5 * time.Second
+)
+
+func newKillEngine(r *killReplica) *killEngine {
+	return &killEngine{
+		r: r, apps: make(map[string]*ledger.App), asks: make(map[string]ledger.Ask),
+		placed: make(map[string]*ledger.Task), swaps: make(map[string]string), vacant: make(map[string]*time.Timer),
+	}
+}
+
+// engage lets it go.
+func (e *killEngine) engage(box *loop.Mailbox) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.box = box
+	for _, id := range slices.Sorted(maps.Keys(e.apps)) {
+		e.accept(e.apps[id])
+		e.watch(id)
+	}
+}
+
+// watch has an application complete if it stays without pods. A gang's come.
+func (e *killEngine) watch(id string) {
+	if timer := e.vacant[id]; timer != nil {
+		timer.Stop()
+		delete(e.vacant, id)
+	}
+	app := e.apps[id]
+	if e.box == nil || app == nil || e.busy(id) || len(app.TaskGroups) > 0 && app.State != ledger.AppStateRunning {
+		return
+	}
+	e.vacant[id] = time.AfterFunc(completing, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.apps[id] != nil && !e.busy(id) {
+			delete(e.apps, id)
+			e.box.Push(ledger.AppEnded{Stamp: nowStamp(), AppID: id, State: ledger.AppStateCompleted})
+		}
+	})
+}
+
+// busy reports whether an application has pods.
+func (e *killEngine) busy(id string) bool {
+	for _, ask := range e.asks {
+		if ask.App.ID == id {
+			return true
+		}
+	}
+	for _, task := range e.placed {
+		if task.AppID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *killEngine) accept(app *ledger.App) {
+	if e.box != nil {
+		e.box.Push(ledger.AppAccepted{Stamp: nowStamp(), AppID: app.ID, PlacedQueue: "root.default"})
+	}
+}
+
+func nowStamp() ledger.Stamp { return ledger.Stamp{At: ledger.At(time.Now())} }
+
+func (e *killEngine) do(effect ledger.Effect) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch x := effect.(type) {
+	case ledger.SubmitApp:
+		e.apps[x.App.ID] = x.App
+		e.accept(x.App)
+		e.watch(x.App.ID)
+	case ledger.Ask:
+		e.apps[x.App.ID], e.asks[x.Task.ID] = x.App, x
+		e.watch(x.App.ID)
+		e.place()
+	case ledger.Restore:
+		delete(e.asks, x.Task.ID)
+		e.apps[x.App.ID], e.placed[x.Task.ID] = x.App, x.Task
+		e.watch(x.App.ID)
+	case ledger.Release:
+		e.release(x.Task)
+		e.watch(x.Task.AppID)
+	case ledger.ForgetApp:
+		delete(e.apps, x.AppID)
+		maps.DeleteFunc(e.asks, func(_ string, ask ledger.Ask) bool { return ask.App.ID == x.AppID })
+		maps.DeleteFunc(e.placed, func(_ string, t *ledger.Task) bool { return t.AppID == x.AppID })
+	}
+	return nil
+}
+
+// place places what is asked for while there is room.
+func (e *killEngine) place() {
+	if e.box == nil || e.r.w.full.Load() {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(e.asks)) {
+		task := e.asks[id].Task
+		if task.Placeholder || task.TaskGroup == "" || !e.swap(task) {
+			e.allocate(task)
+		}
+	}
+}
+
+func (e *killEngine) allocate(task *ledger.Task) {
+	delete(e.asks, task.ID)
+	placed := *task
+	placed.Node = "n"
+	e.placed[task.ID] = &placed
+	e.box.Push(ledger.Allocated{Stamp: nowStamp(), AppID: task.AppID, TaskID: task.ID, Node: "n"})
+}
+
+// swap has a placeholder make room for a task, and reports whether there is one.
+func (e *killEngine) swap(task *ledger.Task) bool {
+	if slices.Contains(slices.Collect(maps.Values(e.swaps)), task.ID) {
+		return true
+	}
+	for _, id := range slices.Sorted(maps.Keys(e.placed)) {
+		hold := e.placed[id]
+		if hold.Placeholder && hold.AppID == task.AppID && hold.TaskGroup == task.TaskGroup && e.swaps[id] == "" {
+			e.swaps[id] = task.ID
+			e.box.Push(ledger.Released{
+				Stamp: nowStamp(), AppID: hold.AppID, TaskID: id, Termination: ledger.PlaceholderReplaced,
+			})
+			return true
+		}
+	}
+	return false
+}
+
+func (e *killEngine) release(task *ledger.Task) {
+	delete(e.asks, task.ID)
+	delete(e.placed, task.ID)
+	next := e.swaps[task.ID]
+	delete(e.swaps, task.ID)
+	if ask, waits := e.asks[next]; waits {
+		e.allocate(ask.Task)
+	}
+}
+
+// room says whether nodes have room from now on.
+func (w *killWorld) room(has bool) {
+	w.full.Store(!has)
+	w.lead.engine.mu.Lock()
+	defer w.lead.engine.mu.Unlock()
+	w.lead.engine.place()
+}
+
+// outcome is what has come of everything, without times. Placeholders have no number: they
+// are named after when their application was submitted.
+type outcome struct {
+	// state is what there is: records, statuses of objects, and pods.
+	state, events []string
+	// written are the states that were written into statuses, in order, but for the first
+	// ones, which pass.
+	written []string
+}
+
+func (w *killWorld) outcome() outcome {
+	w.t.Helper()
+	var o outcome
+	w.mu.Lock()
+	for key, value := range w.etcd {
+		o.state = append(o.state, unnumbered("record "+timeless(w.t, decoded(w.t, key, value))))
+	}
+	w.mu.Unlock()
+	pods, err := w.tracker.List(podResource, v1.SchemeGroupVersion.WithKind("Pod"), "")
+	w.do(err)
+	for _, pod := range pods.(*v1.PodList).Items {
+		o.state = append(o.state, unnumbered(fmt.Sprint("pod ", pod.Name, " ", pod.Spec.NodeName, " ", pod.Status.Phase, " ", pod.Status.Reason)))
+	}
+	events, err := w.tracker.List(eventResource, v1.SchemeGroupVersion.WithKind("Event"), "")
+	w.do(err)
+	for _, e := range events.(*v1.EventList).Items {
+		o.events = append(o.events, unnumbered(fmt.Sprintf("%s %s %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)))
+	}
+	if object, err := w.Lookup(v1alpha1.Resource(), "ns", "report"); err == nil {
+		status, _ := object.Object["status"].(map[string]any)
+		o.state = append(o.state, fmt.Sprint("status ", status["appID"], " ", status["applicationState"], " ", status["message"]))
+	}
+	slices.Sort(o.state)
+	slices.Sort(o.events)
+	o.written = slices.Compact(slices.DeleteFunc(strings.Split(w.Writes(), "; "), func(one string) bool {
+		return strings.Contains(one, " New ") || strings.Contains(one, " Accepted ")
+	}))
+	return o
+}
+
+// timeless returns a record as text, without what depends on when something happened and
+// how often it was tried.
+func timeless(t *testing.T, c ledger.Change) string {
+	t.Helper()
+	var text []byte
+	var err error
+	if c.App != nil {
+		app := *c.App
+		app.StateLog = slices.Clone(app.StateLog)
+		for i := range app.StateLog {
+			app.StateLog[i].At = 0
+		}
+		app.Submitted, app.PlaceholderDeadline, app.Started, app.Finished, app.Trace = 0, 0, 0, 0, ""
+		text, err = json.Marshal(app)
+	} else {
+		task := *c.Task
+		task.Submitted, task.Allocated, task.Bound, task.NextAttempt, task.Retries, task.Trace = 0, 0, 0, 0, 0, ""
+		text, err = json.Marshal(task)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var placeholders = regexp.MustCompile(`(tg-[a-z0-9-]+)-[a-z0-9]{10}`)
+
+func unnumbered(text string) string { return placeholders.ReplaceAllString(text, "$1") }
