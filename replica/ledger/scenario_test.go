@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,7 +129,9 @@ func (s *scene) command(line string) {
 		next, ok := s.ledger.NextDeadline()
 		fmt.Fprintf(&s.out, "  %s %v\n", since(next), ok)
 	case "waiting":
-		for _, w := range s.ledger.Waiting(s.now) {
+		waiting := s.ledger.Waiting(s.now) // of applications in no order
+		slices.SortFunc(waiting, func(a, b Waiting) int { return strings.Compare(a.Task.ID, b.Task.ID) })
+		for _, w := range waiting {
 			fmt.Fprintf(&s.out, "  %s: %s\n", w.Task.ID, w.Why)
 		}
 	case "counts":

@@ -60,7 +60,7 @@ func (s *step) setCrew(n *entry, e SetCrew) {
 // should be.
 func (s *step) settleCrews() {
 	last := ""
-	for i := 0; i < len(s.delta.Changes); i++ { // Some are added on the way.
+	for i := range s.delta.Changes { // What is added on the way is of the same application.
 		id := s.delta.Changes[i].Key.AppID
 		if n := s.l.apps[id]; id != last && n != nil && n.app != nil && len(n.app.Crews) > 0 {
 			s.settleCrewsOf(n)
