@@ -264,7 +264,7 @@ func (w *killWorld) start() *killReplica {
 	}
 	w.followers = append(w.followers, r)
 	w.mu.Unlock()
-	r.s.staff.start(r.ctx)
+	r.s.staff.start(r.ctx, func(string) {})
 	w.do(r.s.begin(func() error { return nil }))
 	return r
 }
