@@ -78,7 +78,7 @@ type API struct {
 
 // New makes the handler of one replica.
 func New(cfg Config, source Source, log *slog.Logger) *API {
-	a := &API{cfg: cfg, source: source, log: log, core: newCore(func() Engine { return source.Engine() }), router: httprouter.New()}
+	a := &API{cfg: cfg, source: source, log: log, core: newCore(source), router: httprouter.New()}
 	for _, r := range a.routes() {
 		a.router.Handler(r.method, r.pattern, a.serve(r))
 	}

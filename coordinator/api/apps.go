@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -67,13 +68,9 @@ func (a *API) partitionApplications(w http.ResponseWriter, r *http.Request) {
 		}
 		c.writeApps(w, r, withStatus(partition.GetApplications(), status))
 	case webservice.AppStateRejected:
-		a.writeEnded(w, r, partition.GetRejectedApplications(), func(state ledger.AppState) bool {
-			return state == ledger.AppStateRejected
-		})
+		writeList(c.turns, w, r, c.rejected(r.Context()), func(app staleApp) any { return app.dao() })
 	case webservice.AppStateCompleted:
-		a.writeEnded(w, r, partition.GetCompletedApplications(), func(state ledger.AppState) bool {
-			return state.Terminal() && state != ledger.AppStateRejected
-		})
+		a.writeCompleted(w, r, partition.GetCompletedApplications())
 	default:
 		badRequest("Only following application states are allowed: " + strings.Join([]string{
 			webservice.AppStateActive, webservice.AppStateRejected, webservice.AppStateCompleted,
@@ -81,9 +78,22 @@ func (a *API) partitionApplications(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// writeEnded answers with applications of the core, and with those of the records that have
-// ended in one of the states and that the core does not have.
-func (a *API) writeEnded(w http.ResponseWriter, r *http.Request, apps []*objects.Application, ended func(ledger.AppState) bool) {
+// rejectedOf returns the applications of the records that were rejected. The core has some of
+// them too, but notes them without the lock under which it lists them.
+func rejectedOf(ctx context.Context, source Source) (found []staleApp) {
+	source.Read(ctx, func(l *ledger.Ledger) {
+		for app := range l.Apps() {
+			if app.State == ledger.AppStateRejected {
+				found = append(found, copyOf(l, app))
+			}
+		}
+	})
+	return found
+}
+
+// writeCompleted answers with applications of the core, and with those of the records that have
+// ended and that the core does not have.
+func (a *API) writeCompleted(w http.ResponseWriter, r *http.Request, apps []*objects.Application) {
 	list := each(apps, func(app *objects.Application) func() any {
 		return func() any { return applicationOf(app) }
 	})
@@ -93,7 +103,7 @@ func (a *API) writeEnded(w http.ResponseWriter, r *http.Request, apps []*objects
 	}
 	a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		for app := range l.Apps() {
-			if ended(app.State) && !known[app.ID] {
+			if app.State.Terminal() && app.State != ledger.AppStateRejected && !known[app.ID] {
 				found := copyOf(l, app)
 				list = append(list, func() any { return found.dao() })
 			}

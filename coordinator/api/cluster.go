@@ -16,6 +16,8 @@ import (
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 func nameOf(partition *scheduler.PartitionContext) string {
@@ -43,16 +45,24 @@ func (c *core) allClusters() []*dao.ClusterDAOInfo {
 
 // listPartitions answers with the partitions.
 func (c *core) listPartitions(w http.ResponseWriter, r *http.Request) {
-	c.turns.write(w, r, func() any { return each(c.partitions(), partitionOf) })
+	rejected := len(c.rejected(r.Context()))
+	c.turns.write(w, r, func() any { return c.allPartitions(rejected) })
 }
 
-func partitionOf(p *scheduler.PartitionContext) *dao.PartitionInfo {
+func (c *core) allPartitions(rejected int) []*dao.PartitionInfo {
+	return each(c.partitions(), func(p *scheduler.PartitionContext) *dao.PartitionInfo { return partitionOf(p, rejected) })
+}
+
+func partitionOf(p *scheduler.PartitionContext, rejected int) *dao.PartitionInfo {
 	states := make(map[string]int)
-	apps := append(append(p.GetApplications(), p.GetCompletedApplications()...), p.GetRejectedApplications()...)
+	apps := append(p.GetApplications(), p.GetCompletedApplications()...)
 	for _, app := range apps {
 		states[app.CurrentState()]++
 	}
-	states["total"] = len(apps)
+	if rejected > 0 {
+		states[string(ledger.AppStateRejected)] += rejected
+	}
+	states["total"] = len(apps) + rejected
 	capacity, used := p.GetTotalPartitionResource(), p.GetAllocatedResource()
 	return &dao.PartitionInfo{
 		ClusterID: p.RmID,

