@@ -249,6 +249,7 @@ func TestManagersHearOfTheirGroups(t *testing.T) {
 		s.staff = staffOf(m)
 		s.staff[0].tells = newTeller(nil)
 		s.staff[0].tells.groups = m
+		s.staff[0].gate.Open(t.Context(), loop.NewMailbox(1))
 		s.Announce()
 		for _, event := range []ledger.Event{
 			ledger.AddApp{Stamp: stamp(1), ID: "x", Manager: "a"},
