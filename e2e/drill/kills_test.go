@@ -56,6 +56,9 @@ func TestTheLeadIsKilledAtEachState(t *testing.T) {
 	}
 }
 
+// anApp begins what an account says of an application.
+const anApp = "app "
+
 // states are those that the objects go through. shows is something that tells that an
 // account is that of the state, as it has so much of it.
 var states = []struct {
@@ -63,8 +66,8 @@ var states = []struct {
 	reach func(*lives)
 	shows map[string]int
 }{
-	{"created", (*lives).create, map[string]int{"app ": 2}},
-	{"pods wait", (*lives).createPods, map[string]int{"app ": 4, "FailedScheduling": 5}},
+	{"created", (*lives).create, map[string]int{anApp: 2}},
+	{"pods wait", (*lives).createPods, map[string]int{anApp: 4, "FailedScheduling": 5}},
 	{"running", (*lives).run, map[string]int{`"State":"Bound"`: 5}},
 	{"ending", (*lives).end, map[string]int{`"State":"Completed"`: 2, `"State":"Failing"`: 1}},
 }
@@ -155,7 +158,7 @@ func (l *lives) account() (account, error) {
 	a := account{}
 	for id, app := range apps {
 		if l.mine(id) {
-			a["app "+id] = shown(withoutTimes(*app))
+			a[anApp+id] = shown(withoutTimes(*app))
 		}
 		for _, t := range tasks[id] {
 			if t.Namespace == l.namespace {
@@ -208,7 +211,8 @@ func shown(value any) string {
 func (l *lives) renamed(a account) account {
 	pairs := []string{l.namespace, "NAMESPACE"}
 	for uid, name := range l.named {
-		pairs = append(pairs, uid, name, uid[:strings.Index(uid, "-")], name)
+		short, _, _ := strings.Cut(uid, "-")
+		pairs = append(pairs, uid, name, short, name)
 	}
 	same := strings.NewReplacer(pairs...)
 	out := account{}
