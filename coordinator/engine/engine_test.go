@@ -288,6 +288,9 @@ func TestBoundPodsCountAgainWhenTheirNodeReturns(t *testing.T) {
 }
 
 func TestConfigurationIsReloaded(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}

@@ -55,6 +55,9 @@ func TestNodesThatAreReplaced(t *testing.T) {
 // The core logs at the configured level unless its configuration names one, and
 // looking whether a configuration is valid does not change that.
 func TestLogLevel(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
