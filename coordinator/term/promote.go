@@ -275,11 +275,7 @@ func (p *promotion) release(ctx context.Context) error {
 // report the pods that came while nobody led once the loop runs.
 func (p *promotion) attach() {
 	l := p.lead
-	// What the promotion has not changed is in the mirror, as an older lead decided it.
-	p.carryOutDue(func(effect ledger.Effect) bool {
-		bind, ok := effect.(ledger.Bind)
-		return ok && !p.reconciled.Changes.Has(ledger.Key{AppID: bind.Task.AppID, TaskID: bind.Task.ID})
-	})
+	p.carryOutDue(p.durable)
 	p.timings.leading()
 	l.attached.Store(true)
 	l.Configured()
@@ -287,6 +283,16 @@ func (p *promotion) attach() {
 	l.Role(serve.Lead, p.term.Epoch())
 	l.Leads()
 	l.log.Info("leading", "timings", p.timings.summary())
+}
+
+// durable reports whether an effect is a binding that follows from what is in the mirror, as an
+// older lead decided it: the promotion has changed neither the task nor its application, which
+// says whether the tasks of a crew are bound.
+func (p *promotion) durable(effect ledger.Effect) bool {
+	bind, ok := effect.(ledger.Bind)
+	changed := &p.reconciled.Changes
+	return ok && !changed.Has(ledger.Key{AppID: bind.Task.AppID}) &&
+		!changed.Has(ledger.Key{AppID: bind.Task.AppID, TaskID: bind.Task.ID})
 }
 
 // carryOutDue asks for everything that no event has confirmed. What is known to be durable does

@@ -250,13 +250,16 @@ func TestManagersHearOfWhatIsDurable(t *testing.T) {
 // one has to write; what the promotion has changed does.
 func TestWhatIsDurableIsBoundAtOnce(t *testing.T) {
 	inHouse(t, func(h *house) {
-		h.state.Step(ledger.AddApp{Stamp: ledger.Stamp{At: 1}, ID: "a"})
-		h.state.Step(ledger.AppAccepted{Stamp: ledger.Stamp{At: 1}, AppID: "a"})
-		for _, id := range []string{"durable", "changed"} {
-			h.state.Step(ledger.AddTask{Stamp: ledger.Stamp{At: 2}, AppID: "a", ID: id, Namespace: "ns", Name: id})
-			h.state.Step(ledger.Allocated{Stamp: ledger.Stamp{At: 3}, AppID: "a", TaskID: id, Node: "n"})
+		for id, app := range map[string]string{"durable": "a", "changed": "a", "of-changed": "b"} {
+			h.state.Step(ledger.AddApp{Stamp: ledger.Stamp{At: 1}, ID: app})
+			h.state.Step(ledger.AppAccepted{Stamp: ledger.Stamp{At: 1}, AppID: app})
+			h.state.Step(ledger.AddTask{Stamp: ledger.Stamp{At: 2}, AppID: app, ID: id, Namespace: "ns", Name: id})
+			h.state.Step(ledger.Allocated{Stamp: ledger.Stamp{At: 3}, AppID: app, TaskID: id, Node: "n"})
 		}
-		h.found = []ledger.Change{{Key: ledger.Key{AppID: "a", TaskID: "changed"}, Task: h.state.TaskByID("changed")}}
+		h.found = []ledger.Change{
+			{Key: ledger.Key{AppID: "a", TaskID: "changed"}, Task: h.state.TaskByID("changed")},
+			{Key: ledger.Key{AppID: "b"}, App: h.state.App("b")},
+		}
 		h.hooks["durable"] = fails
 		_, _, _ = h.lead()
 		if !h.leads() {
