@@ -45,7 +45,7 @@ UNCACHED := -count=1
 # real control plane.
 test: vet tools build lab
 	$(call step,tests of the packages,go test -race -timeout 20m ./...)
-	$(call step,tests over which the core races with itself,go test -run 'TestEnginesAgree|TestAHeldEngineLoses|TestAQueue|TestWhereAnApplication|TestHousing|TestLogLevel|TestConfigurationIsReloaded' -timeout 10m ./coordinator/engine)
+	$(call step,tests over which the core races with itself,go test -run 'TestEnginesAgree|TestAHeldEngineLoses|TestAQueue|TestWhereAnApplication|TestHousing|TestAnApplicationThatIsRefused|TestLogLevel|TestConfigurationIsReloaded' -timeout 10m ./coordinator/engine)
 	$(call step,a short soak,go test -run '^TestSoak$$' ./coordinator)
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
 

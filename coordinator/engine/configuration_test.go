@@ -174,6 +174,9 @@ func (s slowConfigurations) UpdateConfiguration(r *si.UpdateConfigurationRequest
 // TestHousingPlacesNoOthers: while the core takes applications where they are sent, those
 // that the rules have to place wait.
 func TestHousingPlacesNoOthers(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}
@@ -206,6 +209,9 @@ func TestHousingPlacesNoOthers(t *testing.T) {
 // TestAnApplicationThatIsRefusedAndWantedAgain while it leaves is taken in once, and where
 // it was, even if it would not be taken there today.
 func TestAnApplicationThatIsRefusedAndWantedAgain(t *testing.T) {
+	if racing(t) {
+		return
+	}
 	if isolated(t) {
 		return
 	}

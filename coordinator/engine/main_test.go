@@ -71,8 +71,8 @@ type fixture struct {
 	waits   []engine.Wait
 }
 
-// racing reports whether a test that changes the configuration more than once is left out: the core
-// races with itself then. `make test` runs these without the race detector.
+// racing reports whether a test that changes the configuration, if only to take an application in
+// where it was, is left out: the core races with itself then. `make test` runs these without the race detector.
 func racing(t *testing.T) bool {
 	t.Helper()
 	if coreRaces {
