@@ -380,10 +380,11 @@ func (m *managersBench) watch(ctx context.Context, prefix string) {
 	}
 }
 
-// lags waits until all applications have ended, and says how long that took each.
+// lags waits until all applications have ended, in the lead and in what was seen of the mirror, and
+// says how long that took each.
 func (m *managersBench) lags(ctx context.Context) error {
 	if err := m.await(ctx, "the end of all applications", func(counts map[string]int) bool {
-		return !slices.ContainsFunc(m.kinds, func(k kind) bool { return counts[k.manager] > 0 })
+		return m.allEnded() && !slices.ContainsFunc(m.kinds, func(k kind) bool { return counts[k.manager] > 0 })
 	}); err != nil {
 		return err
 	}
@@ -401,6 +402,12 @@ func (m *managersBench) lags(ctx context.Context) error {
 		m.report.Lag[manager] = load.Summarize(all)
 	}
 	return nil
+}
+
+func (m *managersBench) allEnded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.all, func(o managedObject) bool { return m.ended[o.kind.app(o.object)].IsZero() })
 }
 
 // compare says what an update has cost, and sets the figures against what is expected.
