@@ -1,19 +1,16 @@
 package application
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/resources"
@@ -39,10 +36,8 @@ type Manager struct {
 	deps  managers.Deps
 	watch *resources.Watch
 	tasks *tasks.Tasks
-
-	cancel  context.CancelFunc
-	ctx     context.Context
-	running sync.WaitGroup
+	// settler has what is to be written settled, by the key of told.
+	settler *resources.Settler
 
 	// What tasks.Do guards: objects by namespace and name, and applications that are
 	// to end because their object is gone, until they have ended.
@@ -51,8 +46,6 @@ type Manager struct {
 
 	// mu guards what follows. It is held for a moment only, never during a call.
 	mu sync.Mutex
-	// queue has the IDs of applications to settle. It runs from Start to Stop.
-	queue workqueue.TypedRateLimitingInterface[string]
 	// holders has the name of the object that an application ID stands for, rivals
 	// those of others with the same ID.
 	holders map[string]string
@@ -60,13 +53,6 @@ type Manager struct {
 	told    map[string]managers.AppStatus // what became of applications, by ID
 	written map[string]written            // the newest status, by application ID
 }
-
-const (
-	// writers is how many statuses are written at once.
-	writers = 4
-	// firstRetry and lastRetry bound how long a write waits for its next try.
-	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
-)
 
 // New makes the manager.
 func New(deps managers.Deps) (protocol.AppManager, error) {
@@ -86,7 +72,7 @@ func newManager(deps managers.Deps) *Manager {
 		told:    make(map[string]managers.AppStatus),
 		written: make(map[string]written),
 	}
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.settler = resources.NewSettler(m.settle, deps.Log)
 	m.tasks = tasks.New(deps, owner{m})
 	cfg := resources.Default()
 	cfg.Trim = trim
@@ -107,30 +93,16 @@ func (m *Manager) Start() error {
 	if err := m.tasks.Start(); err != nil {
 		return fmt.Errorf("app manager %s: %w", m.deps.Name, err)
 	}
-	queue := workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
-	m.mu.Lock()
-	m.queue = queue
-	m.mu.Unlock()
-	for range writers {
-		m.running.Go(func() { m.settleAll(queue) })
-	}
+	m.settler.Start()
 	m.watch.Start()
 	return nil
 }
 
 // Stop ends what Start began, and waits for it.
 func (m *Manager) Stop() {
-	m.cancel()
+	m.settler.Stop()
 	m.watch.Stop()
 	m.tasks.Stop()
-	m.mu.Lock()
-	queue := m.queue
-	m.mu.Unlock()
-	if queue != nil {
-		queue.ShutDown()
-	}
-	m.running.Wait()
 }
 
 // Describe returns how the watch of the objects stands.

@@ -82,7 +82,7 @@ func (m *Manager) begin(object *unstructured.Unstructured, replayed bool) {
 		m.deps.Protocol.AddApplication(&protocol.AddApplicationRequest{Metadata: app})
 	}
 	m.tasks.Known(nameOf(object))
-	m.look(id)
+	m.settler.Add(id)
 }
 
 // ended reports whether the application of an object has ended, as its status or the
@@ -108,7 +108,7 @@ func (m *Manager) changed(old, object *unstructured.Unstructured) {
 		}
 		m.event(object, false, ReasonBegun, "the changed spec counts when the application begins anew")
 	}
-	m.look(id)
+	m.settler.Add(id)
 }
 
 func (m *Manager) deleted(object *unstructured.Unstructured) {
@@ -188,6 +188,6 @@ func (m *Manager) settleTold() {
 	ids := slices.Collect(maps.Keys(m.told))
 	m.mu.Unlock()
 	for _, id := range ids {
-		m.look(id)
+		m.settler.Add(id)
 	}
 }

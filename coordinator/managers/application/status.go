@@ -3,7 +3,6 @@ package application
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 	"unicode/utf8"
 
@@ -12,9 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/client-go/util/workqueue"
 
-	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
@@ -31,8 +28,6 @@ const (
 	maxMessage = 1024
 	// writeTimeout bounds one attempt to write a status.
 	writeTimeout = 10 * time.Second
-	// warnAfter is after how many failures in a row somebody is told.
-	warnAfter = 3
 )
 
 // written is a status that the API server has taken.
@@ -47,37 +42,7 @@ func (m *Manager) AppChanged(status managers.AppStatus) {
 	m.mu.Lock()
 	m.told[status.ApplicationID] = status
 	m.mu.Unlock()
-	m.look(status.ApplicationID)
-}
-
-// look has an application be settled. Before Start that waits for the objects to be
-// known.
-func (m *Manager) look(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.queue != nil {
-		m.queue.Add(id)
-	}
-}
-
-// settleAll settles what is in the queue until that is shut down. The queue hands out an
-// application to one goroutine at a time.
-func (m *Manager) settleAll(queue workqueue.TypedRateLimitingInterface[string]) {
-	for {
-		id, over := queue.Get()
-		if over {
-			return
-		}
-		if err := m.settle(m.ctx, id); err != nil && m.ctx.Err() == nil {
-			if queue.NumRequeues(id) == warnAfter && !errors.Is(err, kube.ErrFenced) {
-				m.deps.Log.Warn("status of an application not written; it is tried again", "app", id, "err", err)
-			}
-			queue.AddRateLimited(id)
-		} else {
-			queue.Forget(id)
-		}
-		queue.Done(id)
-	}
+	m.settler.Add(status.ApplicationID)
 }
 
 // settle brings an object and its application together, once. An error says that it has

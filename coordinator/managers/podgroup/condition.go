@@ -3,7 +3,6 @@ package podgroup
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
@@ -15,21 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 
-	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
 )
 
 // reasonScheduled is what kube-scheduler gives for a group that has been whole.
 const reasonScheduled = "Scheduled"
 
-const (
-	// writeTimeout bounds one attempt to write a condition.
-	writeTimeout = 10 * time.Second
-	// warnAfter is after how many failures in a row somebody is told.
-	warnAfter = 3
-)
+// writeTimeout bounds one attempt to write a condition.
+const writeTimeout = 10 * time.Second
 
 // GroupsChanged notes what became of the groups of an application. It returns at once.
 func (m *Manager) GroupsChanged(app string, groups []managers.GroupStatus) {
@@ -46,37 +39,7 @@ func (m *Manager) GroupsChanged(app string, groups []managers.GroupStatus) {
 	names := slices.Clone(m.names[app])
 	m.mu.Unlock()
 	for _, name := range names {
-		m.look(name)
-	}
-}
-
-// look has the condition of a group be looked at. Before Start that waits for the object to
-// be known.
-func (m *Manager) look(name string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.queue != nil {
-		m.queue.Add(name)
-	}
-}
-
-// settleAll settles what is in the queue until that is shut down. The queue hands out a
-// group to one goroutine at a time.
-func (m *Manager) settleAll(queue workqueue.TypedRateLimitingInterface[string]) {
-	for {
-		name, over := queue.Get()
-		if over {
-			return
-		}
-		if err := m.settle(m.ctx, name); err != nil && m.ctx.Err() == nil {
-			if queue.NumRequeues(name) == warnAfter && !errors.Is(err, kube.ErrFenced) {
-				m.deps.Log.Warn("condition of a PodGroup not written; it is tried again", "podgroup", name, "err", err)
-			}
-			queue.AddRateLimited(name)
-		} else {
-			queue.Forget(name)
-		}
-		queue.Done(name)
+		m.settler.Add(name)
 	}
 }
 

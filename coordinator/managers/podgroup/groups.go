@@ -71,7 +71,7 @@ func (m *Manager) seen(object *unstructured.Unstructured) {
 	if !known || was != now {
 		m.report(name)
 	}
-	m.look(name)
+	m.settler.Add(name)
 }
 
 func (m *Manager) gone(name string) {

@@ -1,18 +1,15 @@
 package podgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/managers/resources"
@@ -42,9 +39,8 @@ type Manager struct {
 	watch  *resources.Watch
 	tasks  *tasks.Tasks
 
-	cancel  context.CancelFunc
-	ctx     context.Context
-	running sync.WaitGroup
+	// settler has conditions written, by the key of told.
+	settler *resources.Settler
 
 	// What tasks.Do guards: PodGroups, and what there is of them besides, both by
 	// namespace and name.
@@ -53,9 +49,6 @@ type Manager struct {
 
 	// mu guards what follows. It is held for a moment only, never during a call.
 	mu sync.Mutex
-	// queue has the names of PodGroups whose condition is to be looked at. It runs from
-	// Start to Stop.
-	queue workqueue.TypedRateLimitingInterface[string]
 	// told is what became of groups, and names those of each application.
 	told  map[string]managers.GroupStatus
 	names map[string][]string
@@ -66,13 +59,6 @@ type membership struct {
 	app  string // the application of all of them
 	pods int    // that have been reported and exist
 }
-
-const (
-	// writers is how many conditions are written at once.
-	writers = 4
-	// firstRetry and lastRetry bound how long a write waits for its next try.
-	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
-)
 
 // New makes the manager. It has no settings.
 func New(deps managers.Deps) (protocol.AppManager, error) {
@@ -91,7 +77,7 @@ func newManager(deps managers.Deps) *Manager {
 		names:   make(map[string][]string),
 	}
 	m.groups, _ = deps.Protocol.(managers.Grouper)
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.settler = resources.NewSettler(m.settle, deps.Log)
 	m.tasks = tasks.New(deps, owner{m})
 	cfg := resources.Default()
 	cfg.Trim = trim
@@ -118,30 +104,16 @@ func (m *Manager) Start() error {
 	if err := m.tasks.Start(); err != nil {
 		return fmt.Errorf("app manager %s: %w", m.deps.Name, err)
 	}
-	queue := workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
-	m.mu.Lock()
-	m.queue = queue
-	m.mu.Unlock()
-	for range writers {
-		m.running.Go(func() { m.settleAll(queue) })
-	}
+	m.settler.Start()
 	m.watch.Start()
 	return nil
 }
 
 // Stop ends what Start began, and waits for it.
 func (m *Manager) Stop() {
-	m.cancel()
+	m.settler.Stop()
 	m.watch.Stop()
 	m.tasks.Stop()
-	m.mu.Lock()
-	queue := m.queue
-	m.mu.Unlock()
-	if queue != nil {
-		queue.ShutDown()
-	}
-	m.running.Wait()
 }
 
 // HasSynced reports whether all PodGroups are known that there are. No pod is reported

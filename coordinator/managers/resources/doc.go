@@ -1,5 +1,5 @@
 // Package resources watches the objects of one kind, mostly a custom resource, for an
-// app manager.
+// app manager, and has what is to be written to them tried until it is (Settler).
 //
 // Guarantees:
 //
