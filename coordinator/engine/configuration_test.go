@@ -46,9 +46,7 @@ func (f *fixture) fed(app *ledger.App) *ledger.Task {
 // with applications, or takes them away with applications in them, makes no account
 // wrong; a promotion after it would fail for ever.
 func TestAQueueMayHaveBothApplicationsAndQueues(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -73,9 +71,7 @@ func TestAQueueMayHaveBothApplicationsAndQueues(t *testing.T) {
 // meet over a queue, which then is in no table and has applications all the same. They
 // are put right before anybody leads with that.
 func TestAQueueThatTheCoreHasLost(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -101,9 +97,7 @@ func TestAQueueThatTheCoreHasLost(t *testing.T) {
 // applications again. A lead that has one of them elsewhere says so, so that all others
 // have it there too.
 func TestWhereAnApplicationHasComeToIsTold(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -133,9 +127,7 @@ func TestWhereAnApplicationHasComeToIsTold(t *testing.T) {
 // TestHousingKeepsTheOrder of applications, which the core takes from when it was told
 // of them.
 func TestHousingKeepsTheOrder(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -174,9 +166,7 @@ func (s slowConfigurations) UpdateConfiguration(r *si.UpdateConfigurationRequest
 // TestHousingPlacesNoOthers: while the core takes applications where they are sent, those
 // that the rules have to place wait.
 func TestHousingPlacesNoOthers(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -209,9 +199,7 @@ func TestHousingPlacesNoOthers(t *testing.T) {
 // TestAnApplicationThatIsRefusedAndWantedAgain while it leaves is taken in once, and where
 // it was, even if it would not be taken there today.
 func TestAnApplicationThatIsRefusedAndWantedAgain(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}
@@ -302,9 +290,7 @@ var replays = []string{"lead", "warm", "reversed", "skipping", "cold", "told lat
 // started: each application is in the queue in which the lead has placed it, with the
 // same limits, and all is accounted for.
 func TestEnginesAgreeAfterChangesOfTheConfiguration(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	const courses = 150
 	if file := os.Getenv(replayEnv); file != "" {
 		replayAll(t, file)
@@ -543,9 +529,7 @@ func (f *fixture) follow(replay string, h history, lead outcome) {
 // accounts for them, whatever configurations come in between, and whatever is fed,
 // released and forgotten meanwhile. A promotion would fail for one that is missing.
 func TestAHeldEngineLosesNoApplication(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}

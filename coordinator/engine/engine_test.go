@@ -288,9 +288,7 @@ func TestBoundPodsCountAgainWhenTheirNodeReturns(t *testing.T) {
 }
 
 func TestConfigurationIsReloaded(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}

@@ -55,9 +55,7 @@ func TestNodesThatAreReplaced(t *testing.T) {
 // The core logs at the configured level unless its configuration names one, and
 // looking whether a configuration is valid does not change that.
 func TestLogLevel(t *testing.T) {
-	if racing(t) {
-		return
-	}
+	skipUnderRace(t)
 	if isolated(t) {
 		return
 	}

@@ -71,14 +71,14 @@ type fixture struct {
 	waits   []engine.Wait
 }
 
-// racing reports whether a test that changes the configuration, if only to take an application in
-// where it was, is left out: the core races with itself then. `make test` runs these without the race detector.
-func racing(t *testing.T) bool {
+// skipUnderRace leaves a test out that changes the configuration, if only to take an application
+// in where it was: the core races with itself then. `make test` runs these without the race
+// detector.
+func skipUnderRace(t *testing.T) {
 	t.Helper()
 	if coreRaces {
 		t.Skip("changes the configuration quickly, over which the core races with itself")
 	}
-	return coreRaces
 }
 
 func start(t testing.TB, change func(*engine.Config)) *fixture {
