@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -47,11 +46,7 @@ func TestTheLeadIsKilledAtEachState(t *testing.T) {
 	for i, s := range states {
 		s.reach(killed)
 		killed.await("reached "+s.name, want[i])
-		lead, err := m.WaitLeader(m.ctx)
-		m.do(err)
-		m.do(m.Kill(lead, syscall.SIGKILL))
-		_, err = m.WaitLeader(m.ctx, lead)
-		m.do(err)
+		m.killLead(nil)
 		killed.await("the lead killed at "+s.name, want[i])
 	}
 }

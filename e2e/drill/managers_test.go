@@ -236,15 +236,24 @@ func (m *managed) await(want map[string]string) {
 	}
 }
 
-// wipe has the mirror lose everything, and then the lead die.
-func (m *managed) wipe() {
+// killLead kills the lead, after something has been done if that is not nil, and waits for
+// another.
+func (m *managed) killLead(before func(context.Context) error) {
 	m.t.Helper()
 	lead, err := m.WaitLeader(m.ctx)
 	m.do(err)
-	m.do(m.WipeEtcd(m.ctx))
+	if before != nil {
+		m.do(before(m.ctx))
+	}
 	m.do(m.Kill(lead, syscall.SIGKILL))
 	_, err = m.WaitLeader(m.ctx, lead)
 	m.do(err)
+}
+
+// wipe has the mirror lose everything, and then the lead die.
+func (m *managed) wipe() {
+	m.t.Helper()
+	m.killLead(m.WipeEtcd)
 }
 
 // TestRecoveryAsksTheManagers: with the mirror wiped, the applications and allocations of

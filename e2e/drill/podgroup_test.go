@@ -1,9 +1,7 @@
 package drill
 
 import (
-	"errors"
 	"fmt"
-	"syscall"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -12,9 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
-	"github.com/understudy-ha/understudy/e2e/verify"
 	"github.com/understudy-ha/understudy/replica/ledger"
-	"github.com/understudy-ha/understudy/replica/record"
 )
 
 // gangs are PodGroups of three pods each, of which every pod fills a node.
@@ -66,24 +62,16 @@ func (g gangs) awaitBound(group string, want int) {
 // others.
 func (g gangs) awaitHeld(group string) {
 	g.t.Helper()
-	state, err := g.State()
-	g.do(err)
-	keys := record.Keys{Prefix: state.Prefix}
 	g.do(await(g.ctx, "half of "+group, func() (bool, error) {
-		records, err := verify.ReadRecords(g.ctx, g.Etcd(), state.Prefix)
-		if err != nil {
-			return false, err
-		}
-		for _, kv := range records {
-			entry, err := keys.Decode(keys.Root()+kv.Key, kv.Value)
-			if err != nil {
-				return false, err
-			}
-			if t := entry.Task; t != nil && t.TaskGroup == "default/"+group && t.State == ledger.TaskStateAllocated {
-				return true, nil
+		_, tasks, err := mirrored(g.ctx, g.Lab)
+		for _, of := range tasks {
+			for _, t := range of {
+				if t.TaskGroup == "default/"+group && t.State == ledger.TaskStateAllocated {
+					return true, nil
+				}
 			}
 		}
-		return false, nil
+		return false, err
 	}))
 }
 
@@ -102,14 +90,6 @@ func (g gangs) awaitCondition(group string, status metav1.ConditionStatus, reaso
 	if err != nil {
 		g.t.Fatalf("%v; it is %+v", err, last)
 	}
-}
-
-func (g gangs) killLead() {
-	g.t.Helper()
-	lead, err := g.WaitLeader(g.ctx)
-	g.do(errors.Join(err, g.Kill(lead, syscall.SIGKILL)))
-	_, err = g.WaitLeader(g.ctx, lead)
-	g.do(err)
 }
 
 func (g gangs) remove(group string, i int) {
@@ -145,7 +125,7 @@ func TestPodGroupsAreBoundWhole(t *testing.T) {
 	if n := g.bound("a"); n > 0 {
 		t.Errorf("%d pods of a gang without room are bound", n)
 	}
-	g.killLead()
+	g.killLead(nil)
 	g.awaitCondition("a", metav1.ConditionFalse, schedulingv1beta1.PodGroupReasonUnschedulable)
 	if n := g.bound("a"); n > 0 {
 		t.Errorf("a lead that found half a gang bound %d pods", n)
@@ -153,7 +133,7 @@ func TestPodGroupsAreBoundWhole(t *testing.T) {
 
 	g.remove("b", 0)
 	g.awaitBound("b", 2)
-	g.killLead()
+	g.killLead(nil)
 	g.pod("b", 3)
 	g.awaitBound("b", 3)
 	if n := g.bound("a"); n > 0 {

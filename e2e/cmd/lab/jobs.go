@@ -59,9 +59,7 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 			if report == nil {
 				return err
 			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return errors.Join(err, report.Print(cmd.ErrOrStderr()), enc.Encode(report))
+			return errors.Join(err, printMeasured(cmd, report))
 		},
 	}
 	sizeFlags(cmd, &o.Lab)
@@ -73,6 +71,13 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
 	cmd.AddCommand(benchManagers())
 	return cmd
+}
+
+// printMeasured prints a report as tables, and as JSON.
+func printMeasured(cmd *cobra.Command, report interface{ Print(w io.Writer) error }) error {
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	enc.SetIndent("", "  ")
+	return errors.Join(report.Print(cmd.ErrOrStderr()), enc.Encode(report))
 }
 
 func benchManagers() *cobra.Command {
@@ -91,9 +96,7 @@ standard error, the same figures as JSON to standard output.`,
 			if report == nil {
 				return err
 			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return errors.Join(err, report.Print(cmd.ErrOrStderr()), enc.Encode(report))
+			return errors.Join(err, printMeasured(cmd, report))
 		},
 	}
 	sizeFlags(cmd, &o.Lab)
