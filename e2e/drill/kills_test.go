@@ -86,17 +86,21 @@ func (l *lives) create() {
 func (l *lives) createPods() {
 	l.t.Helper()
 	plain := func(p *v1.Pod) { p.Labels = map[string]string{oldAppLabel: "plain-" + l.namespace} }
-	for name, edit := range map[string]func(*v1.Pod){
-		"plain": plain, "stays": plain,
-		"report": func(p *v1.Pod) { p.Labels = map[string]string{appLabel: l.namespace + "-report"} },
-		"driver": sparkPod("spark-"+l.namespace, "driver"),
-		"sums":   jobPod(l.job),
+	for _, pod := range []struct {
+		name string
+		edit func(*v1.Pod)
+	}{
+		{"plain", plain}, // the originator, as it is the first
+		{"stays", plain},
+		{"report", func(p *v1.Pod) { p.Labels = map[string]string{appLabel: l.namespace + "-report"} }},
+		{"driver", sparkPod("spark-"+l.namespace, "driver")},
+		{"sums", jobPod(l.job)},
 	} {
-		made, err := l.Client().CoreV1().Pods(l.namespace).Create(l.ctx, podOf("", name, edit, func(p *v1.Pod) {
+		made, err := l.Client().CoreV1().Pods(l.namespace).Create(l.ctx, podOf("", pod.name, pod.edit, func(p *v1.Pod) {
 			p.Namespace, p.Spec.NodeSelector = l.namespace, map[string]string{"for": l.namespace}
 		}), metav1.CreateOptions{})
 		l.do(err)
-		l.named[string(made.UID)] = name
+		l.named[string(made.UID)] = pod.name
 	}
 	l.spark("SUBMITTED")
 }
