@@ -16,6 +16,7 @@ import (
 // A replica that starts while etcd or the API server does not answer says whom it
 // cannot reach, is not ready and goes on; when there is an answer, it leads.
 func TestStartWithoutAnEndpoint(t *testing.T) {
+	t.Parallel()
 	const replica = "understudy-0"
 	l := up(t, func(o *lab.Options) { o.Replicas, o.Nodes = 1, 1 })
 	state, err := l.State()

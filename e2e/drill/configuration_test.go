@@ -67,6 +67,7 @@ func allSay(t *testing.T, s *Session, so func(serve.Configuration) bool) {
 // TestAConfigMapThatIsNotValidEndsNoLeadership: the last valid configuration outlives
 // every process that has seen it, quotas and all, and one that is valid again counts.
 func TestAConfigMapThatIsNotValidEndsNoLeadership(t *testing.T) {
+	t.Parallel()
 	l := up(t, nil)
 	s := begin(t, l)
 	n := 0
@@ -124,6 +125,7 @@ func TestAConfigMapThatIsNotValidEndsNoLeadership(t *testing.T) {
 // engine of a successor, and of replicas that have never seen the queue, until it is
 // taken back and after.
 func TestAQueueThatIsGoneOutlivesItsLead(t *testing.T) {
+	t.Parallel()
 	l := up(t, func(o *lab.Options) { o.Queues = lab.Queues("1", "8Gi") })
 	s := begin(t, l)
 	n := 0

@@ -21,6 +21,7 @@ import (
 // that three leads in a row die, each there; started again, they are not armed.
 // Nothing may be lost, done twice or written by one that was followed.
 func TestLeadsThatDieAtTheWorstMoments(t *testing.T) {
+	t.Parallel()
 	for _, points := range [][]string{
 		{"mirror/before-commit:30", "mirror/after-commit:30", "bind/before:40"},
 		{"bind/after:40", "promote/claimed", "promote/reconciled"},

@@ -428,6 +428,7 @@ func logged(s *Session, parts ...string) (bool, error) {
 
 // Bad input of every kind, one after the other, to one cluster.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	l := up(t, nil)
 	s := begin(t, l)
 	t.Run("pods that cannot be read", func(t *testing.T) { malformedPods(t, s) })

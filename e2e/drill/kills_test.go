@@ -35,6 +35,7 @@ type account map[string]string
 // lead is killed at each of these. Records, statuses and Events are those of objects that
 // went through the same states before, while nobody was killed.
 func TestTheLeadIsKilledAtEachState(t *testing.T) {
+	t.Parallel()
 	m := enable(t, enabledManagers, func(change func(*lab.Options)) *lab.Lab { return up(t, change) })
 	m.serveSpark()
 	calm, killed := &lives{managed: m, namespace: "calm-ns"}, &lives{managed: m, namespace: "killed-ns"}

@@ -259,6 +259,7 @@ func (m *managed) wipe() {
 // TestRecoveryAsksTheManagers: with the mirror wiped, the applications and allocations of
 // every manager come back from what it answers, and the status of an Application goes on.
 func TestRecoveryAsksTheManagers(t *testing.T) {
+	t.Parallel()
 	m := manage(t, func(change func(*lab.Options)) *lab.Lab { return up(t, change) })
 	want, err := m.applications()
 	m.do(err)
@@ -277,6 +278,7 @@ func TestRecoveryAsksTheManagers(t *testing.T) {
 // TestManagersThatAreNotAsked shows that the answers are what recovery is made of: with
 // those of one manager suppressed the applications of that one are lost, and no others.
 func TestManagersThatAreNotAsked(t *testing.T) {
+	t.Parallel()
 	m := manage(t, func(change func(*lab.Options)) *lab.Lab { return unguarded(t, "recoverable-"+jobs, change) })
 	want, err := m.applications()
 	m.do(err)

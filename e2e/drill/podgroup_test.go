@@ -101,6 +101,7 @@ func (g gangs) remove(group string, i int) {
 // the other, also under a lead that finds half of it decided. One that runs is not held back
 // again: a pod that takes the place of another runs under the next lead.
 func TestPodGroupsAreBoundWhole(t *testing.T) {
+	t.Parallel()
 	g := gangs{enable(t, []any{map[string]any{"name": "podgroup"}, map[string]any{"name": "general"}},
 		func(change func(*lab.Options)) *lab.Lab {
 			return up(t, func(o *lab.Options) {

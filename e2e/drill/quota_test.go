@@ -18,6 +18,7 @@ import (
 // uses: it binds as many of them as others make room for. One whose engine was not
 // told of what runs, and that does not compare, gives the queue its quota once more.
 func TestQueueQuotaHoldsAcrossAFailover(t *testing.T) {
+	t.Parallel()
 	const fit, wait = 100, 50
 	limited := func(o *lab.Options) { o.Queues = lab.Queues("10", "1Ti") } // in pods of 0.1 CPU
 	cfg := load.Default()

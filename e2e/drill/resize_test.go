@@ -17,6 +17,7 @@ import (
 // it has to wait for room and when it never gets any, and every successor knows it.
 // This test plays the kubelet.
 func TestResizesInPlace(t *testing.T) {
+	t.Parallel()
 	l := up(t, func(o *lab.Options) { o.Queues = lab.Queues("4", "64Gi") })
 	s := begin(t, l)
 	r := resizing{t, s, create(t, s, podOf("grows", "grows", requests("1")))}

@@ -3,16 +3,24 @@ package drill
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 )
 
-// Every drill, each in a lab of its own, but for those of TestDrillsInOneLab.
+// Every drill, each in a lab of its own, but for those of TestDrillsInOneLab. Those that last
+// wait most of that time, and have another beside them.
 func TestDrills(t *testing.T) {
 	for _, scenario := range Scenarios() {
-		if o := wanted(scenario); !o.Proxies && !scenario.Long {
-			t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, up(t, scenario.Lab)) })
+		if o := wanted(scenario); o.Proxies || scenario.Long {
+			continue
 		}
+		t.Run(scenario.Name, func(t *testing.T) {
+			if scenario.Lasts >= 30*time.Second && scenario.Name != "busy-host" {
+				t.Parallel()
+			}
+			run(t, scenario, up(t, scenario.Lab))
+		})
 	}
 }
 

@@ -137,6 +137,7 @@ func storageClass(t *testing.T, kube kubernetes.Interface, name string, mode sto
 // Pods go where their volumes are, and volumes that wait for their first consumer
 // are claimed for the node that was chosen.
 func TestVolumes(t *testing.T) {
+	t.Parallel()
 	l := up(t, nil)
 	s := begin(t, l)
 	kube := l.Client()
