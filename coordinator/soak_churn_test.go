@@ -253,7 +253,7 @@ func (c *churn) podsOf(n int64) []*v1.Pod {
 	kind := kinds[n/int64(c.appSize)%int64(len(kinds))]
 	app := fmt.Sprint("app-", n)
 	if kind == rejected {
-		// The core remembers for days each name that it has rejected: see docs/costs.md.
+		// The core remembers for a day each name that it has rejected: see docs/costs.md.
 		app = fmt.Sprint("rejected-", n/int64(c.appSize)%(5*soakInTurn))
 	}
 	pods := make([]*v1.Pod, c.appSize)

@@ -134,7 +134,11 @@ func (e *Engine) submit(a *app, recovery bool, queue string) error {
 	a.run = len(a.rec.TaskGroups) > 0 && !reserving(a.rec)
 	request := addRequest(a.rec, recovery, e.cfg.Now())
 	request.QueueName = queue
-	return e.send(&si.ApplicationRequest{RmID: e.cfg.RMID, New: []*si.AddApplicationRequest{request}})
+	if err := e.send(&si.ApplicationRequest{RmID: e.cfg.RMID, New: []*si.AddApplicationRequest{request}}); err != nil {
+		return err
+	}
+	e.unanswered++
+	return nil
 }
 
 // addRequest describes an application to the core.

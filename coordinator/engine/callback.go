@@ -177,11 +177,14 @@ func (c callback) UpdateApplication(r *si.ApplicationResponse) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, a := range r.Accepted {
+		e.unanswered--
 		e.appAccepted(a.ApplicationID)
 	}
 	for _, a := range r.Rejected {
 		if !e.barriers.pass(a.ApplicationID) {
+			e.unanswered--
 			e.appRejected(a.ApplicationID, a.Reason)
+			e.expireSoon()
 		}
 	}
 	for _, a := range r.Updated {

@@ -87,6 +87,11 @@ type Engine struct {
 	homeless []string
 	housing  bool
 	redefine bool
+	// unanswered counts the applications of which the core has still to say whether it
+	// takes them, and expiring says that rejected ones are about to be expired: see
+	// rejected.go.
+	unanswered int
+	expiring   bool
 }
 
 // ErrStopped is returned by calls after Stop.

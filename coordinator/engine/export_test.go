@@ -69,6 +69,24 @@ func (e *Engine) Remembered() int {
 	return len(e.waiting) + len(e.removing) + len(e.grants.nodes)
 }
 
+// Rejected is how many applications the core has as rejected, and how many of them have
+// expired; zero while it may be rejecting more.
+func (e *Engine) Rejected() (rejected, expired int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.unanswered > 0 {
+		return 0, 0
+	}
+	for _, x := range e.corePartition().GetRejectedApplications() {
+		if x.IsExpired() {
+			expired++
+		} else {
+			rejected++
+		}
+	}
+	return rejected, expired
+}
+
 // ExtraConfig is what the core is told beside its queues.
 func ExtraConfig(data map[string]string, level string) map[string]string {
 	_, extra := split(data, level)
