@@ -8,6 +8,11 @@
 //	<prefix>/configuration             the queue configuration in force
 //	<prefix>/schema                    version and identity of the whole prefix
 //
+// Beside them is the chronicle, which no understudy follows: see Followed.
+//
+//	<prefix>/~chronicle/events/<first>-<last>   events of the core, by their IDs in hex
+//	<prefix>/~chronicle/samples/<slot>          one sample a minute, of 1,440
+//
 // # Guarantees
 //
 //   - Decode(Encode(x)) is x, apart from empty maps and slices, which come back

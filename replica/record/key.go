@@ -76,6 +76,39 @@ func (k Keys) Terms() string { return k.Root() + "terms/" }
 // keys is the order of epochs.
 func (k Keys) Term(epoch uint64) string { return fmt.Sprintf("%s%020d", k.Terms(), epoch) }
 
+// Followed is where the keys end that views load and watch: it sorts after all of them and
+// before those of the chronicle, which only a lead reads.
+func (k Keys) Followed() string { return k.Root() + "~" }
+
+// Events is the prefix of all runs of events; it ends with a slash.
+func (k Keys) Events() string { return k.Followed() + "chronicle/events/" }
+
+// Samples is the prefix of all samples; it ends with a slash.
+func (k Keys) Samples() string { return k.Followed() + "chronicle/samples/" }
+
+// EventRun is the key of a run of events, by the IDs of its first and its last. The order of
+// keys is the order of events, and a key says which events are lost with a value.
+func (k Keys) EventRun(first, last uint64) string {
+	return fmt.Sprintf("%s%016x-%016x", k.Events(), first, last)
+}
+
+// ParseEventRun reverses EventRun; ErrUnknownKey if it is none.
+func (k Keys) ParseEventRun(key string) (first, last uint64, err error) {
+	rest, _ := strings.CutPrefix(key, k.Events())
+	from, to, _ := strings.Cut(rest, "-")
+	first, err = strconv.ParseUint(from, 16, 64)
+	if err == nil {
+		last, err = strconv.ParseUint(to, 16, 64)
+	}
+	if err != nil || first > last || k.EventRun(first, last) != key {
+		return 0, 0, fmt.Errorf("%q: %w", key, ErrUnknownKey)
+	}
+	return first, last, nil
+}
+
+// Sample is the key of a sample; the slots are used in turn.
+func (k Keys) Sample(slot int) string { return fmt.Sprintf("%s%04d", k.Samples(), slot) }
+
 // Parse tells what a key stands for; ErrUnknownKey if it is none of ours.
 func (k Keys) Parse(key string) (Path, error) {
 	rest, ok := strings.CutPrefix(key, k.Root())

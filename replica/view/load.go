@@ -63,7 +63,7 @@ func (v *View) read(ctx context.Context) (*snapshot, error) {
 	if !same {
 		known = nil // equal revisions would mean nothing
 	}
-	key, end := v.keys.Root(), clientv3.GetPrefixRangeEnd(v.keys.Root())
+	key, end := v.keys.Root(), v.keys.Followed()
 	size := v.cfg.PageSize
 	for more := true; more; {
 		page, err := v.get(ctx, 4*v.cfg.RequestTimeout, key, clientv3.WithRange(end),

@@ -95,7 +95,7 @@ func (v *View) follow(ctx context.Context) error {
 	case void:
 		return errOtherHistory
 	}
-	changes := v.cli.Watch(watch, v.keys.Root(), clientv3.WithPrefix(), clientv3.WithRev(from))
+	changes := v.cli.Watch(watch, v.keys.Root(), clientv3.WithRange(v.keys.Followed()), clientv3.WithRev(from))
 	for resp := range changes {
 		failpoint.Hit(failpoint.ViewChange)
 		err := resp.Err()

@@ -16,11 +16,12 @@
 package recordpb
 
 import (
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -1205,6 +1206,299 @@ func (x *Schema) GetHistory() string {
 	return ""
 }
 
+// Events is a run of what the scheduling core has said, as an entry of the chronicle has
+// it.
+type Events struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Schema uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	// EventColumns, compressed as RFC 1951 has it.
+	Columns       []byte `protobuf:"bytes,2,opt,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Events) Reset() {
+	*x = Events{}
+	mi := &file_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Events) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Events) ProtoMessage() {}
+
+func (x *Events) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Events.ProtoReflect.Descriptor instead.
+func (*Events) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Events) GetSchema() uint32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *Events) GetColumns() []byte {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+// EventColumns holds events in columns: what is alike stands together, and is said once.
+// All columns but the first two have one value for each event. An index is the difference
+// to that of the event before.
+type EventColumns struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The IDs and messages, each once, and the resources.
+	Words     []string   `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"`
+	Resources []*Amounts `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
+	// Numbers of si.EventRecord's enumerations.
+	Type   []uint32 `protobuf:"varint,3,rep,packed,name=type,proto3" json:"type,omitempty"`
+	Change []uint32 `protobuf:"varint,4,rep,packed,name=change,proto3" json:"change,omitempty"`
+	Detail []uint32 `protobuf:"varint,5,rep,packed,name=detail,proto3" json:"detail,omitempty"`
+	// In nanoseconds, since the event before or the Unix epoch.
+	Time []int64 `protobuf:"zigzag64,6,rep,packed,name=time,proto3" json:"time,omitempty"`
+	// Indices of words.
+	Object    []int32 `protobuf:"zigzag32,7,rep,packed,name=object,proto3" json:"object,omitempty"`
+	Reference []int32 `protobuf:"zigzag32,8,rep,packed,name=reference,proto3" json:"reference,omitempty"`
+	Message   []int32 `protobuf:"zigzag32,9,rep,packed,name=message,proto3" json:"message,omitempty"`
+	// One more than the index of a resource, zero for none.
+	Resource      []int32 `protobuf:"zigzag32,10,rep,packed,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventColumns) Reset() {
+	*x = EventColumns{}
+	mi := &file_record_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventColumns) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventColumns) ProtoMessage() {}
+
+func (x *EventColumns) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventColumns.ProtoReflect.Descriptor instead.
+func (*EventColumns) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EventColumns) GetWords() []string {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+func (x *EventColumns) GetResources() []*Amounts {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *EventColumns) GetType() []uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *EventColumns) GetChange() []uint32 {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *EventColumns) GetDetail() []uint32 {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+func (x *EventColumns) GetTime() []int64 {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *EventColumns) GetObject() []int32 {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+func (x *EventColumns) GetReference() []int32 {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *EventColumns) GetMessage() []int32 {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *EventColumns) GetResource() []int32 {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+// Amounts is a resource of an event.
+type Amounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            map[string]int64       `protobuf:"bytes,1,rep,name=of,proto3" json:"of,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"zigzag64,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Amounts) Reset() {
+	*x = Amounts{}
+	mi := &file_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Amounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Amounts) ProtoMessage() {}
+
+func (x *Amounts) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Amounts.ProtoReflect.Descriptor instead.
+func (*Amounts) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Amounts) GetOf() map[string]int64 {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// Sample is how many applications ran, and containers, at a time.
+type Sample struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	At            int64                  `protobuf:"fixed64,2,opt,name=at,proto3" json:"at,omitempty"`
+	Applications  int64                  `protobuf:"varint,3,opt,name=applications,proto3" json:"applications,omitempty"`
+	Containers    int64                  `protobuf:"varint,4,opt,name=containers,proto3" json:"containers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sample) Reset() {
+	*x = Sample{}
+	mi := &file_record_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sample) ProtoMessage() {}
+
+func (x *Sample) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sample.ProtoReflect.Descriptor instead.
+func (*Sample) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Sample) GetSchema() uint32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *Sample) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Sample) GetApplications() int64 {
+	if x != nil {
+		return x.Applications
+	}
+	return 0
+}
+
+func (x *Sample) GetContainers() int64 {
+	if x != nil {
+		return x.Containers
+	}
+	return 0
+}
+
 var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
@@ -1342,7 +1636,34 @@ const file_record_proto_rawDesc = "" +
 	"\x06Schema\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
-	"\ahistory\x18\x03 \x01(\tR\ahistoryB=Z;github.com/understudy-ha/understudy/replica/record/recordpbb\x06proto3"
+	"\ahistory\x18\x03 \x01(\tR\ahistory\":\n" +
+	"\x06Events\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x18\n" +
+	"\acolumns\x18\x02 \x01(\fR\acolumns\"\xa5\x02\n" +
+	"\fEventColumns\x12\x14\n" +
+	"\x05words\x18\x01 \x03(\tR\x05words\x12;\n" +
+	"\tresources\x18\x02 \x03(\v2\x1d.understudy.record.v1.AmountsR\tresources\x12\x12\n" +
+	"\x04type\x18\x03 \x03(\rR\x04type\x12\x16\n" +
+	"\x06change\x18\x04 \x03(\rR\x06change\x12\x16\n" +
+	"\x06detail\x18\x05 \x03(\rR\x06detail\x12\x12\n" +
+	"\x04time\x18\x06 \x03(\x12R\x04time\x12\x16\n" +
+	"\x06object\x18\a \x03(\x11R\x06object\x12\x1c\n" +
+	"\treference\x18\b \x03(\x11R\treference\x12\x18\n" +
+	"\amessage\x18\t \x03(\x11R\amessage\x12\x1a\n" +
+	"\bresource\x18\n" +
+	" \x03(\x11R\bresource\"w\n" +
+	"\aAmounts\x125\n" +
+	"\x02of\x18\x01 \x03(\v2%.understudy.record.v1.Amounts.OfEntryR\x02of\x1a5\n" +
+	"\aOfEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x12R\x05value:\x028\x01\"t\n" +
+	"\x06Sample\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x10R\x02at\x12\"\n" +
+	"\fapplications\x18\x03 \x01(\x03R\fapplications\x12\x1e\n" +
+	"\n" +
+	"containers\x18\x04 \x01(\x03R\n" +
+	"containersB=Z;github.com/understudy-ha/understudy/replica/record/recordpbb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
@@ -1356,7 +1677,7 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_record_proto_goTypes = []any{
 	(*App)(nil),           // 0: understudy.record.v1.App
 	(*Crew)(nil),          // 1: understudy.record.v1.Crew
@@ -1368,25 +1689,32 @@ var file_record_proto_goTypes = []any{
 	(*Timing)(nil),        // 7: understudy.record.v1.Timing
 	(*Configuration)(nil), // 8: understudy.record.v1.Configuration
 	(*Schema)(nil),        // 9: understudy.record.v1.Schema
-	nil,                   // 10: understudy.record.v1.App.TagsEntry
-	nil,                   // 11: understudy.record.v1.App.ReplacementsEntry
-	nil,                   // 12: understudy.record.v1.Task.ResourcesEntry
-	nil,                   // 13: understudy.record.v1.Configuration.DataEntry
+	(*Events)(nil),        // 10: understudy.record.v1.Events
+	(*EventColumns)(nil),  // 11: understudy.record.v1.EventColumns
+	(*Amounts)(nil),       // 12: understudy.record.v1.Amounts
+	(*Sample)(nil),        // 13: understudy.record.v1.Sample
+	nil,                   // 14: understudy.record.v1.App.TagsEntry
+	nil,                   // 15: understudy.record.v1.App.ReplacementsEntry
+	nil,                   // 16: understudy.record.v1.Task.ResourcesEntry
+	nil,                   // 17: understudy.record.v1.Configuration.DataEntry
+	nil,                   // 18: understudy.record.v1.Amounts.OfEntry
 }
 var file_record_proto_depIdxs = []int32{
-	10, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
+	14, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
 	2,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
 	3,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
-	11, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
+	15, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
 	1,  // 4: understudy.record.v1.App.crews:type_name -> understudy.record.v1.Crew
-	12, // 5: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
+	16, // 5: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
 	7,  // 6: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
-	13, // 7: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	17, // 7: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
+	12, // 8: understudy.record.v1.EventColumns.resources:type_name -> understudy.record.v1.Amounts
+	18, // 9: understudy.record.v1.Amounts.of:type_name -> understudy.record.v1.Amounts.OfEntry
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1400,7 +1728,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
