@@ -6,12 +6,13 @@ import (
 	"github.com/understudy-ha/understudy/replica/record"
 )
 
-// slot names what a dirty entry is about: a record, with an epoch a term, or the
-// configuration.
+// slot names what a dirty entry is about: a record, with an epoch a term, the
+// configuration, or with a key of etcd an entry of the chronicle.
 type slot struct {
 	key           ledger.Key
 	epoch         uint64
 	configuration bool
+	note          string
 }
 
 // entry is the newest value of a slot that etcd does not have yet.
@@ -21,6 +22,10 @@ type entry struct {
 	term   record.Term
 
 	configuration record.Configuration
+
+	note Note
+	// landed, if set, is called once the entry is durable.
+	landed func()
 	// first is the number of the Append that put the entry into the queue.
 	first uint64
 }
@@ -31,6 +36,9 @@ func (e *entry) op(keys record.Keys, epoch uint64) fenced.Op {
 		written := e.configuration
 		written.Epoch = epoch // which is its signature
 		return fenced.Op{Key: keys.Configuration(), Value: record.EncodeConfiguration(written)}
+	}
+	if e.slot.note != "" {
+		return fenced.Op{Key: e.note.Key, Value: e.note.Value, Delete: e.note.Value == nil}
 	}
 	if e.slot.epoch > 0 {
 		return fenced.Op{Key: keys.Term(e.slot.epoch), Value: record.Sign(record.KindTerm, record.EncodeTerm(e.term), epoch)}
@@ -62,7 +70,7 @@ func (q *queue) len() int { return len(q.fifo) }
 // put adds e, or lets the entry that waits for the same slot take its value.
 func (q *queue) put(e entry) {
 	if old := q.entries[e.slot]; old != nil {
-		old.change, old.term, old.configuration = e.change, e.term, e.configuration
+		old.change, old.term, old.configuration, old.note = e.change, e.term, e.configuration, e.note
 		return
 	}
 	q.entries[e.slot] = &e

@@ -67,6 +67,9 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(out.err)
 			}
 			m.landed(out)
+			for _, landed := range out.landed {
+				landed()
+			}
 			if out.terms && !m.writer.pruned {
 				m.prune(requests, &work)
 			}

@@ -45,6 +45,7 @@ type outcome struct {
 	written  []string          // keys that etcd took
 	refused  map[string]string // keys that it will never take, and why
 	terms    bool              // a record of a term was among them
+	landed   []func()          // of the entries of a batch that is durable
 	err      error             // ErrFenced, or that of the context
 }
 
@@ -55,6 +56,9 @@ func (w *writer) write(ctx context.Context, batch []*entry) outcome {
 	for i, e := range batch {
 		ops[i] = e.op(w.keys, w.epoch)
 		out.terms = out.terms || e.slot.epoch > 0
+		if e.landed != nil {
+			out.landed = append(out.landed, e.landed)
+		}
 	}
 	for len(ops) > 0 && out.err == nil {
 		n := w.fit(ops)
