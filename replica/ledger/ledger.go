@@ -6,12 +6,27 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
-// HistoryLimit is how many applications that have ended are remembered.
+// HistoryLimit is how many applications that have ended are remembered unless Remember says
+// otherwise.
 const HistoryLimit = 1000
+
+// History says which applications that have ended are remembered.
+type History struct {
+	// Count is how many at most, zero for HistoryLimit. Age is for how long, zero for as long
+	// as there is room; what is older is forgotten with the next change.
+	Count int
+	Age   time.Duration
+}
+
+// Remember sets which applications that have ended the steps from now on remember.
+func (l *Ledger) Remember(h History) {
+	l.history, l.historyAge = cmp.Or(h.Count, HistoryLimit), h.Age
+}
 
 // Ledger holds the applications and tasks of a cluster.
 type Ledger struct {
@@ -22,6 +37,8 @@ type Ledger struct {
 	deadlines timeQueue // of applications and tasks; entries may be stale
 	ended     timeQueue // applications that have ended, by when; entries may be stale
 	history   int       // how many of them are remembered
+	// historyAge is for how long they are, zero without end.
+	historyAge time.Duration
 }
 
 // entry is an application with its tasks, and the numbers that save a look at
@@ -400,6 +417,8 @@ func (l *Ledger) Clone() *Ledger {
 		deadlines: l.deadlines.clone(),
 		ended:     l.ended.clone(),
 		history:   l.history,
+
+		historyAge: l.historyAge,
 	}
 	for id, e := range l.apps {
 		copied := *e

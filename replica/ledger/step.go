@@ -349,9 +349,9 @@ func (s *step) retry(t *Task, limit time.Duration) {
 
 // forgetOldest drops what ended first once too much of it is remembered.
 func (s *step) forgetOldest() {
-	for s.l.endedApps() > s.l.history {
+	for {
 		oldest, ok := s.l.ended.first()
-		if !ok {
+		if !ok || s.l.endedApps() <= s.l.history && !s.l.tooOld(oldest, s.at) {
 			return
 		}
 		s.l.ended.pop()
@@ -360,6 +360,11 @@ func (s *step) forgetOldest() {
 			s.dropApp(n)
 		}
 	}
+}
+
+// tooOld reports whether an application has ended too long ago to be remembered.
+func (l *Ledger) tooOld(ended timed, now Time) bool {
+	return l.historyAge > 0 && ended.at.Add(l.historyAge) < now
 }
 
 func (l *Ledger) endedApps() int {
