@@ -57,8 +57,9 @@ type RecorderConfig struct {
 }
 
 // Recorder puts Kubernetes Events on pods: what happened to them, and why
-// something did not; and on the ConfigMaps. Each reason is told once for each pod in a term; numbers
-// that change in a message do not make a new reason. An Event that cannot be
+// something did not; and on the ConfigMaps. Each reason is told once for each pod, by whoever leads, for
+// as long as the API server keeps Events; numbers that change in a message do not make a new
+// reason. An Event that cannot be
 // written after a few tries is given up. Why a pod waits also becomes its
 // condition: see Waits.
 type Recorder struct {
@@ -163,20 +164,24 @@ func (r *Recorder) ConfigMap(cm *v1.ConfigMap, warning bool, reason, message str
 	if !warning {
 		r.Forget(string(cm.UID))
 	}
-	r.tell(v1.ObjectReference{
+	r.write(r.event(v1.ObjectReference{
 		Kind: "ConfigMap", APIVersion: "v1",
 		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
-	}, warning, reason, "", message)
+	}, warning, reason, message))
 }
 
 // Object tells something about any object, and returns at once. The name of the Event
 // follows from what it tells: while the API server has it, nobody tells it again.
 func (r *Recorder) Object(about v1.ObjectReference, warning bool, reason, message string) {
-	event := r.event(about, warning, reason, message)
-	told := fnv.New64a()
-	fmt.Fprintf(told, "%s\x00%s\x00%s", about.UID, reason, withoutNumbers(message))
+	r.write(lasting(r.event(about, warning, reason, message)))
+}
+
+// lasting gives an Event a name that follows from what it tells.
+func lasting(event *v1.Event) *v1.Event {
+	about, told := event.InvolvedObject, fnv.New64a()
+	fmt.Fprintf(told, "%s\x00%s\x00%s", about.UID, event.Reason, withoutNumbers(event.Message))
 	event.Name = fmt.Sprintf("%s.%016x", cut(about.Name, 200), told.Sum64())
-	r.write(event)
+	return event
 }
 
 // Stop cancels what is in flight and returns when nothing is; what waits is
@@ -210,10 +215,11 @@ func (r *Recorder) fresh(pod types.UID, fact uint64) (told []uint64, ok bool) {
 	return told, !slices.Contains(told, fact) && len(told) < maxReasons
 }
 
+// tell has a pod told something, unless this lead or one before it has done so.
 func (r *Recorder) tell(pod v1.ObjectReference, warning bool, reason, action, message string) {
 	event := r.event(pod, warning, reason, message)
 	event.Action = action
-	r.write(event)
+	r.write(lasting(event))
 }
 
 // write has an Event written, unless its reason has been told.
