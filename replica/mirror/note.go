@@ -1,6 +1,7 @@
 package mirror
 
-// Note is an entry of the chronicle: a key, below the prefix, and its value, nil to delete it.
+// Note is an entry of the chronicle: a key, below the prefix, and its value as package record
+// encodes it, which is signed when it is written; nil to delete it.
 type Note struct {
 	Key   string
 	Value []byte

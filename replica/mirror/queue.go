@@ -38,7 +38,10 @@ func (e *entry) op(keys record.Keys, epoch uint64) fenced.Op {
 		return fenced.Op{Key: keys.Configuration(), Value: record.EncodeConfiguration(written)}
 	}
 	if e.slot.note != "" {
-		return fenced.Op{Key: e.note.Key, Value: e.note.Value, Delete: e.note.Value == nil}
+		if e.note.Value == nil {
+			return fenced.Op{Key: e.note.Key, Delete: true}
+		}
+		return fenced.Op{Key: e.note.Key, Value: record.Sign(record.KindUnknown, e.note.Value, epoch)}
 	}
 	if e.slot.epoch > 0 {
 		return fenced.Op{Key: keys.Term(e.slot.epoch), Value: record.Sign(record.KindTerm, record.EncodeTerm(e.term), epoch)}

@@ -4,7 +4,7 @@ import "google.golang.org/protobuf/encoding/protowire"
 
 // Fields that hold the epoch of the writer.
 const (
-	epochField     = 22 // of App and Task
+	epochField     = 22 // of App and Task, Events and Sample
 	termEpochField = 10
 )
 

@@ -16,12 +16,11 @@
 package recordpb
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -1212,7 +1211,9 @@ type Events struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Schema uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
 	// EventColumns, compressed as RFC 1951 has it.
-	Columns       []byte `protobuf:"bytes,2,opt,name=columns,proto3" json:"columns,omitempty"`
+	Columns []byte `protobuf:"bytes,2,opt,name=columns,proto3" json:"columns,omitempty"`
+	// The epoch of the lead that wrote it; see Sign.
+	Epoch         uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1259,6 +1260,13 @@ func (x *Events) GetColumns() []byte {
 		return x.Columns
 	}
 	return nil
+}
+
+func (x *Events) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // EventColumns holds events in columns: what is alike stands together, and is said once.
@@ -1432,11 +1440,13 @@ func (x *Amounts) GetOf() map[string]int64 {
 
 // Sample is how many applications ran, and containers, at a time.
 type Sample struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
-	At            int64                  `protobuf:"fixed64,2,opt,name=at,proto3" json:"at,omitempty"`
-	Applications  int64                  `protobuf:"varint,3,opt,name=applications,proto3" json:"applications,omitempty"`
-	Containers    int64                  `protobuf:"varint,4,opt,name=containers,proto3" json:"containers,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Schema       uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	At           int64                  `protobuf:"fixed64,2,opt,name=at,proto3" json:"at,omitempty"`
+	Applications int64                  `protobuf:"varint,3,opt,name=applications,proto3" json:"applications,omitempty"`
+	Containers   int64                  `protobuf:"varint,4,opt,name=containers,proto3" json:"containers,omitempty"`
+	// The epoch of the lead that wrote it; see Sign.
+	Epoch         uint64 `protobuf:"varint,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1495,6 +1505,13 @@ func (x *Sample) GetApplications() int64 {
 func (x *Sample) GetContainers() int64 {
 	if x != nil {
 		return x.Containers
+	}
+	return 0
+}
+
+func (x *Sample) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -1636,10 +1653,11 @@ const file_record_proto_rawDesc = "" +
 	"\x06Schema\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
-	"\ahistory\x18\x03 \x01(\tR\ahistory\":\n" +
+	"\ahistory\x18\x03 \x01(\tR\ahistory\"P\n" +
 	"\x06Events\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x18\n" +
-	"\acolumns\x18\x02 \x01(\fR\acolumns\"\xa5\x02\n" +
+	"\acolumns\x18\x02 \x01(\fR\acolumns\x12\x14\n" +
+	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\"\xa5\x02\n" +
 	"\fEventColumns\x12\x14\n" +
 	"\x05words\x18\x01 \x03(\tR\x05words\x12;\n" +
 	"\tresources\x18\x02 \x03(\v2\x1d.understudy.record.v1.AmountsR\tresources\x12\x12\n" +
@@ -1656,14 +1674,15 @@ const file_record_proto_rawDesc = "" +
 	"\x02of\x18\x01 \x03(\v2%.understudy.record.v1.Amounts.OfEntryR\x02of\x1a5\n" +
 	"\aOfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x12R\x05value:\x028\x01\"t\n" +
+	"\x05value\x18\x02 \x01(\x12R\x05value:\x028\x01\"\x8a\x01\n" +
 	"\x06Sample\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x10R\x02at\x12\"\n" +
 	"\fapplications\x18\x03 \x01(\x03R\fapplications\x12\x1e\n" +
 	"\n" +
 	"containers\x18\x04 \x01(\x03R\n" +
-	"containersB=Z;github.com/understudy-ha/understudy/replica/record/recordpbb\x06proto3"
+	"containers\x12\x14\n" +
+	"\x05epoch\x18\x16 \x01(\x04R\x05epochB=Z;github.com/understudy-ha/understudy/replica/record/recordpbb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once
