@@ -92,6 +92,8 @@ type Engine struct {
 	// rejected.go.
 	unanswered int
 	expiring   bool
+	// spoken reads what the core has said since it was engaged.
+	spoken *EventReader
 }
 
 // ErrStopped is returned by calls after Stop.

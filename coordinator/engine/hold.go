@@ -66,6 +66,7 @@ func (e *Engine) goLive() (bool, error) {
 		return false, nil
 	}
 	e.live.Store(true)
+	e.mark()
 	e.catchUp()
 	return true, nil
 }
