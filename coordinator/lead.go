@@ -36,6 +36,7 @@ func (r *replica) termDeps() term.Deps {
 		Leads: func() {
 			r.fence.again()
 			r.markAlone()
+			close(r.chronicler.begun)
 		},
 		Stopped:  r.tellStopped,
 		Events:   r.events,
@@ -44,6 +45,7 @@ func (r *replica) termDeps() term.Deps {
 		Standing: r.opts.Standing,
 		Log:      r.log,
 		Now:      r.now,
+		History:  ledger.History{Count: r.cfg.History.Applications, Age: r.cfg.History.ApplicationAge},
 	}
 }
 
@@ -57,6 +59,7 @@ func (r *replica) claim(ctx context.Context, leader record.Leader, begun record.
 	if err != nil {
 		return nil, 0, err
 	}
+	r.chronicler.writer = m
 	return m, claimed.Revision, nil
 }
 

@@ -87,6 +87,7 @@ type replica struct {
 	// restListens is where /ws/v1 is served, empty if it is not.
 	restListens string
 	fence       *fence
+	chronicler  *chronicler
 
 	leads chan uint64 // the epoch: see marks
 	past  supervise.Past
@@ -148,6 +149,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("fence", r.fence.run)
 	start("marks", r.marks)
 	start("past", r.tellPast)
+	start("chronicle", r.keepChronicle)
 
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -283,6 +285,9 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		return nil, err
 	}
 	r.knowPast()
+	if r.chronicler, err = r.newChronicler(); err != nil {
+		return nil, err
+	}
 	if r.etcd, err = r.dialEtcd(); err != nil {
 		return nil, err
 	}
@@ -404,5 +409,8 @@ func (r *replica) guard() (ctx context.Context, deadline time.Time, ok bool) {
 
 func (r *replica) setRole(role serve.Role, epoch uint64) {
 	r.role.Store(&role)
+	if role == serve.Exiting {
+		r.chronicler.finish()
+	}
 	r.opts.Standing.Set(string(role), epoch)
 }

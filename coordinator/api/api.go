@@ -10,6 +10,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -65,6 +66,8 @@ type Config struct {
 	// Forward passes requests on to the lead; its scheme is "https" if TLS is on.
 	Forward http.RoundTripper
 	Scheme  string
+	// Chronicle has what outlives a lead. Nil stands for one of which nothing is known.
+	Chronicle *chronicle.Log
 }
 
 // API answers requests.
@@ -78,7 +81,10 @@ type API struct {
 
 // New makes the handler of one replica.
 func New(cfg Config, source Source, log *slog.Logger) *API {
-	a := &API{cfg: cfg, source: source, log: log, core: newCore(source), router: httprouter.New()}
+	if cfg.Chronicle == nil {
+		cfg.Chronicle = chronicle.Unknown(log)
+	}
+	a := &API{cfg: cfg, source: source, log: log, core: newCore(source, cfg.Chronicle), router: httprouter.New()}
 	for _, r := range a.routes() {
 		a.router.Handler(r.method, r.pattern, a.serve(r))
 	}

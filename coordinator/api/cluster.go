@@ -11,13 +11,13 @@ import (
 	"github.com/apache/yunikorn-core/pkg/common/resources"
 	"github.com/apache/yunikorn-core/pkg/locking"
 	"github.com/apache/yunikorn-core/pkg/metrics"
-	"github.com/apache/yunikorn-core/pkg/metrics/history"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
+	"github.com/understudy-ha/understudy/replica/record"
 )
 
 func nameOf(partition *scheduler.PartitionContext) string {
@@ -146,35 +146,21 @@ func (c *core) health(w http.ResponseWriter, r *http.Request) {
 
 // applicationHistory and containerHistory have one sample a minute.
 func (c *core) applicationHistory(w http.ResponseWriter, r *http.Request) {
-	c.turns.write(w, r, func() any { return applicationSamples(c.engine().History().GetRecords()) })
+	c.turns.write(w, r, func() any { return applicationSamples(c.chronicle.Samples()) })
 }
 
 func (c *core) containerHistory(w http.ResponseWriter, r *http.Request) {
-	c.turns.write(w, r, func() any { return containerSamples(c.engine().History().GetRecords()) })
+	c.turns.write(w, r, func() any { return containerSamples(c.chronicle.Samples()) })
 }
 
-func applicationSamples(records []*history.MetricsRecord) []*dao.ApplicationHistoryDAOInfo {
-	return each(taken(records), func(record *history.MetricsRecord) *dao.ApplicationHistoryDAOInfo {
-		return &dao.ApplicationHistoryDAOInfo{
-			Timestamp: record.Timestamp.UnixNano(), TotalApplications: strconv.Itoa(record.TotalApplications),
-		}
+func applicationSamples(samples []record.Sample) []*dao.ApplicationHistoryDAOInfo {
+	return each(samples, func(s record.Sample) *dao.ApplicationHistoryDAOInfo {
+		return &dao.ApplicationHistoryDAOInfo{Timestamp: int64(s.At), TotalApplications: strconv.Itoa(s.Applications)}
 	})
 }
 
-func containerSamples(records []*history.MetricsRecord) []*dao.ContainerHistoryDAOInfo {
-	return each(taken(records), func(record *history.MetricsRecord) *dao.ContainerHistoryDAOInfo {
-		return &dao.ContainerHistoryDAOInfo{
-			Timestamp: record.Timestamp.UnixNano(), TotalContainers: strconv.Itoa(record.TotalContainers),
-		}
+func containerSamples(samples []record.Sample) []*dao.ContainerHistoryDAOInfo {
+	return each(samples, func(s record.Sample) *dao.ContainerHistoryDAOInfo {
+		return &dao.ContainerHistoryDAOInfo{Timestamp: int64(s.At), TotalContainers: strconv.Itoa(s.Containers)}
 	})
-}
-
-// taken leaves out the places of samples that have not been taken yet.
-func taken(records []*history.MetricsRecord) (out []*history.MetricsRecord) {
-	for _, record := range records {
-		if record != nil {
-			out = append(out, record)
-		}
-	}
-	return out
 }

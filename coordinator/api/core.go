@@ -17,6 +17,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/understudy-ha/understudy/coordinator/explain"
+	"github.com/understudy-ha/understudy/replica/chronicle"
 )
 
 // Engine is where the state of the scheduling core is read: package engine's.
@@ -38,9 +39,12 @@ type core struct {
 	engine func() Engine
 	// rejected returns the applications that were rejected: see rejectedOf.
 	rejected func(ctx context.Context) []staleApp
-	turns    turns
-	streams  *webservice.StreamingLimiter
-	dumping  chan struct{} // admits one dump at a time
+	// chronicle has events and samples, also those of older leads.
+	chronicle *chronicle.Log
+	turns     turns
+	streams   *webservice.StreamingLimiter
+	open      openStreams
+	dumping   chan struct{} // admits one dump at a time
 	// over is closed when the replica stops to serve.
 	over chan struct{}
 	stop sync.Once
@@ -48,8 +52,10 @@ type core struct {
 
 func (c *core) shutdown() { c.stop.Do(func() { close(c.over) }) }
 
-func newCore(source Source) *core {
+func newCore(source Source, past *chronicle.Log) *core {
 	return &core{
+		chronicle: past,
+
 		engine:   func() Engine { return source.Engine() },
 		rejected: func(ctx context.Context) []staleApp { return rejectedOf(ctx, source) },
 		turns:    newTurns(), streams: webservice.NewStreamingLimiter(),

@@ -342,7 +342,7 @@ func TestEventStream(t *testing.T) {
 // TestStreamsEndWithTheServer: who reads a stream does not keep a replica from ending.
 func TestStreamsEndWithTheServer(t *testing.T) {
 	w := theWorld(t)
-	own := api.New(api.Config{}, w, discard)
+	own := api.New(api.Config{Chronicle: w.chronicle}, w, discard)
 	server := httptest.NewServer(own)
 	defer server.Close()
 	resp, err := client.Get(server.URL + "/ws/v1/events/stream")

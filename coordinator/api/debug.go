@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apache/yunikorn-core/pkg/events"
 	corelog "github.com/apache/yunikorn-core/pkg/log"
 	"github.com/apache/yunikorn-core/pkg/plugins"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
@@ -61,18 +60,18 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *core) aggregate(rejected []staleApp) webservice.AggregatedStateInfo {
-	partitions, records := c.partitions(), c.engine().History().GetRecords()
+	partitions, samples := c.partitions(), c.chronicle.Samples()
 	dump := webservice.AggregatedStateInfo{
 		Timestamp:        time.Now().UnixNano(),
 		Partitions:       c.allPartitions(len(rejected)),
-		AppHistory:       applicationSamples(records),
+		AppHistory:       applicationSamples(samples),
 		ClusterInfo:      c.allClusters(),
-		ContainerHistory: containerSamples(records),
+		ContainerHistory: containerSamples(samples),
 		RMDiagnostics:    diagnostics(),
 		LogLevel:         corelog.GetZapConfigs().Level.Level().String(),
 		Config:           c.configuration(),
 		PlacementRules:   c.allRules(),
-		EventStreams:     events.GetEventSystem().GetEventStreams(),
+		EventStreams:     c.open.list(),
 	}
 	for _, p := range partitions {
 		for _, apps := range [][]*objects.Application{p.GetApplications(), p.GetCompletedApplications()} {

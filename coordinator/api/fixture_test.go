@@ -25,6 +25,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -89,6 +90,7 @@ type world struct {
 	core, ours string
 	coreRouter http.Handler
 	api        *api.API
+	chronicle  *chronicle.Log
 	standing   api.Standing
 	// records are what the ledger has, nil for nothing.
 	records *ledger.Ledger
@@ -144,8 +146,11 @@ func newWorld() (*world, error) {
 	w.engine.History().Store(3, 5)
 	w.engine.History().Store(4, 6)
 	w.coreRouter = coreCompressed(coreRouter())
-	w.api = api.New(api.Config{Profiling: true, Scheme: "http"}, w, log)
-	w.core, w.ours = httptest.NewServer(w.coreRouter).URL, httptest.NewServer(w.api).URL
+	if err := w.keep(log); err != nil {
+		return nil, err
+	}
+	w.api = api.New(api.Config{Profiling: true, Scheme: "http", Chronicle: w.chronicle}, w, log)
+	w.core, w.ours = httptest.NewServer(w.coreRouter).URL, httptest.NewServer(w.caughtUp(w.api)).URL
 	return w, nil
 }
 

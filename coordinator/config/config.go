@@ -49,6 +49,7 @@ type Config struct {
 	HTTP        HTTP        `yaml:"http"`
 	REST        REST        `yaml:"rest"`
 	Gossip      Gossip      `yaml:"gossip"`
+	History     History     `yaml:"history"`
 	Log         Log         `yaml:"log"`
 }
 
@@ -222,6 +223,17 @@ type Gossip struct {
 	KeyringFile string `yaml:"keyringFile"`
 }
 
+// History says how much is remembered of what is over, from one lead to the next.
+type History struct {
+	// Applications is how many applications that have ended are remembered at most,
+	// ApplicationAge for how long; what is older is forgotten when anything changes.
+	Applications   int           `yaml:"applications"`
+	ApplicationAge time.Duration `yaml:"applicationAge"`
+	// Events is how many events of the scheduling core are kept at most, EventAge for how long.
+	Events   int           `yaml:"events"`
+	EventAge time.Duration `yaml:"eventAge"`
+}
+
 // Log configures the log on standard error.
 type Log struct {
 	// Level is debug, info, warn or error.
@@ -270,6 +282,7 @@ func Default() Config {
 		Managers:    []Manager{{Name: "general"}},
 		HTTP:        HTTP{Address: "127.0.0.1:0"},
 		REST:        REST{Address: "127.0.0.1:9080"},
+		History:     History{Applications: 1000, ApplicationAge: 72 * time.Hour, Events: 10_000, EventAge: 24 * time.Hour},
 		Log:         Log{Level: "info", Format: "json"},
 	}
 }

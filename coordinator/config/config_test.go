@@ -76,6 +76,7 @@ managers: [{name: mine, type: general, settings: {a: 1}}]
 http: {address: "0.0.0.0:8080", profiling: true}
 rest: {address: "0.0.0.0:9081", tls: {cert: /cert.pem, key: /key.pem, ca: /ca.pem, clientCA: /clients.pem, serverName: understudy}}
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
+history: {applications: 50, applicationAge: 1h, events: 500, eventAge: 30m}
 log: {level: warn, format: text}
 `
 
@@ -195,6 +196,7 @@ func TestValuesAreChecked(t *testing.T) {
 		"retrying without end":                {func(c *Config) { c.Election.RetryPeriod = 0 }, []string{"election.retryPeriod"}},
 		"policy":                              {func(c *Config) { c.Mirror.Policy = "lax" }, []string{"mirror.policy"}},
 		"more operations than etcd takes":     {func(c *Config) { c.Mirror.MaxOps = 129 }, []string{"mirror.maxOps"}},
+		"no history":                          {func(c *Config) { c.History = History{} }, []string{"history.applications", "history.applicationAge", "history.events", "history.eventAge"}},
 		"more bytes than etcd takes":          {func(c *Config) { c.Mirror.MaxBytes = 2 << 20 }, []string{"mirror.maxBytes"}},
 		"no patience":                         {func(c *Config) { c.Mirror.Patience = 0 }, []string{"mirror.patience"}},
 		"endpoint without a scheme":           {func(c *Config) { c.Etcd.Endpoints = []string{"a:2379"} }, []string{"etcd.endpoints[0]"}},

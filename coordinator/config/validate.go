@@ -66,6 +66,10 @@ func (c Config) check() []*Error {
 	k.address("http.address", c.HTTP.Address)
 	k.rest(c.REST)
 	k.gossip(c.Gossip)
+	k.between("history.applications", c.History.Applications, 1, 100_000)
+	k.within("history.applicationAge", c.History.ApplicationAge, time.Minute, 365*24*time.Hour)
+	k.between("history.events", c.History.Events, 1, 1_000_000)
+	k.within("history.eventAge", c.History.EventAge, time.Minute, 365*24*time.Hour)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "json", "text")
 	return k.errs

@@ -25,6 +25,8 @@ type Deps struct {
 	Incarnation string
 	Keys        record.Keys
 	Budgets     Budgets
+	// History says which applications that have ended are remembered.
+	History ledger.History
 
 	Standby Standby
 	View    View

@@ -174,6 +174,7 @@ func (p *promotion) catchUp(ctx context.Context) error {
 	}
 	p.taken = true
 	state, held := p.lead.View.Take()
+	state.Remember(p.lead.History)
 	p.state = state
 	p.timings.caughtUp(held)
 	p.repairs = nil
