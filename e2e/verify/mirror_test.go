@@ -61,6 +61,11 @@ func termOp(term, epoch uint64) op {
 	return op{key: fmt.Sprintf("terms/%020d", term), value: encode(m)}
 }
 
+// noteOp is a run of events, which is not read as far as that.
+func noteOp(epoch uint64) op {
+	return op{key: "~chronicle/events/0-1", value: encode(&recordpb.Events{Schema: 1, Columns: []byte("x"), Epoch: epoch})}
+}
+
 func configurationOp(epoch uint64) op {
 	return op{key: "configuration", value: encode(&recordpb.Configuration{Schema: 1, Epoch: epoch})}
 }
@@ -130,6 +135,13 @@ func TestFence(t *testing.T) {
 		m.claim(4)
 		m.claim(3)
 		fails(t, check(m, 0), "epoch 3 claimed after epoch 4")
+	})
+	t.Run("the chronicle", func(t *testing.T) {
+		m := good()
+		m.txn(noteOp(4))
+		holds(t, check(m, 0))
+		m.txn(noteOp(3))
+		fails(t, check(m, 0), "written by epoch 3 while epoch 4 was in force")
 	})
 	t.Run("the queue configuration", func(t *testing.T) {
 		m := good()

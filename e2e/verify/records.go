@@ -25,6 +25,7 @@ const (
 	kindTerm
 	kindSchema
 	kindConfiguration
+	kindNote // of the chronicle
 )
 
 // entry is one decoded key and value. Fields beyond kind, appID, taskID and
@@ -77,6 +78,8 @@ func decodeKey(key string) (entry, error) {
 			return entry{}, bad
 		}
 		return entry{kind: kindTask, appID: app, taskID: task}, nil
+	case parts[0] == "~chronicle" && len(parts) == 3:
+		return entry{kind: kindNote}, nil
 	case parts[0] == "terms" && len(parts) == 2:
 		n, err := strconv.ParseUint(parts[1], 10, 64)
 		if err != nil {
@@ -131,6 +134,11 @@ func decode(key string, value []byte) (entry, error) {
 	case kindConfiguration:
 		var m recordpb.Configuration
 		err = proto.Unmarshal(value, &m)
+		schema = m.GetSchema()
+		e.epoch = m.GetEpoch()
+	case kindNote:
+		var m recordpb.Sample // of what else there is it has the same
+		err = proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(value, &m)
 		schema = m.GetSchema()
 		e.epoch = m.GetEpoch()
 	case kindSchema:
