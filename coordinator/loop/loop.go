@@ -29,7 +29,8 @@ type Config struct {
 	// afterwards.
 	Step    func(*ledger.Ledger, ledger.Event) ledger.Delta
 	Observe func(ledger.Event, ledger.Delta)
-	// Durable, if set, is told of changes once they are durable. It must not wait.
+	// Durable, if set, is told of changes once they are durable, and the reader has them. It
+	// must not wait.
 	Durable func([]ledger.Change)
 	// Reader, if set, follows the ledger.
 	Reader *Reader
@@ -125,9 +126,6 @@ func (l *Loop) batch(items []item) {
 		counts := l.Ledger.Counts()
 		l.Counts.Store(&counts)
 	}
-	if l.Reader != nil {
-		l.Reader.note(changes.All())
-	}
 	l.Commit(changes.All(), outside)
 }
 
@@ -137,6 +135,9 @@ func (l *Loop) Commit(changes []ledger.Change, outside []ledger.Effect) {
 		return
 	}
 	act := func() {
+		if l.Reader != nil {
+			l.Reader.note(changes)
+		}
 		if l.Durable != nil {
 			l.Durable(changes)
 		}

@@ -13,11 +13,12 @@ import (
 // while they read, the loop goes on. It is made when somebody reads for the first time, and
 // costs nothing before. From then on each change is applied twice.
 //
-// What it shows may not be durable yet.
+// It shows what is durable, so that a crash takes back nothing that somebody has read. Only while
+// the copy is made it may be ahead, by what is on its way to the journal.
 type Reader struct {
 	box    *Mailbox
 	follow atomic.Bool // changes are noted
-	// turn is held by whoever uses the copy. The loop never waits for it.
+	// turn is held by whoever uses the copy. Neither loop nor journal waits for it.
 	turn chan struct{}
 	copy *ledger.Ledger // nil until it is made
 
@@ -29,7 +30,7 @@ type Reader struct {
 // NewReader returns the reader of the loop that takes from box.
 func NewReader(box *Mailbox) *Reader { return &Reader{box: box, turn: make(chan struct{}, 1)} }
 
-// Read calls read with the state between two batches of the loop, which nobody changes
+// Read calls read with the state that is durable, between two batches of the loop, which nobody changes
 // meanwhile and which is not read's to change or keep; its records never change. One reads at
 // a time. Read reports false if ctx or the loop ends first.
 func (r *Reader) Read(ctx context.Context, read func(*ledger.Ledger)) bool {
@@ -79,8 +80,8 @@ func (r *Reader) fill(ctx context.Context) bool {
 	return true
 }
 
-// note takes in changes of the loop. It does not wait: while somebody reads, it puts them
-// aside.
+// note takes in changes of the loop that are durable, on the journal's goroutine. It does not
+// wait: while somebody reads, it puts them aside.
 func (r *Reader) note(changes []ledger.Change) {
 	if !r.follow.Load() || len(changes) == 0 {
 		return

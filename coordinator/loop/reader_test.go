@@ -30,7 +30,8 @@ func reading(t *testing.T) (*recordedLoop, context.Context) {
 func (l *recordedLoop) agrees(ctx context.Context, t *testing.T) {
 	t.Helper()
 	own, _ := Ask(ctx, l.Mailbox, (*ledger.Ledger).Clone)
-	synctest.Wait() // the batch with the question comes to its end, and is noted
+	synctest.Wait() // the batch with the question comes to its end
+	l.journal.commit()
 	if !l.Reader.Read(ctx, func(copied *ledger.Ledger) {
 		if !copied.Equal(own) {
 			t.Error("the reader has another state than the loop")
@@ -110,9 +111,34 @@ func TestChangesWhileTheCopyIsMade(t *testing.T) {
 			}
 			if question < 3 {
 				l.batch(changes)
+				l.journal.commit()
 			}
 		}
 		<-done
+	})
+}
+
+// TestReadersSeeWhatIsDurable: what a crash may take back, nobody has read.
+func TestReadersSeeWhatIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, ctx := reading(t)
+		l.agrees(ctx, t) // the copy is made
+		l.Mailbox.Put(ctx, ledger.AddApp{Stamp: stamp(1), ID: "a"})
+		synctest.Wait()
+		seen := func() (app *ledger.App) {
+			l.Reader.Read(ctx, func(copied *ledger.Ledger) { app = copied.App("a") })
+			return app
+		}
+		if seen() != nil {
+			t.Error("what is not durable was read")
+		}
+		// Whoever is told that it is durable can read it.
+		told := false
+		l.Durable = func([]ledger.Change) { told = seen() != nil }
+		l.journal.commit()
+		if !told {
+			t.Error("what is durable was not read")
+		}
 	})
 }
 
