@@ -47,7 +47,7 @@ func (v *View) adopt(s *snapshot) error {
 	v.refused = s.refused
 	v.mu.Unlock()
 
-	v.tell(s.changes, before, s.revision)
+	v.tell(s.changes, before, s.revision, true)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -101,7 +101,7 @@ func (v *View) absorb(resp clientv3.WatchResponse) error {
 	}
 	v.mu.Unlock()
 
-	v.tell(changes, before, revision)
+	v.tell(changes, before, revision, false)
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -184,8 +184,8 @@ type announced struct {
 func (v *View) announced() announced { return announced{v.leader.Epoch, v.configuration} }
 
 // tell passes on what has been applied, over what was before and up to the revision
-// given; v.applying is held, v.mu is not.
-func (v *View) tell(changes []ledger.Change, before announced, revision int64) {
+// given; anew says that all of the state was loaded. v.applying is held, v.mu is not.
+func (v *View) tell(changes []ledger.Change, before announced, revision int64, anew bool) {
 	v.metrics.changes.Add(float64(len(changes)))
 	if v.cfg.OnChange != nil {
 		for _, ch := range changes {
@@ -198,6 +198,9 @@ func (v *View) tell(changes []ledger.Change, before announced, revision int64) {
 	c, was := v.configuration, before.configuration
 	if v.cfg.OnConfiguration != nil && c != nil && (was == nil || !maps.Equal(c.Data, was.Data) || c.Former != was.Former) {
 		v.cfg.OnConfiguration(*c)
+	}
+	if v.cfg.OnApplied != nil {
+		v.cfg.OnApplied(changes, revision, anew)
 	}
 }
 

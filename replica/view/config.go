@@ -33,6 +33,10 @@ type Config struct {
 	// of an epoch other than the last one has been applied, with the revision up
 	// to which everything has.
 	OnLeader func(leader record.Leader, revision int64)
+	// OnApplied, which may be nil, is called from the same goroutine after the others, with all
+	// that has been applied up to a revision; anew says that the state was loaded, and that what
+	// came between two revisions is not known. It must not call Take or Read.
+	OnApplied func(changes []ledger.Change, revision int64, anew bool)
 	// OnConfiguration, which may be nil, is called from the same goroutine when another
 	// queue configuration has been applied, the first included; not when there is none
 	// any more. It must not call Take or Read.
