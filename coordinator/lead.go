@@ -22,7 +22,7 @@ func (r *replica) termDeps() term.Deps {
 		Incarnation: r.incarnation,
 		Keys:        record.Keys{Prefix: r.cfg.Etcd.Prefix},
 		Budgets:     term.DefaultBudgets(),
-		Standby:     r.standby,
+		Standby:     noting{r.standby, r},
 		View:        r.view,
 		Claim:       r.claim,
 		Barrier: func(ctx context.Context, epoch uint64) error {

@@ -17,6 +17,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/understudy-ha/understudy/coordinator/changes"
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
@@ -88,6 +89,8 @@ type replica struct {
 	restListens string
 	fence       *fence
 	chronicler  *chronicler
+
+	changes *changes.Log // of records: what this replica has followed, or has made durable
 
 	leads chan uint64 // the epoch: see marks
 	past  supervise.Past
@@ -262,6 +265,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		now:         time.Now,
 		metrics:     prometheus.NewRegistry(),
 		leads:       make(chan uint64, 1),
+		changes:     changes.New(changes.Limit),
 	}
 	if r.opts.Exit == nil {
 		r.opts.Exit = os.Exit
@@ -316,6 +320,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	// The standby is there before the view runs.
 	following.OnChange = func(l *ledger.Ledger, c ledger.Change) { r.standby.Apply(l, c) }
 	following.OnConfiguration = func(c record.Configuration) { r.standby.Recall(c) }
+	following.OnApplied = r.noteApplied
 	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
 	if opts.Tracing.Enabled() {
 		following.OnLeader = r.followed
