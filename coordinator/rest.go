@@ -48,7 +48,10 @@ func (r *replica) serveREST(start func(name string, run func(context.Context) er
 		ResponseHeaderTimeout: forwardAnswer, MaxIdleConnsPerHost: forwardIdle, IdleConnTimeout: time.Minute,
 		DisableCompression: true, // what the client takes, it says itself
 	}
-	handler := api.New(api.Config{SchedulerName: r.cfg.SchedulerName, Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme, Chronicle: r.chronicler.Log}, restSource{r}, r.log)
+	handler := api.New(api.Config{
+		SchedulerName: r.cfg.SchedulerName, Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme,
+		Chronicle: r.chronicler.Log, Changes: r.changes, Terms: r.terms,
+	}, restSource{r}, r.log)
 	listening, err := serve.Listen("YuniKorn's REST interface", cfg.Address, server, handler, r.log)
 	if err != nil {
 		return err

@@ -44,7 +44,6 @@ func (r *replica) Status() serve.Status {
 	for _, refused := range followed.Refused {
 		status.View.Refused = append(status.View.Refused, serve.Refused{Key: refused.Key, Error: refused.Err.Error()})
 	}
-	terms := followed.Terms
 	if l := r.lead.Load(); l != nil {
 		status.Epoch = l.Epoch()
 		if counts := l.Counts(); counts != nil {
@@ -58,17 +57,25 @@ func (r *replica) Status() serve.Status {
 					"nothing acknowledged is lost: etcd is away and effects run ahead of durability")
 			}
 		}
-		terms = replaceTerm(terms, l.Term())
 	} else {
 		count(&status, r.view.Counts())
 	}
-	status.Terms = termsStatus(terms)
+	status.Terms = r.terms()
 	if r.roster != nil {
 		for _, m := range r.roster.Members() {
 			status.Members = append(status.Members, memberStatus(m))
 		}
 	}
 	return status
+}
+
+// terms is the history of leadership, newest first, as far as this replica knows.
+func (r *replica) terms() []serve.Term {
+	terms := r.view.Status().Terms
+	if l := r.lead.Load(); l != nil {
+		terms = replaceTerm(terms, l.Term())
+	}
+	return termsStatus(terms)
 }
 
 func leaderStatus(held election.Observation, configured time.Duration) serve.Leader {

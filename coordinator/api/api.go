@@ -10,6 +10,9 @@ import (
 	"github.com/julienschmidt/httprouter"
 	v1 "k8s.io/api/core/v1"
 
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
+	"github.com/understudy-ha/understudy/coordinator/changes"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -68,6 +71,10 @@ type Config struct {
 	Scheme  string
 	// Chronicle has what outlives a lead. Nil stands for one of which nothing is known.
 	Chronicle *chronicle.Log
+	// Changes are those of the records, and Terms returns the history of leadership, newest
+	// first. Nil stands for none.
+	Changes *changes.Log
+	Terms   func() []serve.Term
 }
 
 // API answers requests.
@@ -76,6 +83,7 @@ type API struct {
 	source Source
 	log    *slog.Logger
 	core   *core
+	own    *apiv1.API
 	router *httprouter.Router
 }
 
@@ -85,6 +93,7 @@ func New(cfg Config, source Source, log *slog.Logger) *API {
 		cfg.Chronicle = chronicle.Unknown(log)
 	}
 	a := &API{cfg: cfg, source: source, log: log, core: newCore(source, cfg.Chronicle), router: httprouter.New()}
+	a.own = a.newOwn()
 	for _, r := range a.routes() {
 		a.router.Handler(r.method, r.pattern, a.serve(r))
 	}
@@ -112,8 +121,8 @@ type route struct {
 	bare bool
 	// raw answers are not compressed here.
 	raw bool
-	// streams says that the answer does not end.
-	streams bool
+	// streams says that the answer does not end, watch that it does not if it is to be a watch.
+	streams, watch bool
 }
 
 // routes are the endpoints of yunikorn-core 1.9, and our own.
@@ -153,6 +162,13 @@ func (a *API) routes() []route {
 		{method: get, pattern: "/ws/v1/stack", handle: redirectDebug, local: true, bare: true},
 		{method: get, pattern: "/ws/v1/fullstatedump", handle: redirectDebug, local: true, bare: true},
 	}
+	for _, e := range a.own.Endpoints() {
+		own := route{method: get, pattern: e.Pattern, handle: e.Handle, local: e.Local, watch: e.Watch}
+		if e.Stale {
+			own.stale = e.Handle
+		}
+		all = append(all, own)
+	}
 	if a.cfg.Profiling {
 		for path, handle := range map[string]http.HandlerFunc{
 			"": pprof.Index, "heap": pprof.Index, "threadcreate": pprof.Index, "goroutine": pprof.Index,
@@ -178,7 +194,17 @@ func (a *API) serve(to route) http.HandlerFunc {
 		if to.raw {
 			return handle
 		}
-		return compressed(handle)
+		short := compressed(handle)
+		if !to.watch {
+			return short
+		}
+		return func(w http.ResponseWriter, r *http.Request) {
+			if apiv1.Watches(r) {
+				handle(w, r)
+				return
+			}
+			short(w, r)
+		}
 	}
 	answer, stale := dress(to.handle), dress(to.stale)
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -194,7 +220,7 @@ func (a *API) serve(to route) http.HandlerFunc {
 			stale(w, r)
 			return
 		}
-		a.forward(w, r, standing, to.streams)
+		a.forward(w, r, standing, to.streams || to.watch && apiv1.Watches(r))
 	}
 }
 

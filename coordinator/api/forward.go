@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"time"
+
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 )
 
 // retryAfter is in how many seconds somebody else may lead.
@@ -61,6 +63,10 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, s Standing, stream
 func (a *API) unavailable(w http.ResponseWriter, r *http.Request, s Standing, why string) {
 	writeHeaders(w, r.Method)
 	sign(w, s)
+	if ours(r) {
+		apiv1.Unavailable(why).Write(w)
+		return
+	}
 	w.Header().Set("Retry-After", retryAfter)
 	(&refusal{http.StatusServiceUnavailable, why}).write(w)
 }

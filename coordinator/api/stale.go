@@ -9,6 +9,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/webservice"
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -29,7 +30,7 @@ func (a *API) staleApplications(w http.ResponseWriter, r *http.Request) {
 	var found []staleApp
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		for app := range l.Apps() {
-			if queueOf(app) == queue && !app.State.Terminal() {
+			if apiv1.QueueOf(app) == queue && !app.State.Terminal() {
 				found = append(found, copyOf(l, app))
 			}
 		}
@@ -52,7 +53,7 @@ func (a *API) staleApplication(w http.ResponseWriter, r *http.Request) {
 	var found []staleApp
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		app := l.App(param(r, "application"))
-		if app != nil && (queue == "" || queue == queueOf(app)) {
+		if app != nil && (queue == "" || queue == apiv1.QueueOf(app)) {
 			found = append(found, copyOf(l, app))
 		}
 	}) {
@@ -76,14 +77,6 @@ func staleQueue(r *http.Request) (string, *refusal) {
 	return name, err
 }
 
-// queueOf is where an application is, or is to be.
-func queueOf(app *ledger.App) string {
-	if app.PlacedQueue != "" {
-		return app.PlacedQueue
-	}
-	return app.Queue
-}
-
 // staleApp is what the view has of an application. Records do not change, so that it may be
 // kept after the view has been read.
 type staleApp struct {
@@ -102,7 +95,7 @@ func (s staleApp) dao() *dao.ApplicationDAOInfo {
 		ApplicationID:  app.ID,
 		UsedResource:   s.used,
 		Partition:      configs.DefaultPartition,
-		QueueName:      queueOf(app),
+		QueueName:      apiv1.QueueOf(app),
 		SubmissionTime: int64(app.Submitted),
 		State:          string(app.State),
 		User:           app.User,

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/common/configs"
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -23,7 +24,7 @@ func (a *API) staleQueues(w http.ResponseWriter, r *http.Request) {
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		for app := range l.Apps() {
 			if !app.State.Terminal() {
-				found.add(queueOf(app), app.State, l.Usage(app.ID))
+				found.add(apiv1.QueueOf(app), app.State, l.Usage(app.ID))
 			}
 		}
 	}) {
