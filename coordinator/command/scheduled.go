@@ -2,261 +2,164 @@ package command
 
 import (
 	"cmp"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 	"github.com/spf13/cobra"
+
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// What is scheduled is read from YuniKorn's REST interface, which every replica serves.
+// What has not ended, which is shown unless somebody asks for more.
+var (
+	liveApps = states(ledger.AppStateNew, ledger.AppStateSubmitted, ledger.AppStateRecovering, ledger.AppStateAccepted, ledger.AppStateReserving,
+		ledger.AppStateResuming, ledger.AppStateRunning, ledger.AppStateFailing, ledger.AppStateKilling)
+	liveTasks = states(ledger.TaskStateNew, ledger.TaskStatePending, ledger.TaskStateScheduling, ledger.TaskStateAllocated, ledger.TaskStateBound,
+		ledger.TaskStateKilling, ledger.TaskStateRejected)
+)
 
-// restForwarded is who is asked without --server and --lab: the port of yunikorn-service,
-// forwarded.
-const restForwarded = "http://127.0.0.1:9080"
-
-const partition = "/ws/v1/partition/default"
+func states[S ~string](all ...S) string {
+	var names []string
+	for _, s := range all {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ",")
+}
 
 func (c command) apps() *cobra.Command {
-	cmd := reading("apps", "Show the applications, where they are and what they have", `List the applications that are active, or with --state those that have ended.`)
-	queue := cmd.Flags().String("queue", "", "full `NAME` of a queue, whose applications are shown")
-	state := cmd.Flags().String("state", "active", "active, completed or rejected")
-	return show(c, cmd, func([]string) string {
-		if *queue != "" {
-			return partition + "/queue/" + escape(*queue) + "/applications/" + url.PathEscape(*state)
-		}
-		return partition + "/applications/" + url.PathEscape(*state)
-	}, printApps)
+	cmd := reading("apps [ID...]", "Show the applications, where they are and what they have", `List the applications that have not ended, or with --all or --state others too.`)
+	cmd.Args = cobra.ArbitraryArgs
+	return listing[apiv1.Application]{
+		list: "applications", filters: []string{"queue", "user", "state", "manager", "namespace"}, argument: "id", live: liveApps, follow: true,
+		order: func(a, b apiv1.Application) int {
+			return cmp.Or(cmp.Compare(a.Queue, b.Queue), a.Submitted.Compare(b.Submitted), cmp.Compare(a.ID, b.ID))
+		},
+		name:    func(a apiv1.Application) string { return a.ID },
+		columns: []string{"APPLICATION", "QUEUE", "STATE", "USER", "RUNS", "WAITS", "USED", "PENDING", "AGE"},
+		row: func(a apiv1.Application) []string {
+			return []string{a.ID, a.Queue, a.State, a.User, strconv.Itoa(runs(a.Tasks)), strconv.Itoa(waits(a.Tasks)), amounts(a.Used), amounts(a.Pending), age(a.Submitted)}
+		},
+		wideColumns: []string{"MANAGER", "NAMESPACE", "GANG", "MESSAGE"},
+		wide: func(a apiv1.Application) []string {
+			var gang []string
+			for _, g := range a.Gang {
+				gang = append(gang, fmt.Sprintf("%s=%d/%d", g.Name, g.Bound+g.Replaced, g.Wanted))
+			}
+			return []string{a.Manager, a.Namespace, strings.Join(gang, ","), a.Message}
+		},
+	}.on(c, cmd)
+}
+
+// runs and waits count tasks that have a node, and those that have none yet.
+func runs(tasks map[string]int) int {
+	return tasks[string(ledger.TaskStateBound)] + tasks[string(ledger.TaskStateAllocated)]
+}
+
+func waits(tasks map[string]int) int {
+	return tasks[string(ledger.TaskStateNew)] + tasks[string(ledger.TaskStatePending)] + tasks[string(ledger.TaskStateScheduling)]
 }
 
 func (c command) tasks() *cobra.Command {
-	cmd := reading("tasks [APP]", "Show pods that wait or run, where, and why they wait", `List the pods of all active applications, or of one. The reason is the last that the
-scheduling core had for not placing a pod.`)
-	cmd.Args = args(cobra.MaximumNArgs(1))
-	return show(c, cmd, func(args []string) string {
-		if len(args) == 1 {
-			return partition + "/application/" + url.PathEscape(args[0])
-		}
-		return partition + "/applications/active"
-	}, printTasks)
+	cmd := reading("tasks [APP...]", "Show pods that wait or run, where, and why they wait", `List the pods that have not ended, or those of some applications; with --all or --state
+others too. The reason is the last that the scheduling core had for not placing a pod.`)
+	cmd.Args = cobra.ArbitraryArgs
+	return listing[apiv1.Task]{
+		list: "tasks", filters: []string{"queue", "user", "state", "namespace", "node"}, argument: "application", live: liveTasks, follow: true,
+		name:    func(t apiv1.Task) string { return t.Namespace + "/" + t.Name },
+		columns: []string{"POD", "APPLICATION", "QUEUE", "STATE", "NODE", "ASKED", "AGE", "WHY IT WAITS"},
+		row: func(t apiv1.Task) []string {
+			return []string{t.Namespace + "/" + t.Name, t.Application, t.Queue, t.State, t.Node, amounts(t.Requests), age(t.Submitted), t.Waits}
+		},
+		wideColumns: []string{"UID", "GROUP", "PLACEHOLDER", "REASON", "MESSAGE"},
+		wide: func(t apiv1.Task) []string {
+			return []string{t.ID, t.TaskGroup, yesNo(t.Placeholder), t.Reason, t.Message}
+		},
+	}.on(c, cmd)
 }
 
 func (c command) queues() *cobra.Command {
-	cmd := reading("queues", "Show the queues, what they may have and what they have", "List all queues, each below the one that it is part of.")
-	return show(c, cmd, func([]string) string { return partition + "/queues" }, printQueues)
+	cmd := reading("queues [NAME...]", "Show the queues, what they may have and what they have", "List queues by their full names.")
+	cmd.Args = cobra.ArbitraryArgs
+	return listing[apiv1.Queue]{
+		list: "queues", filters: []string{"parent", "state", "leaf"}, argument: "name",
+		name:    func(q apiv1.Queue) string { return q.Name },
+		columns: []string{"QUEUE", "STATE", "RUNS", "MOST", "USED", "PENDING", "GUARANTEED", "MAX"},
+		row: func(q apiv1.Queue) []string {
+			most := ""
+			if q.MaxRunning > 0 {
+				most = fmt.Sprint(q.MaxRunning)
+			}
+			return []string{q.Name, q.State, fmt.Sprint(q.Running), most, amounts(q.Used), amounts(q.Pending), amounts(q.Guaranteed), amounts(q.Max)}
+		},
+		wideColumns: []string{"LEAF", "MANAGED", "SORTED BY", "PREEMPTING"},
+		wide: func(q apiv1.Queue) []string {
+			return []string{yesNo(q.Leaf), yesNo(q.Managed), q.SortPolicy, amounts(q.Preempting)}
+		},
+	}.on(c, cmd)
 }
 
 func (c command) nodes() *cobra.Command {
-	cmd := reading("nodes", "Show the nodes, what they have and what is left", `List the nodes as the scheduling core counts them. What other schedulers' pods take is
+	cmd := reading("nodes [NAME...]", "Show the nodes, what they have and what is left", `List the nodes as the scheduling core counts them. What other schedulers' pods take is
 occupied.`)
-	return show(c, cmd, func([]string) string { return partition + "/nodes" }, printNodes)
+	cmd.Args = cobra.ArbitraryArgs
+	return listing[apiv1.Node]{
+		list: "nodes", filters: []string{"schedulable", "reserved"}, argument: "name",
+		name:    func(n apiv1.Node) string { return n.Name },
+		columns: []string{"NODE", "SCHEDULABLE", "PODS", "ALLOCATED", "OCCUPIED", "AVAILABLE", "RESERVED"},
+		row: func(n apiv1.Node) []string {
+			return []string{n.Name, yesNo(n.Schedulable), strconv.Itoa(n.Tasks), amounts(n.Allocated), amounts(n.Occupied), amounts(n.Available), yesNo(n.Reserved)}
+		},
+		wideColumns: []string{"CAPACITY", "FOREIGN PODS", "RESERVED FOR"},
+		wide: func(n apiv1.Node) []string {
+			return []string{amounts(n.Capacity), strconv.Itoa(n.ForeignPods), strings.Join(n.Reservations, ",")}
+		},
+	}.on(c, cmd)
 }
 
-// escape writes a name of which the interface undoes the escaping twice.
-func escape(name string) string { return url.PathEscape(url.QueryEscape(name)) }
-
-func reading(use, short, long string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short,
-		Long: long + `
-
-The first replica that answers is asked; an understudy has the lead answer. Without
---server and --lab, that is ` + restForwarded + `: the port of
-yunikorn-service, forwarded.`,
-		Args: args(cobra.NoArgs),
-	}
-}
-
-// show completes a command that reads a path and prints what it finds there.
-func show[T any](c command, cmd *cobra.Command, path func(args []string) string, print func(io.Writer, T) error) *cobra.Command {
-	var servers []string
-	var lab string
-	var timeout time.Duration
-	cmd.Flags().StringArrayVar(&servers, "server", nil, "`URL` of a replica's rest.address; may be repeated")
-	cmd.Flags().StringVar(&lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
-	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for an answer")
-	_ = cmd.MarkFlagDirname("lab")
-	format := outputFlag(cmd, "table", "json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		targets, err := serversOf(servers, lab, func(p labProcess) string { return p.REST }, restForwarded)
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-		defer cancel()
-		body, err := firstOf(ctx, targets, path(args))
-		if err != nil {
-			return err
-		}
-		var found T
-		if err := json.Unmarshal(body, &found); err != nil {
-			return fmt.Errorf("what came is no answer of YuniKorn's REST interface: %w", err)
-		}
-		if want == "json" {
-			return printJSON(c.out, found)
-		}
-		return print(c.out, found)
-	}
-	return cmd
-}
-
-// firstOf returns the first answer that one of the replicas gives.
-func firstOf(ctx context.Context, targets []answer, path string) ([]byte, error) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	var failed []error
-	for _, target := range targets {
-		body, again, err := readREST(ctx, client, target.Server+path)
-		if err == nil {
-			return body, nil
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", cmp.Or(target.name, target.Server), err))
-		if !again {
-			break
-		}
-	}
-	return nil, errors.Join(failed...)
-}
-
-// readREST returns an answer, or why there is none, and whether another replica may know
-// better.
-func readREST(ctx context.Context, client *http.Client, url string) (body []byte, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, false, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, true, err
-	}
-	defer resp.Body.Close()
-	if body, err = io.ReadAll(resp.Body); err != nil || resp.StatusCode == http.StatusOK {
-		return body, true, err
-	}
-	var why dao.YAPIError
-	if json.Unmarshal(body, &why) != nil || why.Message == "" {
-		return nil, true, errors.New(resp.Status)
-	}
-	return nil, resp.StatusCode == http.StatusServiceUnavailable, errors.New(why.Message)
-}
-
-func printApps(w io.Writer, apps []dao.ApplicationDAOInfo) error {
-	slices.SortFunc(apps, func(a, b dao.ApplicationDAOInfo) int {
-		return cmp.Or(cmp.Compare(a.QueueName, b.QueueName), cmp.Compare(a.SubmissionTime, b.SubmissionTime), cmp.Compare(a.ApplicationID, b.ApplicationID))
-	})
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "APPLICATION", "QUEUE", "STATE", "USER", "RUNS", "WAITS", "USED", "PENDING", "AGE")
-	for _, a := range apps {
-		row(t, a.ApplicationID, a.QueueName, a.State, cmp.Or(a.User, "-"), strconv.Itoa(len(a.Allocations)), strconv.Itoa(len(a.Requests)),
-			amounts(a.UsedResource), amounts(a.PendingResource), since(a.SubmissionTime))
-	}
-	return t.Flush()
-}
-
-// oneOrMore reads a list, or one that is alone.
-type oneOrMore[T any] []T
-
-func (l *oneOrMore[T]) UnmarshalJSON(raw []byte) error {
-	if len(raw) > 0 && raw[0] == '[' {
-		return json.Unmarshal(raw, (*[]T)(l))
-	}
-	*l = make([]T, 1)
-	return json.Unmarshal(raw, &(*l)[0])
-}
-
-func printTasks(w io.Writer, apps oneOrMore[dao.ApplicationDAOInfo]) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "POD", "APPLICATION", "QUEUE", "NODE", "ASKED", "AGE", "WHY IT WAITS")
-	for _, a := range apps {
-		for _, x := range a.Requests {
-			why := "-"
-			if n := len(x.AllocationLog); n > 0 {
-				why = x.AllocationLog[n-1].Message
+func (c command) users() *cobra.Command {
+	cmd := reading("users [NAME...]", "Show the users who have applications, and what these have", "List the users of applications that have not ended.")
+	cmd.Args = cobra.ArbitraryArgs
+	return listing[apiv1.User]{
+		list: "users", argument: "name",
+		name:    func(u apiv1.User) string { return u.Name },
+		columns: []string{"USER", "APPLICATIONS", "RUNS", "WAITS", "USED", "PENDING"},
+		row: func(u apiv1.User) []string {
+			apps := 0
+			for _, n := range u.Applications {
+				apps += n
 			}
-			row(t, podOf(x.AllocationTags, x.AllocationKey), a.ApplicationID, a.QueueName, "-", amounts(x.ResourcePerAlloc), since(x.RequestTime), why)
-		}
-		for _, x := range a.Allocations {
-			row(t, podOf(x.AllocationTags, x.AllocationKey), a.ApplicationID, a.QueueName, x.NodeID, amounts(x.ResourcePerAlloc), since(x.RequestTime), "")
-		}
-	}
-	return t.Flush()
+			return []string{u.Name, strconv.Itoa(apps), strconv.Itoa(runs(u.Tasks)), strconv.Itoa(waits(u.Tasks)), amounts(u.Used), amounts(u.Pending)}
+		},
+		wideColumns: []string{"GROUPS", "QUEUES"},
+		wide: func(u apiv1.User) []string {
+			return []string{strings.Join(u.Groups, ","), strings.Join(u.Queues, ",")}
+		},
+	}.on(c, cmd)
 }
 
-// podOf is the pod's name with its namespace, or the UID where nobody says the name.
-func podOf(tags map[string]string, uid string) string {
-	if name := tags["kubernetes.io/meta/podName"]; name != "" {
-		return tags["kubernetes.io/meta/namespace"] + "/" + name
-	}
-	return uid
-}
-
-func printQueues(w io.Writer, root dao.PartitionQueueDAOInfo) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "QUEUE", "STATUS", "RUNS", "MOST", "USED", "PENDING", "GUARANTEED", "MAX")
-	queueRows(t, root)
-	return t.Flush()
-}
-
-func queueRows(w io.Writer, q dao.PartitionQueueDAOInfo) {
-	most := "-"
-	if q.MaxRunningApps > 0 {
-		most = fmt.Sprint(q.MaxRunningApps)
-	}
-	row(w, q.QueueName, q.Status, fmt.Sprint(q.RunningApps), most, amounts(q.AllocatedResource), amounts(q.PendingResource),
-		amounts(q.GuaranteedResource), amounts(q.MaxResource))
-	slices.SortFunc(q.Children, func(a, b dao.PartitionQueueDAOInfo) int { return cmp.Compare(a.QueueName, b.QueueName) })
-	for _, child := range q.Children {
-		queueRows(w, child)
-	}
-}
-
-func printNodes(w io.Writer, nodes []dao.NodeDAOInfo) error {
-	slices.SortFunc(nodes, func(a, b dao.NodeDAOInfo) int { return cmp.Compare(a.NodeID, b.NodeID) })
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "NODE", "SCHEDULABLE", "PODS", "ALLOCATED", "OCCUPIED", "AVAILABLE", "RESERVED")
-	for _, n := range nodes {
-		row(t, n.NodeID, yes(n.Schedulable), strconv.Itoa(len(n.Allocations)), amounts(n.Allocated), amounts(n.Occupied), amounts(n.Available), yes(n.IsReserved))
-	}
-	return t.Flush()
-}
-
-// amounts writes resources in the units of Kubernetes, by name.
-func amounts(of map[string]int64) string {
+// amounts writes resources by name. Pods are counted elsewhere.
+func amounts(of apiv1.Resources) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(of)) {
-		switch n := of[name]; {
-		case n == 0 || name == "pods":
-		case name == "vcore":
-			parts = append(parts, "cpu="+inThousands(n))
-		case name == "memory" && n%(1<<20) == 0:
-			parts = append(parts, fmt.Sprintf("memory=%dMi", n>>20))
-		default:
-			parts = append(parts, fmt.Sprintf("%s=%d", name, n))
+		if of[name] != "0" && name != "pods" {
+			parts = append(parts, name+"="+of[name])
 		}
 	}
-	return cmp.Or(strings.Join(parts, ","), "-")
+	return strings.Join(parts, ",")
 }
 
-// inThousands writes millicores.
-func inThousands(n int64) string {
-	if n%1000 == 0 {
-		return strconv.FormatInt(n/1000, 10)
+// age is for how long something is there.
+func age(from time.Time) string {
+	if from.IsZero() {
+		return ""
 	}
-	return strconv.FormatInt(n, 10) + "m"
+	return since(from.UnixNano())
 }
 
 // since is for how long something is there, given when it began in nanoseconds.
@@ -265,4 +168,18 @@ func since(nanos int64) string {
 		return "-"
 	}
 	return span(time.Since(time.Unix(0, nanos)))
+}
+
+// query writes the parameters of a list.
+func query(filters map[string]string, more ...string) string {
+	values := url.Values{}
+	for name, value := range filters {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	for i := 0; i < len(more); i += 2 {
+		values.Set(more[i], more[i+1])
+	}
+	return values.Encode()
 }
