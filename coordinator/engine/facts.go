@@ -37,6 +37,12 @@ func (e *Engine) Explain(appID, taskID string) *explain.Core {
 	facts.Asked = ask != nil
 	if ask != nil {
 		facts.Order = orderOf(app, ask)
+		e.mu.Lock()
+		if a := e.apps[appID]; a != nil && a.rec.Submitted != 0 { // The core's is that of its first ask.
+			at := a.rec.Submitted.Time()
+			facts.Order.Submitted = &at
+		}
+		e.mu.Unlock()
 	}
 	if why, err := e.preds.Explain(taskID); err == nil {
 		facts.Nodes = nodesOf(why)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"strconv"
 
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
@@ -77,6 +78,9 @@ func (e *Engine) removeForeign(uid string) error {
 func foreignTags(pod *v1.Pod) map[string]string {
 	tags := podTags(pod.Namespace, pod.Name, nil)
 	tags[sicommon.Foreign] = sicommon.AllocTypeDefault
+	if created := pod.CreationTimestamp; !created.IsZero() {
+		tags[sicommon.CreationTime] = strconv.FormatInt(created.Unix(), 10)
+	}
 	for _, owner := range pod.OwnerReferences {
 		if owner.Kind == "Node" { // a static pod is there whatever happens
 			tags[sicommon.Foreign] = sicommon.AllocTypeStatic

@@ -79,6 +79,7 @@ func (e *Engine) catchUp() {
 		}
 		if a.quiet {
 			e.idle(id, a)
+			e.completing(id, a)
 		}
 		if queue := a.at.queue; a.stage == accepted && queue != "" && queue != a.rec.PlacedQueue {
 			e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: id, PlacedQueue: queue})

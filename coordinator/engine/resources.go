@@ -67,14 +67,20 @@ func bounded(res map[string]int64) map[string]int64 {
 func gangTotal(groups []v1alpha1.TaskGroup) map[string]int64 {
 	out := make(map[string]int64)
 	for i := range groups {
-		g := &groups[i]
-		n := int64(g.MinMember)
-		for name, q := range g.MinResource {
-			k := unit(name)
-			out[k] = requests.Sum(out[k], requests.Times(requests.Asked(v1.ResourceName(name), q), n))
+		for name, amount := range MinResourceOf(&groups[i]) {
+			out[name] = requests.Sum(out[name], requests.Times(amount, int64(groups[i].MinMember)))
 		}
-		out[podsResource] = requests.Sum(out[podsResource], n)
 	}
+	return out
+}
+
+// MinResourceOf returns what one placeholder of a group takes, as ResourcesOf does.
+func MinResourceOf(group *v1alpha1.TaskGroup) map[string]int64 {
+	out := make(map[string]int64, len(group.MinResource)+1)
+	for name, q := range group.MinResource {
+		out[unit(name)] = requests.Asked(v1.ResourceName(name), q)
+	}
+	out[podsResource] = 1
 	return out
 }
 

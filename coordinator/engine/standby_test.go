@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -187,4 +190,58 @@ func TestATaskOfTwoApplications(t *testing.T) {
 	f.ok(f.differ(task))
 	f.do(ledger.Release{Task: double, Termination: ledger.StoppedByRM}, ledger.ForgetApp{AppID: "b"})
 	f.ok(f.differ(task))
+}
+
+// coreApp is an application as the core has it.
+func (f *fixture) coreApp(id string) *objects.Application {
+	return f.engine.Cluster().GetPartitionWithoutClusterID("default").GetApplication(id)
+}
+
+// An allocation that was told before its pod was seen has what only the pod knows once that
+// has been seen: labels, and the priority by which it is preempted.
+func TestRestoredBeforeItsPodWasSeen(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	app := newApp("a", "root.a")
+	f.do(ledger.SubmitApp{App: app, Recovery: true})
+	priority := int32(7)
+	pod := newPod("early", "1", func(p *v1.Pod) { p.Spec.Priority = &priority })
+	task := newTask(app, pod)
+	task.Node = "n1"
+	f.do(ledger.Restore{App: app, Task: task})
+	f.sync()
+	f.preds.SetPod(pod)
+	f.do(ledger.Restore{App: app, Task: task}) // as with the record that says that it is bound
+	f.sync()
+	f.until("the core knows the pod", func() bool {
+		all := f.coreApp("a").GetAllAllocations()
+		return len(all) == 1 && all[0].GetPriority() == 7 && all[0].GetTagsClone()["kubernetes.io/label/app"] == "test"
+	})
+	f.ok(f.differ(task))
+}
+
+// An application whose pods have come and gone is completing, in a core that has been told of
+// none of them as well. One that has had no pod is new.
+func TestIdleApplicationsAfterARelease(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	had, fresh := newApp("had", "root.a"), newApp("new", "root.a")
+	had.State, had.Originator, fresh.State = ledger.AppStateRunning, "gone", ledger.AppStateRunning
+	busy := newApp("busy", "root.a")
+	busy.State, busy.Originator = ledger.AppStateRunning, "gone"
+	f.do(ledger.SubmitApp{App: had, Recovery: true}, ledger.SubmitApp{App: fresh, Recovery: true}, ledger.SubmitApp{App: busy, Recovery: true})
+	f.engage()
+	f.do(ledger.Ask{App: busy, Task: newTask(busy, f.pod("waits", "100"))})
+	f.until("it is completing", func() bool { return f.coreApp("had").IsCompleting() })
+	if !f.coreApp("new").IsNew() || !f.coreApp("busy").IsAccepted() {
+		t.Errorf("the others are %s and %s", f.coreApp("new").CurrentState(), f.coreApp("busy").CurrentState())
+	}
+	f.do(ledger.Ask{App: had, Task: newTask(had, f.pod("more", "1"))})
+	f.allocated("more")
 }

@@ -155,10 +155,11 @@ func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
 	t := e.track(a, rec)
 	e.preds.Avoid(rec.ID, nil)
 	e.preds.Assume(rec.ID, rec.Node)
-	if t.sent && t.node == rec.Node && maps.Equal(t.res, rec.Resources) {
+	again := t.bare && !e.live.Load() && e.preds.Pod(rec.ID) != nil // as in ask
+	if t.sent && t.node == rec.Node && maps.Equal(t.res, rec.Resources) && !again {
 		return nil
 	}
-	if t.node != "" && t.node != rec.Node {
+	if t.node != "" && (t.node != rec.Node || again) {
 		// Elsewhere than the core thinks: the pod is what counts.
 		if err := e.releaseSafely(t, ledger.StoppedByRM); err != nil {
 			return err
