@@ -146,7 +146,7 @@ func (a *API) routes() []route {
 		{method: get, pattern: partition + "/queue/:queue/applications", handle: c.queueApplications, stale: a.staleApplications},
 		{method: get, pattern: partition + "/queue/:queue/application/:application", handle: c.application, stale: a.staleApplication},
 		{method: get, pattern: partition + "/application/:application", handle: c.application, stale: a.staleApplication},
-		{method: get, pattern: partition + "/applications/:state", handle: a.partitionApplications},
+		{method: get, pattern: partition + "/applications/:state", handle: c.partitionApplications},
 		{method: get, pattern: partition + "/queue/:queue/applications/:state", handle: c.queueApplicationsByState},
 		{method: get, pattern: partition + "/usage/users", handle: c.users},
 		{method: get, pattern: partition + "/usage/user/:user", handle: c.user},

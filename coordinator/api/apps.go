@@ -52,8 +52,7 @@ func (c *core) queueApplicationsByState(w http.ResponseWriter, r *http.Request) 
 // partitionApplications answers with the applications of a partition that are active,
 // rejected or completed. Of those that have ended the core knows what it has seen itself;
 // the rest is in the records.
-func (a *API) partitionApplications(w http.ResponseWriter, r *http.Request) {
-	c := a.core
+func (c *core) partitionApplications(w http.ResponseWriter, r *http.Request) {
 	partition, err := c.partition(r)
 	if err != nil {
 		err.write(w)
@@ -68,9 +67,9 @@ func (a *API) partitionApplications(w http.ResponseWriter, r *http.Request) {
 		}
 		c.writeApps(w, r, withStatus(partition.GetApplications(), status))
 	case webservice.AppStateRejected:
-		writeList(c.turns, w, r, c.rejected(r.Context()), func(app staleApp) any { return app.dao() })
+		writeList(c.turns, w, r, c.ended(r.Context(), rejected), func(app staleApp) any { return app.dao() })
 	case webservice.AppStateCompleted:
-		a.writeCompleted(w, r, partition.GetCompletedApplications())
+		c.writeCompleted(w, r, partition.GetCompletedApplications())
 	default:
 		badRequest("Only following application states are allowed: " + strings.Join([]string{
 			webservice.AppStateActive, webservice.AppStateRejected, webservice.AppStateCompleted,
@@ -78,12 +77,13 @@ func (a *API) partitionApplications(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// rejectedOf returns the applications of the records that were rejected. The core has some of
-// them too, but notes them without the lock under which it lists them.
-func rejectedOf(ctx context.Context, source Source) (found []staleApp) {
-	source.Read(ctx, func(l *ledger.Ledger) {
+// ended returns the applications of the records that have ended and that are chosen. The core
+// has some of them too, but forgets them with its process, and notes those that were rejected
+// without the lock under which it lists them.
+func (c *core) ended(ctx context.Context, chosen func(*ledger.App) bool) (found []staleApp) {
+	c.read(ctx, func(l *ledger.Ledger) {
 		for app := range l.Apps() {
-			if app.State == ledger.AppStateRejected {
+			if app.State.Terminal() && chosen(app) {
 				found = append(found, copyOf(l, app))
 			}
 		}
@@ -91,25 +91,28 @@ func rejectedOf(ctx context.Context, source Source) (found []staleApp) {
 	return found
 }
 
-// writeCompleted answers with applications of the core, and with those of the records that have
-// ended and that the core does not have.
-func (a *API) writeCompleted(w http.ResponseWriter, r *http.Request, apps []*objects.Application) {
-	list := each(apps, func(app *objects.Application) func() any {
-		return func() any { return applicationOf(app) }
-	})
+func rejected(app *ledger.App) bool { return app.State == ledger.AppStateRejected }
+
+// besides chooses applications that are not among those of a core.
+func besides(apps []*objects.Application) func(*ledger.App) bool {
 	known := make(map[string]bool, len(apps))
 	for _, app := range apps {
 		known[app.ApplicationID] = true
 	}
-	a.source.Read(r.Context(), func(l *ledger.Ledger) {
-		for app := range l.Apps() {
-			if app.State.Terminal() && app.State != ledger.AppStateRejected && !known[app.ID] {
-				found := copyOf(l, app)
-				list = append(list, func() any { return found.dao() })
-			}
-		}
+	return func(app *ledger.App) bool { return !known[app.ID] }
+}
+
+// writeCompleted answers with applications of the core, and with those of the records that have
+// ended and that the core does not have.
+func (c *core) writeCompleted(w http.ResponseWriter, r *http.Request, apps []*objects.Application) {
+	list := each(apps, func(app *objects.Application) func() any {
+		return func() any { return c.applicationOf(r.Context(), app) }
 	})
-	writeList(a.core.turns, w, r, list, func(get func() any) any { return get() })
+	unknown := besides(apps)
+	for _, app := range c.ended(r.Context(), func(app *ledger.App) bool { return !rejected(app) && unknown(app) }) {
+		list = append(list, func() any { return app.dao() })
+	}
+	writeList(c.turns, w, r, list, func(get func() any) any { return get() })
 }
 
 // application answers with one application: of a queue if one is named.
@@ -119,7 +122,7 @@ func (c *core) application(w http.ResponseWriter, r *http.Request) {
 		err.write(w)
 		return
 	}
-	c.turns.write(w, r, func() any { return applicationOf(app) })
+	c.turns.write(w, r, func() any { return c.applicationOf(r.Context(), app) })
 }
 
 func (c *core) findApplication(r *http.Request) (*objects.Application, *refusal) {
@@ -150,7 +153,7 @@ func (c *core) findApplication(r *http.Request) (*objects.Application, *refusal)
 }
 
 func (c *core) writeApps(w http.ResponseWriter, r *http.Request, apps []*objects.Application) {
-	writeList(c.turns, w, r, apps, func(app *objects.Application) any { return applicationOf(app) })
+	writeList(c.turns, w, r, apps, func(app *objects.Application) any { return c.applicationOf(r.Context(), app) })
 }
 
 // activeStatus returns the status that a request asks for, empty for any.

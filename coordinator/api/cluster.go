@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -45,24 +46,31 @@ func (c *core) allClusters() []*dao.ClusterDAOInfo {
 
 // listPartitions answers with the partitions.
 func (c *core) listPartitions(w http.ResponseWriter, r *http.Request) {
-	rejected := len(c.rejected(r.Context()))
-	c.turns.write(w, r, func() any { return c.allPartitions(rejected) })
+	c.turns.write(w, r, func() any { return c.allPartitions(r.Context()) })
 }
 
-func (c *core) allPartitions(rejected int) []*dao.PartitionInfo {
-	return each(c.partitions(), func(p *scheduler.PartitionContext) *dao.PartitionInfo { return partitionOf(p, rejected) })
+func (c *core) allPartitions(ctx context.Context) []*dao.PartitionInfo {
+	return each(c.partitions(), func(p *scheduler.PartitionContext) *dao.PartitionInfo { return partitionOf(p, c.states(ctx, p)) })
 }
 
-func partitionOf(p *scheduler.PartitionContext, rejected int) *dao.PartitionInfo {
-	states := make(map[string]int)
-	apps := append(p.GetApplications(), p.GetCompletedApplications()...)
-	for _, app := range apps {
-		states[app.CurrentState()]++
+// states counts applications by state, those that have ended included: each once, and in the
+// state that the other answers say it is in.
+func (c *core) states(ctx context.Context, p *scheduler.PartitionContext) map[string]int {
+	of := make(map[string]string)
+	for _, app := range append(p.GetApplications(), p.GetCompletedApplications()...) {
+		of[app.ApplicationID] = app.CurrentState()
 	}
-	if rejected > 0 {
-		states[string(ledger.AppStateRejected)] += rejected
+	for _, app := range c.ended(ctx, func(*ledger.App) bool { return true }) {
+		of[app.app.ID] = string(app.app.State)
 	}
-	states["total"] = len(apps) + rejected
+	counts := map[string]int{"total": len(of)}
+	for _, state := range of {
+		counts[state]++
+	}
+	return counts
+}
+
+func partitionOf(p *scheduler.PartitionContext, states map[string]int) *dao.PartitionInfo {
 	capacity, used := p.GetTotalPartitionResource(), p.GetAllocatedResource()
 	return &dao.PartitionInfo{
 		ClusterID: p.RmID,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/replica/chronicle"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // Engine is where the state of the scheduling core is read: package engine's.
@@ -37,8 +38,8 @@ type core struct {
 	// engine returns nil while there is none. Handlers that need it are called only when
 	// there is one.
 	engine func() Engine
-	// rejected returns the applications that were rejected: see rejectedOf.
-	rejected func(ctx context.Context) []staleApp
+	// read is Source's Read.
+	read func(ctx context.Context, read func(*ledger.Ledger)) bool
 	// chronicle has events and samples, also those of older leads.
 	chronicle *chronicle.Log
 	turns     turns
@@ -56,9 +57,9 @@ func newCore(source Source, past *chronicle.Log) *core {
 	return &core{
 		chronicle: past,
 
-		engine:   func() Engine { return source.Engine() },
-		rejected: func(ctx context.Context) []staleApp { return rejectedOf(ctx, source) },
-		turns:    newTurns(), streams: webservice.NewStreamingLimiter(),
+		engine: func() Engine { return source.Engine() },
+		read:   func(ctx context.Context, read func(*ledger.Ledger)) bool { return source.Read(ctx, read) },
+		turns:  newTurns(), streams: webservice.NewStreamingLimiter(),
 		dumping: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }

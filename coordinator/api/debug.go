@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -48,8 +49,7 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	}
 	var body []byte
 	var err error
-	rejected := c.rejected(r.Context())
-	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(rejected), "", "  ") }) {
+	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(r.Context()), "", "  ") }) {
 		return
 	}
 	if err != nil {
@@ -59,11 +59,11 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // The client has gone: nobody to tell.
 }
 
-func (c *core) aggregate(rejected []staleApp) webservice.AggregatedStateInfo {
+func (c *core) aggregate(ctx context.Context) webservice.AggregatedStateInfo {
 	partitions, samples := c.partitions(), c.chronicle.Samples()
 	dump := webservice.AggregatedStateInfo{
 		Timestamp:        time.Now().UnixNano(),
-		Partitions:       c.allPartitions(len(rejected)),
+		Partitions:       c.allPartitions(ctx),
 		AppHistory:       applicationSamples(samples),
 		ClusterInfo:      c.allClusters(),
 		ContainerHistory: containerSamples(samples),
@@ -74,18 +74,18 @@ func (c *core) aggregate(rejected []staleApp) webservice.AggregatedStateInfo {
 		EventStreams:     c.open.list(),
 	}
 	for _, p := range partitions {
-		for _, apps := range [][]*objects.Application{p.GetApplications(), p.GetCompletedApplications()} {
-			dump.Applications = append(dump.Applications, each(apps, applicationOf)...)
-		}
-		dump.Nodes = append(dump.Nodes, nodesOf(p))
+		apps := append(p.GetApplications(), p.GetCompletedApplications()...)
+		dump.Applications = append(dump.Applications, each(apps, func(app *objects.Application) *dao.ApplicationDAOInfo { return c.applicationOf(ctx, app) })...)
+		dump.Applications = append(dump.Applications, each(c.ended(ctx, besides(apps)), staleApp.dao)...)
+		dump.Nodes = append(dump.Nodes, c.nodesOf(ctx, p))
 		dump.Queues = append(dump.Queues, p.GetPartitionQueues())
 	}
-	dump.Applications = append(dump.Applications, each(rejected, staleApp.dao)...)
 	return dump
 }
 
-func nodesOf(p *scheduler.PartitionContext) *dao.NodesDAOInfo {
-	return &dao.NodesDAOInfo{PartitionName: nameOf(p), Nodes: each(p.GetNodes(), nodeOf)}
+func (c *core) nodesOf(ctx context.Context, p *scheduler.PartitionContext) *dao.NodesDAOInfo {
+	nodes := each(p.GetNodes(), func(node *objects.Node) *dao.NodeDAOInfo { return c.nodeOf(ctx, node) })
+	return &dao.NodesDAOInfo{PartitionName: nameOf(p), Nodes: nodes}
 }
 
 // diagnostics is what the engine has to say beside the core.

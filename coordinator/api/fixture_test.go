@@ -50,7 +50,7 @@ partitions:
       - name: tag
         value: namespace
         create: true
-        filter: {type: deny, users: ["mal.*"]}
+        filter: {type: deny, users: ["mal.*"], groups: ["mal.*"]}
         parent: {name: fixed, value: root.dyn}
     queues:
       - name: root

@@ -19,7 +19,7 @@ func (c *core) nodes(w http.ResponseWriter, r *http.Request) {
 		err.write(w)
 		return
 	}
-	writeList(c.turns, w, r, partition.GetNodes(), func(node *objects.Node) any { return nodeOf(node) })
+	writeList(c.turns, w, r, partition.GetNodes(), func(node *objects.Node) any { return c.nodeOf(r.Context(), node) })
 }
 
 func (c *core) node(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +33,7 @@ func (c *core) node(w http.ResponseWriter, r *http.Request) {
 		notFound(webservice.NodeDoesNotExists).write(w)
 		return
 	}
-	c.turns.write(w, r, func() any { return nodeOf(node) })
+	c.turns.write(w, r, func() any { return c.nodeOf(r.Context(), node) })
 }
 
 func nodeOf(node *objects.Node) *dao.NodeDAOInfo {

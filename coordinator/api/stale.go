@@ -115,10 +115,8 @@ func (s staleApp) dao() *dao.ApplicationDAOInfo {
 	for _, entry := range app.StateLog {
 		out.StateLog = append(out.StateLog, &dao.StateDAOInfo{Time: int64(entry.At), ApplicationState: string(entry.State)})
 	}
-	for _, group := range app.Gang {
-		out.PlaceholderData = append(out.PlaceholderData, &dao.PlaceholderDAOInfo{
-			TaskGroupName: group.Name, Count: int64(group.Wanted), Replaced: int64(group.Replaced), TimedOut: int64(group.TimedOut),
-		})
+	if out.PlaceholderData = placeholdersOf(app); app.State.Terminal() {
+		recallApp(app, out) // as every lead answers, whether its core has seen the end or not
 	}
 	pending := make(map[string]int64)
 	for _, task := range s.tasks {

@@ -1,0 +1,297 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/understudy-ha/understudy/coordinator/api"
+)
+
+// exception is what may differ between two leads, and why.
+type exception struct {
+	// endpoint is a pattern of routes, empty for all; field is a regular expression for the
+	// end of where a value is in an answer.
+	endpoint, field string
+	why             string
+}
+
+// exceptions are all that may differ. Everything else of every answer has to be equal.
+var exceptions = []exception{
+	{"/ws/v1/clusters", `\.startTime`, "it names the process"},
+	{"/ws/v1/partitions", `\.lastStateTransitionTime`, "it names the process"},
+	{"/debug/fullstatedump", `\.timestamp|\.startTime|\.lastStateTransitionTime`, "they name the process, or the moment"},
+	{"/debug/fullstatedump", `\.(appHistory|containerHistory).*`, "the samples of a process"},
+	{"/ws/v1/history/", `.*`, "the samples of a process"},
+	{"/ws/v1/events/", `.*`, "the events of a process"},
+	{"/ws/v1/scheduler/healthcheck", `.*`, "what the core last found when it looked, once in half a minute"},
+	{"", `\.allocationLog(\[.*)?`, "what a core has met with in its own attempts, which go on; `explain` has the reason"},
+	{"", `\.placeholderUsed`, "no record says which pods have taken the places of placeholders"},
+	{"", `\.maxUsedResource(\..*)?`, "the most that was used under one lead: the application's record would be written with each of its pods"},
+	{"", `\.resourceHistory(\..*)?`, "what pods have used that ended under one lead: likewise"},
+	{"", `\.allocatingAcceptedApps(\[.*)?`, "gangs that wait, from when the new core gives one a place: it can not be told"},
+	{"", `\.stateLog\[Completing\]\.time`, "no record says when the last pod has gone"},
+}
+
+// excepted returns the exception for a value, nil if there is none.
+func excepted(endpoint, field string) *exception {
+	for i, e := range exceptions {
+		if strings.HasPrefix(endpoint, e.endpoint) && regexp.MustCompile(`(?:`+e.field+`)$`).MatchString(field) {
+			return &exceptions[i]
+		}
+	}
+	return nil
+}
+
+// identities are the fields by which elements of a list are told apart, the first that one has.
+var identities = []string{
+	"allocationKey", "applicationID", "nodeID", "queuename", "queuePath", "userName", "groupName", "taskGroupName",
+	"applicationState", "bucketName", "type", "message", "name", "Name", "id", "clusterId", "partition",
+}
+
+func identityOf(value any) string {
+	if object, ok := value.(map[string]any); ok {
+		for _, key := range identities {
+			if id, ok := object[key].(string); ok {
+				return id
+			}
+		}
+		return ""
+	}
+	return fmt.Sprint(value)
+}
+
+// flatten notes the values of an answer by where they are. The order of lists is the core's
+// maps' and says nothing.
+func flatten(at string, value any, into map[string]string) {
+	switch x := value.(type) {
+	case map[string]any:
+		for key, inner := range x {
+			flatten(at+"."+key, inner, into)
+		}
+	case []any:
+		seen := make(map[string]int)
+		for _, inner := range x {
+			id := identityOf(inner)
+			if seen[id]++; seen[id] > 1 {
+				id = fmt.Sprintf("%s#%d", id, seen[id])
+			}
+			flatten(at+"["+id+"]", inner, into)
+		}
+	default:
+		into[at] = fmt.Sprint(x)
+	}
+}
+
+func flat(body string) map[string]string {
+	out := make(map[string]string)
+	var value any
+	in := json.NewDecoder(strings.NewReader(body))
+	in.UseNumber()
+	if in.Decode(&value) != nil {
+		value = body
+	}
+	flatten("", value, out)
+	return out
+}
+
+// differences are the values, by request, in which answers are not equal.
+func differences(before, after answers) (out []string) {
+	for _, request := range slices.Sorted(maps.Keys(before)) {
+		endpoint, path, _ := strings.Cut(request, " ")
+		was, is := flat(before[request]), flat(after[request])
+		for field := range is {
+			if _, ok := was[field]; !ok {
+				was[field] = "nothing"
+			}
+		}
+		for _, field := range slices.Sorted(maps.Keys(was)) {
+			now, ok := is[field]
+			if !ok {
+				now = "nothing"
+			}
+			if now != was[field] && excepted(endpoint, field) == nil {
+				out = append(out, fmt.Sprintf("%s: %s was %s and is %s", path, field, was[field], now))
+			}
+		}
+	}
+	for request := range after {
+		if _, ok := before[request]; !ok {
+			out = append(out, "nobody answered before: "+request)
+		}
+	}
+	return out
+}
+
+// told is the beginning of what was found.
+func told(found []string) string { return strings.Join(found[:min(len(found), 200)], "\n") }
+
+// ask returns status and body of an answer.
+func (l *lead) ask(t *testing.T, method, path string) string {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	l.api.ServeHTTP(rec, httptest.NewRequest(method, path, nil).WithContext(t.Context()))
+	if rec.Code != http.StatusOK {
+		return fmt.Sprintf("%d %s", rec.Code, rec.Body)
+	}
+	return rec.Body.String()
+}
+
+// all are the answers to everything that can be asked, from the table of routes: of every
+// queue, application, node, user and group.
+func (l *lead) all(t *testing.T) answers {
+	t.Helper()
+	names := l.names(t)
+	out := make(answers)
+	for _, route := range l.api.Routes() {
+		if route.Local || route.Streams {
+			continue // of any process; without an end
+		}
+		for _, path := range expanded(t, route.Pattern, names) {
+			out[route.Pattern+" "+path] = l.ask(t, route.Method, path)
+		}
+	}
+	return out
+}
+
+// names are what the parts of a path can be.
+func (l *lead) names(t *testing.T) map[string][]string {
+	t.Helper()
+	found := func(path, key string) (list []string) {
+		var value any
+		if err := json.Unmarshal([]byte(l.ask(t, http.MethodGet, path)), &value); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		collect(value, key, &list)
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	names := map[string][]string{
+		"partition": {"default"}, "state": {"active", "completed", "rejected"},
+		"queue": found(part+"/queues", "queuename"), "node": found(part+"/nodes", "nodeID"),
+		"user": found(part+"/usage/users", "userName"), "group": found(part+"/usage/groups", "groupName"),
+	}
+	for _, state := range names["state"] {
+		names["application"] = append(names["application"], found(part+"/applications/"+state, "applicationID")...)
+	}
+	for _, pod := range found(part+"/applications/active", "allocationKey") {
+		names["pod"] = append(names["pod"], "default/"+pod)
+	}
+	return names
+}
+
+func collect(value any, key string, into *[]string) {
+	switch x := value.(type) {
+	case map[string]any:
+		for k, inner := range x {
+			if name, ok := inner.(string); ok && k == key {
+				*into = append(*into, name)
+			}
+			collect(inner, key, into)
+		}
+	case []any:
+		for _, inner := range x {
+			collect(inner, key, into)
+		}
+	}
+}
+
+// expanded are the requests that an endpoint answers.
+func expanded(t *testing.T, pattern string, names map[string][]string) []string {
+	t.Helper()
+	if pattern == api.PathExplain {
+		var paths []string
+		for _, of := range []string{"pod", "application"} {
+			for _, name := range names[of] {
+				paths = append(paths, pattern+"?"+url.Values{of: {name}}.Encode())
+			}
+		}
+		return paths
+	}
+	paths := []string{""}
+	for piece := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
+		values := []string{piece}
+		if name, ok := strings.CutPrefix(piece, ":"); ok {
+			if values = names[name]; len(values) == 0 {
+				t.Fatalf("%s: nothing is known that could be a %s", pattern, name)
+			}
+		}
+		var longer []string
+		for _, path := range paths {
+			for _, value := range values {
+				longer = append(longer, path+"/"+url.PathEscape(value))
+			}
+		}
+		paths = longer
+	}
+	return paths
+}
+
+// settled are the answers once they do not change any more.
+func (l *lead) settled(t *testing.T) answers {
+	t.Helper()
+	const same = 3 // times in a row
+	before, equal := l.all(t), 0
+	err := until("the answers stand still", func() bool {
+		<-time.After(50 * time.Millisecond)
+		waits, _ := l.loop.Progress()
+		next := l.all(t)
+		changed := differences(before, next)
+		if before = next; waits || len(changed) > 0 {
+			equal = 0
+			return false
+		}
+		equal++
+		return equal == same
+	})
+	if err != nil {
+		t.Fatalf("%v: %s", err, told(differences(before, l.all(t))))
+	}
+	return before
+}
+
+// TestEqualAfterFailovers: what a lead answers when it has just been promoted is what the one
+// before it answered last, in every field of every answer but for the exceptions. Three times
+// in a row, with gangs in each stage, pods that wait for each kind of reason, and applications
+// that have come to each kind of end.
+func TestEqualAfterFailovers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts four processes")
+	}
+	dir := t.TempDir()
+	var before answers
+	for generation := range 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+		process := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestLeadOfASuccession$", "-test.v")
+		process.Env = append(os.Environ(), successionVariable+"="+dir)
+		said, err := process.CombinedOutput()
+		cancel()
+		if err != nil {
+			t.Fatalf("lead %d: %v\n%s", generation, err, said)
+		}
+		left, err := estateIn(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if generation > 0 {
+			if found := differences(before, left.First); len(found) > 0 {
+				t.Errorf("after failover %d, %d of what was answered is not equal:\n%s", generation, len(found), told(found))
+			}
+		}
+		before = left.Last
+		if len(before) < 100 {
+			t.Fatalf("only %d answers were compared", len(before))
+		}
+	}
+}
