@@ -29,9 +29,16 @@ func (s *Standby) Probes() []Probe {
 	probes := []Probe{{Name: "the scheduling engine", Patience: enginePatience, Look: s.pulse.look}}
 	for _, m := range s.staff {
 		if p, ok := m.AppManager.(managers.Prober); ok {
+			type progress struct {
+				waits bool
+				done  uint64
+			}
 			look := func() (waits bool, done uint64) {
-				m.safely("Progress", func() { waits, done = p.Progress() })
-				return waits, done
+				seen, _ := try(m, "Progress", func() (progress, error) {
+					waits, done := p.Progress()
+					return progress{waits, done}, nil
+				})
+				return seen.waits, seen.done
 			}
 			probes = append(probes, Probe{Name: "app manager " + m.Name(), Patience: managerPatience, Look: look})
 		}

@@ -44,7 +44,7 @@ func staffOf(list ...protocol.AppManager) (st staff) {
 			Manager: m.Name(), Read: func(func(*ledger.Ledger)) bool { return false },
 			Suspect: func(string, string, *v1.Pod) {}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		})
-		st = append(st, &member{AppManager: m, gate: gate, log: slog.New(slog.DiscardHandler)})
+		st = append(st, &member{AppManager: m, name: m.Name(), gate: gate, log: slog.New(slog.DiscardHandler)})
 	}
 	return st
 }

@@ -31,16 +31,31 @@ type staff []*member
 // member is an app manager with its gate.
 type member struct {
 	protocol.AppManager
+	name string
 	gate *managers.Gate
 	log  *slog.Logger
 	// tells is nil for a manager that does not want to hear.
 	tells *teller
 	// problem is why the manager was last found wanting, nil if it never was.
 	problem atomic.Pointer[string]
+
+	mu sync.Mutex
+	// blocking are the calls that have not returned in time, by what was asked; each is
+	// closed when it does.
+	blocking map[string]<-chan struct{}
 }
 
-// managerLimit is how long a manager may take to answer.
-const managerLimit = 3 * time.Second
+// Name returns the name in the configuration, without asking the manager.
+func (m *member) Name() string { return m.name }
+
+const (
+	// managerLimit is how long a manager may take to answer.
+	managerLimit = 3 * time.Second
+	// claimLimit is how long it may take to say whether a pod is its own: one may have to
+	// wait for its objects, or to ask the API server. It is less than the patience with the
+	// manager that asks.
+	claimLimit = 8 * time.Second
+)
 
 func (m *member) fail(what string, err error) {
 	problem := fmt.Sprintf("%s: %v", what, err)
@@ -50,15 +65,50 @@ func (m *member) fail(what string, err error) {
 
 var errBlocks = errors.New("it does not return")
 
+// blocks returns the call of that kind which has not returned in time and is still under
+// way, nil for none.
+func (m *member) blocks(what string) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	returned := m.blocking[what]
+	select {
+	case <-returned:
+		delete(m.blocking, what)
+		return nil
+	default:
+		return returned
+	}
+}
+
+// free waits until no call of that kind blocks. It reports false once ctx ends.
+func (m *member) free(ctx context.Context, what string) bool {
+	if returned := m.blocks(what); returned != nil {
+		select {
+		case <-returned:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
 // try calls a manager. It reports false, once it has named it, if the manager panics or
-// does not return in time.
+// does not return in time. While a call of the kind still blocks there is no other one.
 func try[T any](m *member, what string, call func() (T, error)) (answer T, ok bool) {
+	return timely(m, managerLimit, what, call)
+}
+
+// timely is try with a limit of its own.
+func timely[T any](m *member, limit time.Duration, what string, call func() (T, error)) (answer T, ok bool) {
 	type outcome struct {
 		answer T
 		err    error
 	}
-	done := make(chan outcome, 1)
+	if m.blocks(what) != nil {
+		return answer, false
+	}
+	done, returned := make(chan outcome, 1), make(chan struct{})
 	go func() {
+		defer close(returned)
 		var o outcome
 		defer func() {
 			if p := recover(); p != nil {
@@ -68,13 +118,19 @@ func try[T any](m *member, what string, call func() (T, error)) (answer T, ok bo
 		}()
 		o.answer, o.err = call()
 	}()
-	timer := time.NewTimer(managerLimit)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	var o outcome
 	select {
 	case o = <-done:
 	case <-timer.C:
 		o.err = errBlocks
+		m.mu.Lock()
+		if m.blocking == nil {
+			m.blocking = make(map[string]<-chan struct{})
+		}
+		m.blocking[what] = returned
+		m.mu.Unlock()
 	}
 	if o.err != nil {
 		m.fail(what, o.err)
@@ -89,7 +145,8 @@ func (m *member) do(what string, call func() error) bool {
 	return ok
 }
 
-// safely calls a manager that answers at once. One that panics is named.
+// safely calls a manager on a goroutine that is for that manager alone. One that panics is
+// named.
 func (m *member) safely(what string, call func()) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -105,7 +162,7 @@ func (s *Standby) hire(deps managers.Deps) error {
 		return err
 	}
 	for _, entry := range s.cfg.Managers {
-		m := &member{log: s.log.With("manager", entry.Name)}
+		m := &member{name: entry.Name, log: s.log.With("manager", entry.Name)}
 		before := slices.Clone(s.staff)
 		gate := managers.GateConfig{
 			Manager: entry.Name, Read: s.cfg.View.Read, Pods: pods{s}, Suspect: s.suspected,
@@ -156,7 +213,7 @@ func (st staff) start(ctx context.Context, waiting func(manager string)) {
 		}
 		waiting(m.Name())
 		err := wait.PollUntilContextCancel(limit, syncPoll, true, func(context.Context) (synced bool, _ error) {
-			m.safely("HasSynced", func() { synced = syncer.HasSynced() })
+			synced, _ = try(m, "HasSynced", func() (bool, error) { return syncer.HasSynced(), nil })
 			return synced || m.problem.Load() != nil, nil
 		})
 		if err != nil && ctx.Err() == nil {
@@ -200,12 +257,12 @@ func (st staff) gone(pod *v1.Pod) {
 }
 
 // claimed names the manager that claims a pod, empty for none. Mostly it is another manager
-// that asks, which is not to fail for one that does.
+// that asks, which is neither to fail nor to wait for one that does: what does not answer
+// does not claim.
 func (st staff) claimed(pod *v1.Pod) string {
 	for _, m := range st {
 		if c, ok := m.AppManager.(managers.Claimer); ok {
-			claims := false
-			m.safely("Claims", func() { claims = c.Claims(pod) })
+			claims, _ := timely(m, claimLimit, "Claims", func() (bool, error) { return c.Claims(pod), nil })
 			if claims {
 				return m.Name()
 			}

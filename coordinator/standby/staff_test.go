@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/loop"
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -159,9 +161,13 @@ type hearing struct {
 	heard []string
 	slow  time.Duration
 	over  string // the application over which it panics
+	// under is how many calls are under way, most how many were at once.
+	under, most atomic.Int32
 }
 
 func (h *hearing) AppChanged(s managers.AppStatus) {
+	h.most.Store(max(h.most.Load(), h.under.Add(1)))
+	defer h.under.Add(-1)
 	time.Sleep(h.slow)
 	if s.ApplicationID == h.over {
 		panic("broken")
@@ -315,6 +321,34 @@ func TestAManagerThatFailsOverOneApplicationHearsOfOthers(t *testing.T) {
 	})
 }
 
+// TestAManagerThatBlocksIsToldOneThingAtATime, and of the last state once it goes on.
+func TestAManagerThatBlocksIsToldOneThingAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger.New()
+		s := testStandby(l, nil)
+		defer s.Stop()
+		a := &hearing{scripted: having("a"), slow: 2 * time.Hour}
+		s.staff = staffOf(a)
+		s.staff[0].tells = newTeller(a)
+		s.staff[0].gate.Open(t.Context(), loop.NewMailbox(1))
+		s.Announce()
+		for i := range 20 {
+			s.Durable(l.Step(ledger.AddApp{Stamp: stamp(int64(i)), ID: "x", Manager: "a"}).Changes)
+			s.Durable(l.Step(ledger.AddApp{Stamp: stamp(int64(i)), ID: fmt.Sprint("y", i), Manager: "a"}).Changes)
+			time.Sleep(time.Minute)
+		}
+		s.Durable(l.Step(ledger.RemoveApp{Stamp: stamp(100), AppID: "x"}).Changes)
+		if most := a.most.Load(); most != 1 {
+			t.Errorf("it is told %d things at once", most)
+		}
+		time.Sleep(100 * time.Hour)
+		heard := a.take()
+		if most := a.most.Load(); most != 1 || len(heard) != 22 || heard[0] != "x" {
+			t.Errorf("it was told %d things at once, and heard %q", most, heard)
+		}
+	})
+}
+
 // TestAPanicOfAHandlerIsTheManagersOwn: the process and the next object do not notice.
 func TestAPanicOfAHandlerIsTheManagersOwn(t *testing.T) {
 	m := staffOf(having("a"))[0]
@@ -346,7 +380,7 @@ func TestManagersThatSeeNothingAreWaitedForTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, log := time.Now(), slog.New(slog.DiscardHandler)
 		staffed := func(name string, after time.Duration) *member {
-			return &member{AppManager: blind{scripted{name: name}, began.Add(after)}, log: log}
+			return &member{AppManager: blind{scripted{name: name}, began.Add(after)}, name: name, log: log}
 		}
 		st := staff{
 			staffed("quick", time.Second), staffed("denied", time.Hour), staffed("denied-too", time.Hour), staffed("slow", syncLimit-time.Second),
@@ -370,9 +404,13 @@ func TestManagersThatSeeNothingAreWaitedForTogether(t *testing.T) {
 // failing is a manager that panics, or does not return, when it is asked something.
 type failing struct {
 	scripted
-	start, synced, claims, progress func()
-	started                         bool
+	named, start, synced, claims, progress, describe func()
+	started                                          bool
 }
+
+func (m *failing) Name() string { m.named(); return m.name }
+
+func (m *failing) Describe() []serve.Resource { m.describe(); return nil }
 
 func (m *failing) Start() error { m.started = true; m.start(); return nil }
 
@@ -382,7 +420,10 @@ func (m *failing) Progress() (bool, uint64) { m.progress(); return true, 1 }
 func fails()                                { panic("broken") }
 func blocks()                               { time.Sleep(time.Hour) }
 func failingLike(change func(*failing)) *failing {
-	m := &failing{scripted: having("x"), start: func() {}, synced: func() {}, claims: func() {}, progress: func() {}}
+	sound := func() {}
+	m := &failing{
+		scripted: having("x"), named: sound, start: sound, synced: sound, claims: sound, progress: sound, describe: sound,
+	}
 	change(m)
 	return m
 }
@@ -398,9 +439,14 @@ func TestAManagerThatFailsHoldsUpNobody(t *testing.T) {
 		"sound":            {func(*failing) {}, "", "bad"},
 		"Start panics":     {func(m *failing) { m.start = fails }, "Start: panic: broken", "bad"},
 		"Start blocks":     {func(m *failing) { m.start = blocks }, "Start: it does not return", "bad"},
+		"Name blocks":      {func(m *failing) { m.named = blocks }, "", "bad"},
 		"HasSynced panics": {func(m *failing) { m.synced = fails }, "HasSynced: panic: broken", "bad"},
+		"HasSynced blocks": {func(m *failing) { m.synced = blocks }, "HasSynced: it does not return", "bad"},
 		"Claims panics":    {func(m *failing) { m.claims = fails }, "Claims: panic: broken", "good"},
+		"Claims blocks":    {func(m *failing) { m.claims = blocks }, "Claims: it does not return", "good"},
+		"Describe blocks":  {func(m *failing) { m.describe = blocks }, "Describe: it does not return", "bad"},
 		"Progress panics":  {func(m *failing) { m.progress = fails }, "Progress: panic: broken", "bad"},
+		"Progress blocks":  {func(m *failing) { m.progress = blocks }, "Progress: it does not return", "bad"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -408,6 +454,8 @@ func TestAManagerThatFailsHoldsUpNobody(t *testing.T) {
 				bad.name, good.name = "bad", "good"
 				s := testStandby(ledger.New(), nil)
 				s.staff = staffOf(bad, good)
+				s.prepared.Store(true)
+				began := time.Now()
 				s.staff.start(t.Context(), func(string) {})
 				if !good.started {
 					t.Error("the other one is not started")
@@ -419,6 +467,14 @@ func TestAManagerThatFailsHoldsUpNobody(t *testing.T) {
 					if waits, _ := probe.Look(); !waits && (c.in == "" || !strings.HasSuffix(probe.Name, "bad")) {
 						t.Errorf("%s is not asked", probe.Name)
 					}
+				}
+				for range 100 { // It is asked again, and has not returned from the first time.
+					s.staff.claimed(testPod("x", "", v1.PodPending))
+					s.Probes()[1].Look()
+					s.Managers()
+				}
+				if took := time.Since(began); took > claimLimit+managerLimit {
+					t.Errorf("whoever asks waited for %v", took)
 				}
 				if problem := s.staff[1].problem.Load(); problem != nil {
 					t.Errorf("of the other one it is said: %s", *problem)

@@ -82,11 +82,12 @@ func (t *teller) run(ctx context.Context, m *member) {
 			if ctx.Err() != nil {
 				return
 			}
-			// One that it fails over is no reason to keep the others from it.
-			if t.to != nil {
+			// One that it fails over is no reason to keep the others from it. What comes while it
+			// blocks is told when it does no more.
+			if t.to != nil && m.free(ctx, "AppChanged") {
 				m.do("AppChanged", func() error { t.to.AppChanged(news.app); return nil })
 			}
-			if t.groups != nil {
+			if t.groups != nil && m.free(ctx, "GroupsChanged") {
 				m.do("GroupsChanged", func() error { t.groups.GroupsChanged(id, news.groups); return nil })
 			}
 		}
