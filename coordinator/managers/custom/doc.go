@@ -26,7 +26,8 @@
 //     evaluated waits too, and an Event on the object says why. A pod of an object that
 //     does not exist is not for this manager.
 //   - An application begins with its object if that says so, otherwise with its first
-//     pod, and not while the object is suspended. It ends when all its objects have
+//     pod, and not while the object is suspended. Where the object's pods would be those of
+//     a manager that comes before, it begins with the first that is not. It ends when all its objects have
 //     ended, and is forgotten when they and their pods are gone.
 //   - What the lead may ask, it may ask while a call of the protocol waits.
 //

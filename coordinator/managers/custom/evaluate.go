@@ -48,8 +48,10 @@ type Evaluation struct {
 	Matches bool
 	// App is the application, with its task groups.
 	App protocol.ApplicationMetadata
-	// Scheduled says that the application begins with the object.
+	// Scheduled says that the application begins with the object, unless its pods are
+	// another manager's: Pod is what tells whose they are.
 	Scheduled bool
+	Pod       *v1.Pod
 	Phase     Phase
 	// Message says why it is in this phase; empty for nothing.
 	Message string
@@ -91,6 +93,7 @@ func (p *Program) Evaluate(object *unstructured.Unstructured, in Surroundings) (
 	if p.scheduled != nil {
 		e.out.Scheduled = e.truth(p.scheduled)
 	}
+	e.out.Pod = p.example(object, template, in.SchedulerName)
 	return e.result(object)
 }
 

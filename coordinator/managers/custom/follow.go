@@ -70,6 +70,8 @@ func (m *Manager) seen(object *unstructured.Unstructured) {
 	case len(said.Warnings) > 0:
 		m.tell(key, object, ReasonLeftOut, strings.Join(said.Warnings, "; "))
 	}
+	// Where the pods are another's, the application would have none.
+	said.Scheduled = said.Scheduled && m.deps.Claimed(said.Pod) == ""
 	m.handleNow(func() []call {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -364,6 +364,29 @@ func TestPodsOfOthers(t *testing.T) {
 	})
 }
 
+// TestAnObjectWhosePodsAreAnothersBeginsNothing: its application would have no pods. One of
+// its pods that is its own begins it.
+func TestAnObjectWhosePodsAreAnothersBeginsNothing(t *testing.T) {
+	inHouse(t, thingDef, func(d *managers.Deps) {
+		d.Claimed = func(p *v1.Pod) string {
+			if p.Labels["thing"] == "theirs" && p.Name != "own" {
+				return "first"
+			}
+			return ""
+		}
+	}, func(h house) {
+		h.start()
+		h.thing("ours", map[string]any{"early": true})
+		h.want("app ours")
+		h.thing("theirs", map[string]any{"early": true})
+		h.AddPod(pod("taken", "theirs"))
+		h.set("theirs", "status", map[string]any{"more": "news"})
+		h.want("")
+		h.AddPod(pod("own", "theirs"))
+		h.want(`app theirs, task theirs/own on ""`)
+	})
+}
+
 func TestTaskGroups(t *testing.T) {
 	var groups []string
 	inHouse(t, thingDef, func(d *managers.Deps) { d.Protocol = &grouping{d.Protocol, &groups} }, func(h house) {

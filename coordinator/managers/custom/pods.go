@@ -3,6 +3,7 @@ package custom
 import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,6 +53,24 @@ func (p *Program) fromOwner(controller *metav1.OwnerReference, n int) (link, boo
 		}
 	}
 	return link{}, false
+}
+
+// example returns a pod like those that will be the object's, with what tells whose it is.
+// Where others are on the way from the object to its pods, they have no name yet.
+func (p *Program) example(object *unstructured.Unstructured, template *v1.PodTemplateSpec, schedulerName string) *v1.Pod {
+	pod := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: object.GetNamespace(), Labels: merged(template.Labels, nil), Annotations: merged(template.Annotations, nil),
+		},
+		Spec: v1.PodSpec{SchedulerName: schedulerName, SchedulingGroup: template.Spec.SchedulingGroup},
+	}
+	if key := p.definition.Pods.Label; key != "" {
+		pod.Labels[key] = object.GetName()
+	}
+	if owner := p.definition.Pods.Owner; owner != nil && len(owner.Through) == 0 {
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(object, object.GroupVersionKind())}
+	}
+	return pod
 }
 
 // groupOf returns the task group that a pod says it is a member of, empty for none.

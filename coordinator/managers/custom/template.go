@@ -33,7 +33,7 @@ func decodeTemplate(given map[string]any) (*v1.PodTemplateSpec, error) {
 	spec, _ := given["spec"].(map[string]any)
 	kept := map[string]any{"metadata": pick(metadata, "labels", "annotations")}
 	trimmed := pick(spec, "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "overhead", "resources",
-		"schedulerName", "priorityClassName", "imagePullSecrets")
+		"schedulerName", "priorityClassName", "imagePullSecrets", "schedulingGroup")
 	for _, key := range []string{"containers", "initContainers"} {
 		containers, ok := spec[key].([]any)
 		if !ok {
