@@ -7,13 +7,8 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// The driver of an application is preempted last, by the engine of a new lead as well:
-// though it is the youngest of the pods, the engine takes another one.
-func TestOriginatorIsPreemptedLast(t *testing.T) {
-	if isolated(t) {
-		return
-	}
-	f := start(t, withQueues(`
+// lowAndHigh are two queues of which one takes back from the other what is guaranteed to it.
+const lowAndHigh = `
 partitions:
   - name: default
     queues:
@@ -25,7 +20,15 @@ partitions:
             properties: {preemption.delay: 1s}
             resources:
               guaranteed: {vcore: 2}
-`))
+`
+
+// The driver of an application is preempted last, by the engine of a new lead as well:
+// though it is the youngest of the pods, the engine takes another one.
+func TestOriginatorIsPreemptedLast(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(lowAndHigh))
 	f.node("n1")
 	state := ledger.New()
 	// An application is as old as its first pod, in whole seconds; pods are stamped

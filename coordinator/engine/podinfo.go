@@ -72,6 +72,22 @@ func priorityOf(pod *v1.Pod) int32 {
 	return *pod.Spec.Priority
 }
 
+// priorityIn returns the priority of a task of that rank.
+func priorityIn(rank ledger.Rank, pod *v1.Pod) int32 {
+	if rank.Ranked {
+		return rank.Priority
+	}
+	return priorityOf(pod)
+}
+
+// preemptionIn returns the policy of a task of that rank.
+func (e *Engine) preemptionIn(rank ledger.Rank, pod *v1.Pod) *si.PreemptionPolicy {
+	p := e.preemptionOf(pod)
+	p.AllowPreemptOther = p.AllowPreemptOther && !rank.Yields
+	p.AllowPreemptSelf = p.AllowPreemptSelf && !rank.Together
+	return p
+}
+
 func (e *Engine) preemptionOf(pod *v1.Pod) *si.PreemptionPolicy {
 	p := &si.PreemptionPolicy{AllowPreemptSelf: true, AllowPreemptOther: true}
 	if pod == nil {

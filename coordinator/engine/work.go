@@ -195,7 +195,7 @@ func (e *Engine) sendTask(a *app, t *task) error {
 	if !t.rec.Placeholder && t.rec.TaskGroup != "" {
 		e.grants.member(t.rec.ID, groupOf(t.rec))
 	}
-	pod := e.preds.Pod(t.rec.ID)
+	pod, rank := e.preds.Pod(t.rec.ID), t.app.RankOf(t.rec)
 	alloc := &si.Allocation{
 		AllocationKey:    t.rec.ID,
 		ApplicationID:    t.rec.AppID,
@@ -204,8 +204,8 @@ func (e *Engine) sendTask(a *app, t *task) error {
 		Placeholder:      t.rec.Placeholder,
 		Originator:       a.rec.Originator == t.rec.ID,
 		AllocationTags:   tagsOf(t.rec, pod),
-		Priority:         priorityOf(pod),
-		PreemptionPolicy: e.preemptionOf(pod),
+		Priority:         priorityIn(rank, pod),
+		PreemptionPolicy: e.preemptionIn(rank, pod),
 	}
 	if t.restore {
 		alloc.NodeID, t.node = t.at, t.at

@@ -197,8 +197,12 @@ func (g *Gate) RemoveApplication(appID string) error {
 
 // SetGroup says how a task group is whose tasks are bound all or none.
 func (g *Gate) SetGroup(appID string, group Group) {
+	rank := ledger.Rank{Ranked: group.Priority != nil, Yields: group.Yields, Together: group.Together}
+	if rank.Ranked {
+		rank.Priority = *group.Priority
+	}
 	g.send(ledger.SetCrew{
-		Stamp: g.stamp(), AppID: appID, Name: group.Name, UID: group.UID, Wanted: group.Wanted, Whole: group.Whole,
+		Stamp: g.stamp(), AppID: appID, Name: group.Name, UID: group.UID, Wanted: group.Wanted, Whole: group.Whole, Rank: rank,
 	})
 }
 

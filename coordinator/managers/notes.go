@@ -143,7 +143,7 @@ func begun(l *ledger.Ledger, event ledger.Event, follows bool) bool {
 // crewIs reports whether a ledger has a group as a note says.
 func crewIs(l *ledger.Ledger, e ledger.SetCrew) bool {
 	c := l.Crew(e.AppID, e.Name)
-	return c != nil && c.UID == e.UID && c.Wanted == e.Wanted && (c.Whole || !e.Whole)
+	return c != nil && c.UID == e.UID && c.Wanted == e.Wanted && c.Rank == e.Rank && (c.Whole || !e.Whole)
 }
 
 // hasCrew reports whether a ledger has a group that a note says is gone.
@@ -285,6 +285,18 @@ func (g *Gate) Noted(taskID string) (ledger.AddTask, bool) {
 	defer g.mu.Unlock()
 	event, ok := g.notes.begins(subject{taskID, true}).(ledger.AddTask)
 	return event, ok
+}
+
+// Expects reports whether a task of an application was noted that is to begin.
+func (g *Gate) Expects(appID string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for of := range g.notes.of {
+		if event, ok := g.notes.begins(of).(ledger.AddTask); ok && event.AppID == appID {
+			return true
+		}
+	}
+	return false
 }
 
 // NotedApp returns what was noted of an application that is to begin.

@@ -156,6 +156,11 @@ type Group struct {
 	Wanted int32
 	// Whole says that as many have had one already.
 	Whole bool
+	// Priority is that of all its tasks, nil for that of each pod.
+	Priority *int32
+	// Yields says that its tasks preempt no others, Together that they may not be preempted
+	// one by one.
+	Yields, Together bool
 }
 
 // Grouper is what the protocol of a manager has besides: see Gate.

@@ -18,9 +18,31 @@ type Crew struct {
 	Pausing bool
 	// Retries counts how often they have given them back.
 	Retries uint32
+	// Rank is that of its tasks.
+	Rank Rank
 	// Reason and Message say why it was not whole when its time was up last: one word in
 	// CamelCase, and a sentence for people. They are empty if it has been, or was not tried.
 	Reason, Message string
+}
+
+// Rank is what a crew says of preemption in place of its pods.
+type Rank struct {
+	// Priority is that of all its tasks if it is Ranked, else each has that of its pod.
+	Priority int32
+	Ranked   bool
+	// Yields says that its tasks never preempt others.
+	Yields bool
+	// Together says that its tasks may not be preempted one by one. The engine knows no other
+	// way, so that none is.
+	Together bool
+}
+
+// RankOf returns the rank of a task.
+func (a *App) RankOf(t *Task) Rank {
+	if i := a.crew(t.TaskGroup); i >= 0 && !t.Placeholder {
+		return a.Crews[i].Rank
+	}
+	return Rank{}
 }
 
 // Reasons of a crew that is not whole.

@@ -73,7 +73,7 @@ type (
 	// SetCrew says of a task group that its tasks, which are real, are bound all or none,
 	// and how many of them it takes: see Crew. Zero says that it is not known any more.
 	// With Whole it has been whole already, as the manager knows from elsewhere. One with
-	// another UID is another one.
+	// another UID is another one. Rank does not count with zero.
 	SetCrew struct {
 		Stamp
 		AppID  string
@@ -81,6 +81,7 @@ type (
 		UID    string
 		Wanted int32
 		Whole  bool
+		Rank   Rank
 	}
 
 	// CompleteTask says that the pod has terminated or is gone.

@@ -169,6 +169,7 @@ func (g *generator) crewEvent(l *Ledger) Event {
 	case 9:
 		return SetCrew{
 			g.stamp(), app, "c0", g.pick("uid", "u", "u", "u", "v"), int32(rapid.IntRange(0, 3).Draw(g.t, "wanted")), g.chance("whole", 5),
+			Rank{Ranked: g.chance("ranked", 20)},
 		}
 	case 10:
 		return RemoveTask{g.stamp(), app, task}
@@ -252,6 +253,7 @@ func (g *generator) manager() Event {
 		return SetCrew{
 			g.stamp(), app, g.pick("crew", "c0", "c1", ""), g.pick("uid", "u", "u", "u", "v"),
 			int32(rapid.IntRange(0, 3).Draw(g.t, "wanted")), g.chance("whole", 5),
+			Rank{Ranked: g.chance("ranked", 20)},
 		}
 	}
 	return g.addTask(app)

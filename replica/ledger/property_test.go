@@ -32,7 +32,7 @@ func TestRandomCrews(t *testing.T) {
 		r := newRun(t, tables)
 		for _, app := range []string{"a", "b"} {
 			r.step(AddApp{Stamp: r.gen.stamp(), ID: app, PlaceholderTimeout: rapid.Int64Range(0, 2).Draw(t, "timeout"), Submitted: r.gen.now})
-			r.step(SetCrew{r.gen.stamp(), app, "c0", "u", int32(rapid.IntRange(0, 3).Draw(t, "wanted")), false})
+			r.step(SetCrew{r.gen.stamp(), app, "c0", "u", int32(rapid.IntRange(0, 3).Draw(t, "wanted")), false, Rank{}})
 			r.step(AppAccepted{r.gen.stamp(), app, "root.default"})
 		}
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {

@@ -90,7 +90,7 @@ func sceneEvent(name string, a arguments, at Stamp) Event {
 		if err != nil {
 			a.t.Fatalf("%s: %v", a.line, err)
 		}
-		return SetCrew{at, a.word(0), a.word(1), a.named("uid"), int32(wanted), a.named("whole") != ""}
+		return SetCrew{at, a.word(0), a.word(1), a.named("uid"), int32(wanted), a.named("whole") != "", Rank{Together: a.named("together") != ""}}
 	case "continue":
 		return Continue{at, a.word(0)}
 	case "placeholder-failed":

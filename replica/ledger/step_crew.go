@@ -37,7 +37,10 @@ func (s *step) setCrew(n *entry, e SetCrew) {
 	if !begins {
 		now = was
 	}
-	now.UID, now.Wanted = e.UID, max(0, e.Wanted)
+	now.UID, now.Wanted, now.Rank = e.UID, max(0, e.Wanted), was.Rank
+	if now.Wanted > 0 {
+		now.Rank = e.Rank
+	}
 	if i < 0 || now != was {
 		app := s.editApp(n)
 		if i < 0 {
@@ -125,7 +128,7 @@ func (s *step) askCrew(n *entry, name string) {
 // is so for good, whatever becomes of them: a failover that finds some bound binds the rest.
 func (s *step) whole(n *entry, i int) {
 	was := n.app.Crews[i]
-	s.editApp(n).Crews[i] = Crew{Name: was.Name, UID: was.UID, Wanted: was.Wanted, Whole: true}
+	s.editApp(n).Crews[i] = Crew{Name: was.Name, UID: was.UID, Wanted: was.Wanted, Whole: true, Rank: was.Rank}
 	n.reindex(was.Name)
 	for _, t := range n.sorted() {
 		switch {

@@ -67,10 +67,14 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 	for _, c := range m.Crews {
 		a.Crews = append(a.Crews, ledger.Crew{
 			Name: c.Name, UID: c.Uid, Wanted: c.Wanted, Whole: c.Whole, Until: ledger.Time(c.Until), Pausing: c.Pausing,
-			Retries: c.Retries, Reason: c.Reason, Message: c.Message,
+			Retries: c.Retries, Reason: c.Reason, Message: c.Message, Rank: decodeRank(c.Rank),
 		})
 	}
 	return a, nil
+}
+
+func decodeRank(r *recordpb.Rank) ledger.Rank {
+	return ledger.Rank{Priority: r.GetPriority(), Ranked: r.GetRanked(), Yields: r.GetYields(), Together: r.GetTogether()}
 }
 
 // DecodeTask decodes a task.

@@ -55,13 +55,20 @@ func EncodeApp(a *ledger.App) []byte {
 	for _, c := range a.Crews {
 		m.Crews = append(m.Crews, &recordpb.Crew{
 			Name: c.Name, Uid: c.UID, Wanted: c.Wanted, Whole: c.Whole, Until: int64(c.Until), Pausing: c.Pausing,
-			Retries: c.Retries, Reason: c.Reason, Message: c.Message,
+			Retries: c.Retries, Reason: c.Reason, Message: c.Message, Rank: encodeRank(c.Rank),
 		})
 	}
 	if len(a.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(a.Unknown)
 	}
 	return marshal(m)
+}
+
+func encodeRank(r ledger.Rank) *recordpb.Rank {
+	if r == (ledger.Rank{}) {
+		return nil
+	}
+	return &recordpb.Rank{Priority: r.Priority, Ranked: r.Ranked, Yields: r.Yields, Together: r.Together}
 }
 
 // EncodeTask encodes a task.

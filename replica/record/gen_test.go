@@ -111,6 +111,10 @@ func drawApp(t *rapid.T) *ledger.App {
 				Name: text.Draw(t, "name"), UID: text.Draw(t, "uid"), Wanted: rapid.Int32().Draw(t, "wanted"),
 				Whole: rapid.Bool().Draw(t, "whole"), Until: when(t), Pausing: rapid.Bool().Draw(t, "pausing"),
 				Retries: rapid.Uint32().Draw(t, "retries"), Reason: text.Draw(t, "reason"), Message: text.Draw(t, "message"),
+				Rank: ledger.Rank{
+					Priority: rapid.Int32().Draw(t, "priority"), Ranked: rapid.Bool().Draw(t, "ranked"),
+					Yields: rapid.Bool().Draw(t, "yields"), Together: rapid.Bool().Draw(t, "together"),
+				},
 			}
 		}),
 	}

@@ -132,7 +132,17 @@ func (l *Lead) RemoveApplication(id string) error {
 func (l *Lead) SetGroup(id string, group managers.Group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note("group %s of %s wants %d whole=%t", group.Name, id, group.Wanted, group.Whole)
+	rank := ""
+	if group.Priority != nil {
+		rank = fmt.Sprint(" priority=", *group.Priority)
+	}
+	if group.Yields {
+		rank += " yields"
+	}
+	if group.Together {
+		rank += " together"
+	}
+	l.note("group %s of %s wants %d whole=%t%s", group.Name, id, group.Wanted, group.Whole, rank)
 }
 
 // AddTask adds a task.

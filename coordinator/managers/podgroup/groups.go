@@ -2,6 +2,8 @@ package podgroup
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -15,36 +17,82 @@ import (
 	"github.com/understudy-ha/understudy/protocol"
 )
 
-// ReasonSkipped is that of an Event on a PodGroup that could not be handled at all.
-const ReasonSkipped = "ObjectSkipped"
+// Reasons of Events on a PodGroup.
+const (
+	// ReasonSkipped says that it could not be handled at all.
+	ReasonSkipped = "ObjectSkipped"
+	// ReasonNotHonored says that something in it does not count.
+	ReasonNotHonored = "NotHonored"
+)
 
 // podGroup is what matters of a PodGroup.
 type podGroup struct {
 	uid    string
 	wanted int32
 	whole  bool // its status says so
+	// priority counts if it is ranked, else that of each pod does.
+	priority         int32
+	ranked           bool
+	yields, together bool
 }
 
 // read reads a PodGroup. One with the policy basic is whole with its first pod.
 func read(object *unstructured.Unstructured) podGroup {
-	count, _, _ := unstructured.NestedInt64(object.Object, "spec", "schedulingPolicy", "gang", "minCount")
+	spec, _ := object.Object["spec"].(map[string]any)
+	count, _, _ := unstructured.NestedInt64(spec, "schedulingPolicy", "gang", "minCount")
+	priority, ranked, _ := unstructured.NestedInt64(spec, "priority")
+	_, together, _ := unstructured.NestedFieldNoCopy(spec, "disruptionMode", "all")
 	return podGroup{
 		uid: string(object.GetUID()), wanted: int32(max(1, min(count, math.MaxInt32))),
-		whole: apimeta.IsStatusConditionTrue(conditions(object), schedulingv1beta1.PodGroupInitiallyScheduled),
+		whole:    apimeta.IsStatusConditionTrue(conditions(object), schedulingv1beta1.PodGroupInitiallyScheduled),
+		priority: int32(max(math.MinInt32, min(priority, math.MaxInt32))), ranked: ranked,
+		yields: spec["preemptionPolicy"] == string(schedulingv1beta1.PreemptNever), together: together,
 	}
 }
 
+// Fields of the spec that say something which the scheduling core knows nothing of.
+var notCarried = []string{"schedulingConstraints", "resourceClaims", "parentCompositePodGroupName"}
+
 // trim leaves of a PodGroup what the manager reads.
 func trim(object *unstructured.Unstructured) {
-	policy, _, _ := unstructured.NestedFieldNoCopy(object.Object, "spec", "schedulingPolicy")
+	spec, _ := object.Object["spec"].(map[string]any)
+	kept := make(map[string]any)
+	for _, field := range slices.Concat([]string{"schedulingPolicy", "priority", "preemptionPolicy", "disruptionMode"}, notCarried) {
+		if value, there := spec[field]; there {
+			kept[field] = value
+		}
+	}
 	status, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "conditions")
-	object.Object["spec"] = map[string]any{"schedulingPolicy": policy}
+	object.Object["spec"] = kept
 	object.Object["status"] = map[string]any{"conditions": status}
+}
+
+// warn tells the user of a PodGroup what in it does not count. All of it is immutable, and
+// the Event is the same whoever tells it.
+func (m *Manager) warn(object *unstructured.Unstructured) {
+	spec, _ := object.Object["spec"].(map[string]any)
+	var there []string
+	for _, field := range notCarried {
+		if value := spec[field]; value != nil && value != "" {
+			there = append(there, "spec."+field)
+		}
+	}
+	if len(there) > 0 {
+		m.event(object, ReasonNotHonored, strings.Join(there, ", ")+" does not count: its pods are placed as if it were not there")
+	}
+}
+
+func (m *Manager) event(object *unstructured.Unstructured, reason, message string) {
+	m.deps.Event(v1.ObjectReference{
+		APIVersion: object.GetAPIVersion(), Kind: object.GetKind(), Namespace: object.GetNamespace(),
+		Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
+	}, true, reason, message)
 }
 
 func (m *Manager) handler() resources.Handler {
 	return resources.Handler{
 		Added: func(object *unstructured.Unstructured, _ bool) {
+			m.warn(object)
 			m.tasks.Do(func() { m.seen(object) })
 		},
 		Changed: func(_, object *unstructured.Unstructured) {
@@ -55,10 +103,7 @@ func (m *Manager) handler() resources.Handler {
 		},
 		Synced: func() { m.tasks.Do(m.tasks.KnownAll) },
 		Failed: func(object *unstructured.Unstructured, err error) {
-			m.deps.Event(v1.ObjectReference{
-				APIVersion: object.GetAPIVersion(), Kind: object.GetKind(), Namespace: object.GetNamespace(),
-				Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
-			}, true, ReasonSkipped, err.Error())
+			m.event(object, ReasonSkipped, err.Error())
 		},
 	}
 }
@@ -88,7 +133,13 @@ func (m *Manager) report(name string) {
 
 func (m *Manager) setGroup(name, app string) {
 	group := m.objects[name] // The zero value says that it does not exist.
-	m.groups.SetGroup(app, managers.Group{Name: name, UID: group.uid, Wanted: group.wanted, Whole: group.whole})
+	set := managers.Group{
+		Name: name, UID: group.uid, Wanted: group.wanted, Whole: group.whole, Yields: group.yields, Together: group.together,
+	}
+	if group.ranked {
+		set.Priority = &group.priority
+	}
+	m.groups.SetGroup(app, set)
 }
 
 // groupOf returns the PodGroup that a pod names, by namespace and name, empty for none.

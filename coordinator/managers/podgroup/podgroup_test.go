@@ -3,6 +3,7 @@ package podgroup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -196,6 +197,31 @@ func TestGroupsOfOneApplication(t *testing.T) {
 		if !m.Claims(pod("x", "nobody's")) || m.Claims(pod("x", "")) {
 			t.Error("the wrong pods are claimed")
 		}
+	})
+}
+
+// TestWhatAPodGroupSaysOfPreemption is handed on; of what nobody can do, its user is told.
+func TestWhatAPodGroupSaysOfPreemption(t *testing.T) {
+	run(t, func(t *testing.T, w *managerstest.World, m *Manager) {
+		g := gang("g", "1", 2)
+		maps.Copy(g.Object["spec"].(fields), fields{
+			"priority": int64(-7), "preemptionPolicy": "Never", "disruptionMode": fields{"all": fields{}},
+		})
+		w.Create(t, beta, g)
+		w.AddPod(pod("u1", "g"))
+		expect(t, "calls", w.Calls(), `app podgroup-ns.g, `+
+			`group ns/g of podgroup-ns.g wants 2 whole=false priority=-7 yields together, task podgroup-ns.g/u1 on ""`)
+		expect(t, "events", w.Events(), "")
+		h := gang("h", "2", 2)
+		maps.Copy(h.Object["spec"].(fields), fields{
+			"preemptionPolicy": "PreemptLowerPriority", "disruptionMode": fields{"single": fields{}},
+			"schedulingConstraints": fields{"topology": []any{fields{"key": "rack"}}},
+		})
+		w.Create(t, beta, h)
+		w.AddPod(pod("u2", "h"))
+		expect(t, "calls", w.Calls(), `app podgroup-ns.h, group ns/h of podgroup-ns.h wants 2 whole=false, task podgroup-ns.h/u2 on ""`)
+		expect(t, "events", w.Events(),
+			"PodGroup/h NotHonored: spec.schedulingConstraints does not count: its pods are placed as if it were not there")
 	})
 }
 
