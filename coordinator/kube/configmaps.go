@@ -37,11 +37,28 @@ func (c *Cluster) ConfigMap() *v1.ConfigMap {
 	return nil
 }
 
-func (c *Cluster) readConfiguration() (map[string]string, error) {
-	merged := make(map[string]string)
+// ConfigMaps returns those that hold the configuration, in their order, nil for one that
+// does not exist. It reports false while they have not been listed.
+func (c *Cluster) ConfigMaps() (held []*v1.ConfigMap, listed bool) {
+	listed = true
 	for i, informer := range c.configMaps {
-		cm, exists := lookUp[*v1.ConfigMap](informer, c.cfg.Namespace+"/"+c.cfg.ConfigMaps[i])
-		if !exists {
+		cm, _ := lookUp[*v1.ConfigMap](informer, c.cfg.Namespace+"/"+c.cfg.ConfigMaps[i])
+		held, listed = append(held, cm), listed && informer.HasSynced()
+	}
+	return held, listed
+}
+
+func (c *Cluster) readConfiguration() (map[string]string, error) {
+	held, _ := c.ConfigMaps()
+	return Merge(held)
+}
+
+// Merge returns the data of ConfigMaps, a later one overriding an earlier one key by key;
+// nil ones say nothing.
+func Merge(held []*v1.ConfigMap) (map[string]string, error) {
+	merged := make(map[string]string)
+	for _, cm := range held {
+		if cm == nil {
 			continue
 		}
 		data, err := unpack(cm)
