@@ -48,6 +48,7 @@ type Config struct {
 	Managers    []Manager   `yaml:"managers"`
 	HTTP        HTTP        `yaml:"http"`
 	REST        REST        `yaml:"rest"`
+	Admission   Admission   `yaml:"admission"`
 	Gossip      Gossip      `yaml:"gossip"`
 	History     History     `yaml:"history"`
 	Log         Log         `yaml:"log"`
@@ -207,6 +208,44 @@ type ServerTLS struct {
 // Enabled reports whether any field is set.
 func (t ServerTLS) Enabled() bool { return t != ServerTLS{} }
 
+// The modes of admission.
+const (
+	// AdmissionWebhook has the API server ask a replica about pods and workloads.
+	AdmissionWebhook = "webhook"
+	// AdmissionPolicy has it decide by itself, by policies that the replicas write.
+	AdmissionPolicy = "policy"
+)
+
+// Admission configures who has pods scheduled here that do not ask for it, and who they are
+// accounted to. What becomes of which pods, YuniKorn's ConfigMaps say, under their keys
+// admissionController.*
+type Admission struct {
+	// Mode is AdmissionWebhook or AdmissionPolicy; empty means that somebody else does it, or
+	// nobody.
+	Mode string `yaml:"mode"`
+	// Address is where to listen for the API server, in the mode webhook.
+	Address string `yaml:"address"`
+	// Service is the name of the Service by which the API server reaches that address.
+	Service string `yaml:"service"`
+	// URLs are where it reaches each replica instead, such as https://host:9089. It asks them
+	// in turn.
+	URLs []string `yaml:"urls"`
+	// FailurePolicy is what becomes of a pod about which no replica decides: Ignore lets it
+	// pass as it is, Fail refuses it.
+	FailurePolicy string `yaml:"failurePolicy"`
+	// ServiceAccount is that of the replicas, whose own pods are not looked at.
+	ServiceAccount string `yaml:"serviceAccount"`
+	// Secret is the name of the one with the authorities that the replicas make.
+	Secret string `yaml:"secret"`
+	// TLS names files with a certificate for the server, instead of one that the replicas
+	// make, and with the authority by which the API server knows it.
+	TLS TLS `yaml:"tls"`
+	// Workloads are the custom resources whose pods are accounted to who creates the resource,
+	// by the names of the presets of app managers. Their operators have to be named in
+	// admissionController.accessControl.externalUsers: they create the pods.
+	Workloads []string `yaml:"workloads"`
+}
+
 // Gossip configures how replicas tell each other how they are. Without it they
 // elect and follow all the same; a hand-over then has no successor in mind.
 type Gossip struct {
@@ -284,6 +323,10 @@ func Default() Config {
 		REST:        REST{Address: "127.0.0.1:9080"},
 		History:     History{Applications: 1000, ApplicationAge: 72 * time.Hour, Events: 10_000, EventAge: 24 * time.Hour},
 		Log:         Log{Level: "info", Format: "json"},
+		Admission: Admission{
+			Address: "127.0.0.1:9089", Service: "yunikorn-admission-controller-service", FailurePolicy: "Ignore",
+			ServiceAccount: "understudy", Secret: "understudy-admission-certificates",
+		},
 	}
 }
 

@@ -75,6 +75,16 @@ workload: {userLabel: example.com/user}
 managers: [{name: mine, type: general, settings: {a: 1}}]
 http: {address: "0.0.0.0:8080", profiling: true}
 rest: {address: "0.0.0.0:9081", tls: {cert: /cert.pem, key: /key.pem, ca: /ca.pem, clientCA: /clients.pem, serverName: understudy}}
+admission:
+  mode: webhook
+  address: "0.0.0.0:9090"
+  service: admission
+  urls: ["https://a:1"]
+  failurePolicy: Fail
+  serviceAccount: another
+  secret: authorities
+  tls: {ca: /ca.pem, cert: /cert.pem, key: /key.pem}
+  workloads: [rayjob]
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
 history: {applications: 50, applicationAge: 1h, events: 500, eventAge: 30m}
 log: {level: warn, format: text}
@@ -218,9 +228,16 @@ func TestValuesAreChecked(t *testing.T) {
 		"address without a port":         {func(c *Config) { c.HTTP.Address = "127.0.0.1" }, []string{"http.address"}},
 		"REST without a port":            {func(c *Config) { c.REST.Address = "127.0.0.1" }, []string{"rest.address"}},
 		"TLS for nobody":                 {func(c *Config) { c.REST = REST{TLS: ServerTLS{Cert: "c"}} }, []string{"rest.address"}},
-		"half of REST's TLS":             {func(c *Config) { c.REST.TLS.CA = "c" }, []string{"rest.tls.cert", "rest.tls.key", "rest.tls.serverName"}},
-		"port out of range":              {func(c *Config) { c.HTTP.Address = ":70000" }, []string{"http.address"}},
-		"identity with a slash":          {func(c *Config) { c.Identity = "a/b" }, []string{"identity"}},
+		"another mode of admission":      {func(c *Config) { c.Admission.Mode = "hook" }, []string{"admission.mode"}},
+		"admission nowhere":              {func(c *Config) { c.Admission.Mode, c.Admission.Address, c.Admission.Service = "webhook", "x", "" }, []string{"admission.address", "admission.service"}},
+		"admission over HTTP": {func(c *Config) {
+			c.Admission.Mode, c.Admission.URLs = "webhook", []string{"https://a:1", "http://a:1", "https://a/b"}
+		}, []string{"admission.urls[1]", "admission.urls[2]"}},
+		"half of admission's TLS": {func(c *Config) { c.Admission.Mode, c.Admission.TLS.Cert = "webhook", "c" }, []string{"admission.tls"}},
+		"failure of admission":    {func(c *Config) { c.Admission.Mode, c.Admission.FailurePolicy = "webhook", "Deny" }, []string{"admission.failurePolicy"}},
+		"half of REST's TLS":      {func(c *Config) { c.REST.TLS.CA = "c" }, []string{"rest.tls.cert", "rest.tls.key", "rest.tls.serverName"}},
+		"port out of range":       {func(c *Config) { c.HTTP.Address = ":70000" }, []string{"http.address"}},
+		"identity with a slash":   {func(c *Config) { c.Identity = "a/b" }, []string{"identity"}},
 		// The holder identity is NAME_TOKEN; the name must not hold the separator.
 		"identity with an underscore": {func(c *Config) { c.Identity = "a_b" }, []string{"identity"}},
 		"label":                       {func(c *Config) { c.Workload.UserLabel = "no label" }, []string{"workload.userLabel"}},

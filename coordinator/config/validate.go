@@ -65,6 +65,7 @@ func (c Config) check() []*Error {
 	k.managers(c.Managers)
 	k.address("http.address", c.HTTP.Address)
 	k.rest(c.REST)
+	k.admission(c.Admission)
 	k.gossip(c.Gossip)
 	k.between("history.applications", c.History.Applications, 1, 100_000)
 	k.within("history.applicationAge", c.History.ApplicationAge, time.Minute, 365*24*time.Hour)
@@ -133,6 +134,28 @@ func (k *checker) rest(c REST) {
 	k.must("rest.tls.cert", c.TLS.Cert != "", missing)
 	k.must("rest.tls.key", c.TLS.Key != "", missing)
 	k.must("rest.tls.serverName", c.TLS.ServerName != "", missing)
+}
+
+func (k *checker) admission(c Admission) {
+	if c.Mode == "" {
+		return
+	}
+	k.oneOf("admission.mode", c.Mode, AdmissionWebhook, AdmissionPolicy)
+	k.all("admission.serviceAccount", validation.IsDNS1123Subdomain(c.ServiceAccount))
+	if c.Mode != AdmissionWebhook {
+		return
+	}
+	k.address("admission.address", c.Address)
+	k.all("admission.service", validation.IsDNS1035Label(c.Service))
+	k.all("admission.secret", validation.IsDNS1123Subdomain(c.Secret))
+	k.oneOf("admission.failurePolicy", c.FailurePolicy, "Ignore", "Fail")
+	for i, text := range c.URLs {
+		u, err := url.Parse(text)
+		k.must(fmt.Sprintf("admission.urls[%d]", i), err == nil && u.Scheme == "https" && u.Host != "" && u.Path == "" && u.RawQuery == "",
+			"is %q, want https://host:port", text)
+	}
+	all := c.TLS.CA != "" && c.TLS.Cert != "" && c.TLS.Key != ""
+	k.must("admission.tls", all || !c.TLS.Enabled(), "names some of ca, cert and key, want all of them or none")
 }
 
 func (k *checker) gossip(c Gossip) {
