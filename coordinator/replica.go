@@ -142,6 +142,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if err := r.serveREST(start); err != nil {
 		return err
 	}
+	if err := r.serveAdmission(start); err != nil {
+		return err
+	}
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
 	start("standby", r.standby.Run)
@@ -295,16 +298,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	if r.etcd, err = r.dialEtcd(); err != nil {
 		return nil, err
 	}
-	if r.kube, err = kube.NewClients(kube.ClientConfig{
-		Kubeconfig: cfg.Kubernetes.Kubeconfig,
-		QPS:        cfg.Kubernetes.QPS,
-		Burst:      cfg.Kubernetes.Burst,
-		UserAgent:  "understudy/" + opts.Version,
-		Namespace:  cfg.Namespace,
-		PodName:    os.Getenv("POD_NAME"),
-		Wrap:       opts.Tracing.WrapTransport,
-		Guard:      r.guard,
-	}); err != nil {
+	if r.kube, err = kube.NewClients(r.clientConfig()); err != nil {
 		return nil, err
 	}
 	r.cluster = kube.New(r.kube, kube.ClusterConfig{
