@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/understudy-ha/understudy/coordinator/admission"
 	"github.com/understudy-ha/understudy/coordinator/config"
 )
 
@@ -56,6 +57,9 @@ func (c command) mistakes(file string) ([]string, error) {
 	cfg, err := config.Parse(data)
 	if err == nil {
 		_, err = c.rulesOf(cfg) // it makes the managers
+	}
+	if err == nil {
+		_, err = admission.Choose(cfg.Admission.Workloads)
 	}
 	if err == nil {
 		return nil, nil

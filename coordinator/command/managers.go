@@ -229,6 +229,27 @@ func schemaOf(file string, d custom.Definition) (*spec.Schema, error) {
 
 // objectsOf returns the objects in a manifest that are of the kind of a definition.
 func objectsOf(in io.Reader, file string, d custom.Definition) ([]*unstructured.Unstructured, error) {
+	all, err := objectsIn(in, file)
+	if err != nil {
+		return nil, err
+	}
+	var objects []*unstructured.Unstructured
+	var others []string
+	for _, object := range all {
+		if object.GetAPIVersion() == d.APIVersion && object.GetKind() == d.Kind {
+			objects = append(objects, object)
+		} else {
+			others = append(others, object.GroupVersionKind().String())
+		}
+	}
+	if len(objects) == 0 {
+		return nil, fmt.Errorf("%s has no %s, Kind=%s, but %s", file, d.APIVersion, d.Kind, cmp.Or(strings.Join(others, "; "), "nothing"))
+	}
+	return objects, nil
+}
+
+// objectsIn returns the objects in a manifest; in is read for the file "-".
+func objectsIn(in io.Reader, file string) ([]*unstructured.Unstructured, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -238,12 +259,11 @@ func objectsOf(in io.Reader, file string, d custom.Definition) ([]*unstructured.
 		in = f
 	}
 	var objects []*unstructured.Unstructured
-	var others []string
 	decoder := utilyaml.NewYAMLOrJSONDecoder(in, 4096)
 	for {
 		var raw json.RawMessage
 		if err := decoder.Decode(&raw); errors.Is(err, io.EOF) {
-			break
+			return objects, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -257,16 +277,8 @@ func objectsOf(in io.Reader, file string, d custom.Definition) ([]*unstructured.
 		if object.GetNamespace() == "" {
 			object.SetNamespace(metav1.NamespaceDefault) // where kubectl puts it
 		}
-		if object.GetAPIVersion() == d.APIVersion && object.GetKind() == d.Kind {
-			objects = append(objects, object)
-		} else {
-			others = append(others, object.GroupVersionKind().String())
-		}
+		objects = append(objects, object)
 	}
-	if len(objects) == 0 {
-		return nil, fmt.Errorf("%s has no %s, Kind=%s, but %s", file, d.APIVersion, d.Kind, cmp.Or(strings.Join(others, "; "), "nothing"))
-	}
-	return objects, nil
 }
 
 // explained is what is shown of one object.
