@@ -134,8 +134,8 @@ func differences(before, after answers) (out []string) {
 	return out
 }
 
-// told is the beginning of what was found.
-func told(found []string) string { return strings.Join(found[:min(len(found), 200)], "\n") }
+// begin is the beginning of what was found.
+func begin(found []string) string { return strings.Join(found[:min(len(found), 200)], "\n") }
 
 // ask returns status and body of an answer.
 func (l *lead) ask(t *testing.T, method, path string) string {
@@ -256,7 +256,7 @@ func (l *lead) settled(t *testing.T) answers {
 		return equal == same
 	})
 	if err != nil {
-		t.Fatalf("%v: %s", err, told(differences(before, l.all(t))))
+		t.Fatalf("%v: %s", err, begin(differences(before, l.all(t))))
 	}
 	return before
 }
@@ -286,7 +286,7 @@ func TestEqualAfterFailovers(t *testing.T) {
 		}
 		if generation > 0 {
 			if found := differences(before, left.First); len(found) > 0 {
-				t.Errorf("after failover %d, %d of what was answered is not equal:\n%s", generation, len(found), told(found))
+				t.Errorf("after failover %d, %d of what was answered is not equal:\n%s", generation, len(found), begin(found))
 			}
 		}
 		before = left.Last
