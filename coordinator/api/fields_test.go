@@ -15,7 +15,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 )
 
-var update = flag.Bool("update", false, "write docs/rest.md anew where it is generated")
+var update = flag.Bool("update", false, "write anew what is generated in docs: tables of rest.md, openapi.json")
 
 // rare are the fields that have something to say in states that do not last, or in a cloud.
 var rare = []string{

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,8 +22,6 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
-
-var update = flag.Bool("update", false, "write docs/openapi.json")
 
 const openAPIFile = "../../docs/openapi.json"
 
