@@ -115,6 +115,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		return err
 	}
 	defer r.etcd.Close()
+	if r.chronicler, err = r.newChronicler(); err != nil {
+		return err
+	}
 	r.leaveName()
 
 	// What serves every role outlives ctx until the term has been wound up.
@@ -292,9 +295,6 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		return nil, err
 	}
 	r.knowPast()
-	if r.chronicler, err = r.newChronicler(); err != nil {
-		return nil, err
-	}
 	if r.etcd, err = r.dialEtcd(); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type house struct {
 	mu         sync.Mutex
 	hooks      map[string]func(context.Context) error
 	state      *ledger.Ledger
+	history    ledger.History
 	terms      []record.Term
 	found      []ledger.Change // besides, by a promotion
 	written    []ledger.Change
@@ -134,7 +135,7 @@ func (h *house) deps() Deps {
 		h.t.Fatal(err)
 	}
 	return Deps{
-		Incarnation: "me", Keys: record.Keys{Prefix: "/p"}, Budgets: DefaultBudgets(),
+		Incarnation: "me", Keys: record.Keys{Prefix: "/p"}, Budgets: DefaultBudgets(), History: h.history,
 		Standby: fakeStandby{h}, View: fakeView{h},
 		Claim: func(ctx context.Context, leader record.Leader, begun record.Term) (Mirror, int64, error) {
 			h.mu.Lock()

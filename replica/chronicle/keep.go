@@ -81,14 +81,15 @@ func (l *Log) Keep(ctx context.Context, lead Lead) {
 
 // recall takes over what older leads have written. It reports false if ctx ends first.
 func (l *Log) recall(ctx context.Context, load func(context.Context) (Past, error)) bool {
-	pause := retries
+	pause, said := retries, ""
 	for {
 		past, err := load(ctx)
 		if err == nil {
 			l.adopt(past)
 			return true
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
 			l.log.Warn("the events of older leads are not known yet", "err", err)
 		}
 		select {

@@ -132,7 +132,7 @@ func (l *Log) adopt(past Past) {
 		} else if missing > 0 {
 			l.unreadable(missing)
 		}
-		newest := int64(0)
+		var newest int64
 		if r.Events == nil {
 			newest = l.unreadable(r.Last - r.First + 1)
 		} else {

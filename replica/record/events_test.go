@@ -54,7 +54,7 @@ func TestEventsThatAreNone(t *testing.T) {
 	if _, err := DecodeEvents(newer); !errors.Is(err, ErrNewerSchema) {
 		t.Errorf("of a newer version: %v", err)
 	}
-	for i := range len(good) {
+	for i := range good {
 		if _, err := DecodeEvents(good[:i]); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("the first %d of %d bytes: %v", i, len(good), err)
 		}
