@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +38,7 @@ type (
 )
 
 // TestREST asks every replica what YuniKorn's clients ask: all answer the same, which is
-// what the lead says; after it has been killed, its successor.
+// what the lead says; after it has been killed, its successor, which says what it said.
 func TestREST(t *testing.T) {
 	s := onStage(t, 8*time.Second, 5*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -44,11 +47,25 @@ func TestREST(t *testing.T) {
 	s.createOf(ctx, "one", "two")
 	s.bound(ctx, "one", "two")
 	s.judge(ctx, first, 2)
+	before := s.answers(ctx, first)
 
 	s.do(s.Kill(first, syscall.SIGKILL))
 	second, err := s.WaitLeader(ctx, first)
 	s.do(err)
 	s.lead() // all are ready again
+	var different []string
+	if until(ctx, func() bool {
+		after := s.answers(ctx, second)
+		different = nil
+		for path, was := range before {
+			if after[path] != was {
+				different = append(different, fmt.Sprintf("%s\nwas %s\nis  %s", path, was, after[path]))
+			}
+		}
+		return len(different) == 0
+	}) != nil {
+		t.Fatal(strings.Join(different, "\n"))
+	}
 	s.createOf(ctx, "three")
 	s.bound(ctx, "three")
 	s.judge(ctx, second, 3)
@@ -64,6 +81,49 @@ func (s *stage) createOf(ctx context.Context, names ...string) {
 		}, metav1.CreateOptions{})
 		s.do(err)
 	}
+}
+
+// ofOneLead are the fields of answers that a lead counts for itself. The table in
+// coordinator/api by which TestEqualAfterFailovers compares says why.
+var ofOneLead = map[string]bool{"lastStateTransitionTime": true, "maxUsedResource": true, "resourceHistory": true, "allocationLog": true}
+
+// answers are what a lead says of everything, without the order of lists.
+func (s *stage) answers(ctx context.Context, lead string) map[string]string {
+	s.t.Helper()
+	const partition = "/ws/v1/partition/default"
+	out := make(map[string]string)
+	for _, path := range []string{
+		"/ws/v1/partitions", partition + "/queues", partition + "/queue/root.default", partition + "/queue/root.default/applications",
+		partition + "/application/rest-app", partition + "/applications/active", partition + "/applications/completed",
+		partition + "/applications/rejected", partition + "/nodes", partition + "/placementrules", partition + "/usage/users",
+		partition + "/usage/groups", "/api/v1/explain?application=rest-app", "/api/v1/explain?pod=default/one",
+	} {
+		said, err := read[any](ctx, s.Replica(lead), path, lead)
+		s.do(err)
+		out[path] = inOrder(said)
+	}
+	return out
+}
+
+// inOrder is a value as text, with lists in order and without what is of one lead.
+func inOrder(value any) string {
+	switch x := value.(type) {
+	case map[string]any:
+		maps.DeleteFunc(x, func(key string, _ any) bool { return ofOneLead[key] })
+		fields := make([]string, 0, len(x))
+		for _, key := range slices.Sorted(maps.Keys(x)) {
+			fields = append(fields, key+": "+inOrder(x[key]))
+		}
+		return "{" + strings.Join(fields, ", ") + "}"
+	case []any:
+		elements := make([]string, 0, len(x))
+		for _, element := range x {
+			elements = append(elements, inOrder(element))
+		}
+		slices.Sort(elements)
+		return "[" + strings.Join(elements, ", ") + "]"
+	}
+	return fmt.Sprint(value)
 }
 
 // judge waits until all replicas say of the application that it has so many pods, and that
