@@ -27,6 +27,7 @@ type plan struct {
 	replicas              []int        // ports
 	gossip                []int        // ports of the replicas, TCP and UDP
 	rest                  []int        // ports of the replicas' /ws/v1
+	admission             []int        // ports of the replicas' webhooks
 	proxies               []proxyPorts // by replica; none without Options.Proxies
 }
 
@@ -40,7 +41,7 @@ func (m member) url() string     { return "http://" + address(m.client) }
 func (m member) peerURL() string { return "http://" + address(m.peer) }
 
 func newPlan(opts Options) (*plan, error) {
-	count := 4 + 2*opts.EtcdMembers + 3*opts.Replicas
+	count := 4 + 2*opts.EtcdMembers + 4*opts.Replicas
 	if opts.Proxies {
 		count += opts.Replicas * (3 + opts.EtcdMembers)
 	}
@@ -60,6 +61,7 @@ func newPlan(opts Options) (*plan, error) {
 	}
 	for range opts.Replicas {
 		p.replicas, p.gossip, p.rest = append(p.replicas, next()), append(p.gossip, next()), append(p.rest, next())
+		p.admission = append(p.admission, next())
 		if opts.Proxies {
 			at := proxyPorts{apiserver: next(), lease: next(), gossip: next()}
 			for range p.etcd {

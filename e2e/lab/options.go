@@ -47,6 +47,9 @@ type Options struct {
 	// PodGroups has the API server serve the PodGroups of scheduling.k8s.io, and take pods
 	// that name one: neither is so by default.
 	PodGroups bool
+	// Admission is the mode in which the replicas do what YuniKorn's admission controller
+	// does: webhook or policy. Empty means that they do not.
+	Admission string
 	// NoFence leaves the API server without the admission policies that refuse
 	// what was decided in a term that is over.
 	NoFence bool

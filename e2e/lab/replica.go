@@ -138,6 +138,7 @@ func (l *Lab) writeReplicaConfig(i int, who identity, kubeconfig string, shipped
 	set(file, l.plan.gossipOf(i), "gossip", "advertise")
 	set(file, peers, "gossip", "peers")
 	set(file, l.keyring(), "gossip", "keyringFile")
+	l.configureAdmission(i, file)
 	if len(l.plan.opts.Managers) > 0 {
 		file["managers"] = l.plan.opts.Managers
 	}

@@ -240,6 +240,9 @@ func (l *Lab) furnish(ctx context.Context, keys *pki, out *progress) error {
 	g.Go(func() error {
 		start := time.Now()
 		base := filepath.Join(o.Root, "deploy", "base")
+		if o.Admission != "" {
+			base = filepath.Join(o.Root, "deploy", "admission")
+		}
 		if _, err := os.Stat(base); errors.Is(err, fs.ErrNotExist) && o.Replicas == 0 {
 			return nil // a cluster only
 		}
@@ -247,7 +250,7 @@ func (l *Lab) furnish(ctx context.Context, keys *pki, out *progress) error {
 		if err != nil {
 			return err
 		}
-		out.done(start, "deploy/base: %d objects applied, %d workloads validated", applied, checked)
+		out.done(start, "deploy/%s: %d objects applied, %d workloads validated", filepath.Base(base), applied, checked)
 		return nil
 	})
 	return g.Wait()

@@ -48,6 +48,7 @@ func sizeFlags(cmd *cobra.Command, o *lab.Options) {
 	f.IntVar(&o.EtcdMembers, "etcd", o.EtcdMembers, "members of the mirror's etcd: 1, 3 or 5")
 	f.BoolVar(&o.Audit, "audit", o.Audit, "have the API server write DIR/audit.log")
 	f.BoolVar(&o.PodGroups, "pod-groups", o.PodGroups, "have the API server serve PodGroups, Kubernetes' own gangs")
+	f.StringVar(&o.Admission, "admission", o.Admission, "have the replicas do admission: webhook or policy")
 	f.BoolVar(&o.Supervise, "supervise", o.Supervise, "run each replica below a supervisor that releases the Lease should it die")
 	f.StringVar(&o.Binary, "understudy", o.Binary, "executable of the replicas (default ROOT/bin/understudy)")
 	f.StringVar(&o.Root, "root", o.Root, "the repository, with bin/ and deploy/ (default: found)")
