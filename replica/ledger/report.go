@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // Reasons of the Events that accompany a pod, named and worded as YuniKorn's
@@ -44,6 +45,21 @@ func (a *App) over() (reason, message string) {
 
 func (a *App) whyFailed(why string) string {
 	return fmt.Sprintf("Application %s scheduling failed, reason: %s", a.ID, why)
+}
+
+// PreemptedFor says that a pod has to make room for another one. The record of the one that goes
+// keeps it.
+func PreemptedFor(t *Task) string {
+	return fmt.Sprintf("preempted to make room for pod %s of application %s, allocation key %s", t.alias(), t.AppID, t.ID)
+}
+
+// Preemptor is the ID of the task for which this one was preempted, empty if that is not known.
+func (t *Task) Preemptor() string {
+	if t.Termination != PreemptedByEngine {
+		return ""
+	}
+	_, id, _ := strings.Cut(t.Message, ", allocation key ")
+	return id
 }
 
 // alias is what Events call a pod.

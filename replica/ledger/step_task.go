@@ -308,7 +308,9 @@ func (s *step) released(n *entry, t *Task, why Termination, message string) {
 		s.countGang(n, t, why)
 		s.kill(n, t, why)
 		if message != "" && !t.Placeholder {
-			s.effect(ReportTask{Task: n.tasks[t.ID], Warning: true, Reason: "Preempted", Message: message})
+			killed := s.editTask(n, n.tasks[t.ID])
+			killed.Message = message // for who asks when the pod and its Events are gone
+			s.effect(ReportTask{Task: killed, Warning: true, Reason: "Preempted", Message: message})
 		}
 	case t.State == TaskStateScheduling:
 		s.askReleased(n, t, why, message)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -20,26 +21,38 @@ type Waiting struct {
 func (l *Ledger) Waiting(before Time) []Waiting {
 	var all []Waiting
 	for _, n := range l.sorted() {
-		if n.app.State == AppStateRunning {
-			for i := range n.app.Crews {
-				all = append(all, n.awaiting(&n.app.Crews[i], before)...)
-			}
+		all = append(all, n.waiting(before)...)
+	}
+	return all
+}
+
+// WaitingIn returns those of one application, for however short a time they have waited.
+func (l *Ledger) WaitingIn(appID string) []Waiting {
+	if n := l.apps[appID]; n != nil && n.app != nil {
+		return n.waiting(math.MaxInt64)
+	}
+	return nil
+}
+
+func (e *entry) waiting(before Time) (all []Waiting) {
+	if e.app.State == AppStateRunning {
+		for i := range e.app.Crews {
+			all = append(all, e.awaiting(&e.app.Crews[i], before)...)
 		}
-		if n.app.State == AppStateRunning && n.holds > n.kept {
-			all = append(all, n.takingPlaces(before)...)
-			continue
-		}
-		if n.fresh == 0 || n.app.since() > before {
-			continue
-		}
-		why := n.app.holdsUp()
-		if why == "" {
-			continue
-		}
-		for _, t := range n.sorted() {
-			if t.State == TaskStateNew && !t.Placeholder && !t.FailPod && t.Submitted <= before {
-				all = append(all, Waiting{Task: t, Why: why})
-			}
+	}
+	if e.app.State == AppStateRunning && e.holds > e.kept {
+		return append(all, e.takingPlaces(before)...)
+	}
+	if e.fresh == 0 || e.app.since() > before {
+		return all
+	}
+	why := e.app.holdsUp()
+	if why == "" {
+		return all
+	}
+	for _, t := range e.sorted() {
+		if t.State == TaskStateNew && !t.Placeholder && !t.FailPod && t.Submitted <= before {
+			all = append(all, Waiting{Task: t, Why: why})
 		}
 	}
 	return all
