@@ -27,8 +27,9 @@ type Engine interface {
 	Cluster() *scheduler.ClusterContext
 	// History has the numbers of applications and containers, one pair a minute.
 	History() *history.InternalMetricsHistory
-	// Explain says why a task has no place, as far as a lead's engine knows.
-	Explain(appID, taskID string) *explain.Core
+	// Explaining returns a function that says why tasks have no place, as far as a lead's engine
+	// knows: for one goroutine and a short time.
+	Explaining() func(appID, taskID string) *explain.Core
 }
 
 // core answers from the objects of the scheduling core. Each handler has the name of its

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,11 +14,11 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// PathExplain answers why pods wait: with the query pod=NAMESPACE/NAME or application=ID.
+// PathExplain answers why pods wait: with the query pod=NAMESPACE/NAME, application=ID, or
+// queue=NAME for all that wait there and below; root is everything.
 const PathExplain = "/api/v1/explain"
 
-// maxExplained bounds how many pods of an application are explained. Those that request the same
-// for the same task group count as one.
+// maxExplained bounds how many groups of waiting pods an answer has.
 const maxExplained = 20
 
 // ApplicationExplanation says what the pods of an application wait for.
@@ -33,11 +32,25 @@ type ApplicationExplanation struct {
 	// Tasks counts its pods by state.
 	Tasks map[string]int  `json:"tasks,omitempty"`
 	Gang  []explain.Group `json:"gang,omitempty"`
-	// Waiting has the oldest pod of each kind that waits; at most 20 are looked at.
-	Waiting []WaitingPods `json:"waiting,omitempty"`
+	WaitingFor
 }
 
-// WaitingPods are pods that request the same for the same task group, and the oldest of them.
+// QueueExplanation says what the pods wait for that are in a queue or below it.
+type QueueExplanation struct {
+	Queue string `json:"queue"`
+	WaitingFor
+}
+
+// WaitingFor says for what pods wait.
+type WaitingFor struct {
+	// Waiting has the pods that wait, those for the same reason together: at most 20 reasons,
+	// those of the oldest pods.
+	Waiting []WaitingPods `json:"waiting,omitempty"`
+	// More are pods that wait for other reasons.
+	More int `json:"more,omitempty"`
+}
+
+// WaitingPods are pods that wait for the same reason, but for its figures, and the oldest of them.
 type WaitingPods struct {
 	Pods int `json:"pods"`
 	explain.Explanation
@@ -45,12 +58,15 @@ type WaitingPods struct {
 
 // explain answers from what this replica has.
 func (a *API) explain(w http.ResponseWriter, r *http.Request) {
-	pod, app := r.URL.Query().Get("pod"), r.URL.Query().Get("application")
+	query := r.URL.Query()
+	pod, app, queue := query.Get("pod"), query.Get("application"), query.Get("queue")
 	switch {
-	case (pod == "") == (app == ""):
-		badRequest("one of pod=NAMESPACE/NAME and application=ID is needed").write(w)
+	case len(slices.DeleteFunc([]string{pod, app, queue}, func(s string) bool { return s == "" })) != 1:
+		badRequest("one of pod=NAMESPACE/NAME, application=ID and queue=NAME is needed").write(w)
 	case app != "":
 		a.explainApplication(w, r, app)
+	case queue != "":
+		a.explainQueue(w, r, queue)
 	default:
 		namespace, name, ok := strings.Cut(pod, "/")
 		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
@@ -64,7 +80,13 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 func (a *API) explainPod(w http.ResponseWriter, r *http.Request, namespace, name string) {
 	pod := a.source.Pod(namespace, name)
 	var found records
-	if !a.source.Read(r.Context(), func(l *ledger.Ledger) { found = recordsOf(l, taskOf(l, pod, namespace, name)) }) {
+	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
+		task := taskOf(l, pod, namespace, name)
+		found = recordsOf(l, task, stagesOf(l, task))
+		if found.app != nil && waits(task) {
+			found.estimate = explain.Estimated(l, queueOf(found.app))
+		}
+	}) {
 		a.unavailable(w, r, a.source.Standing(), noView)
 		return
 	}
@@ -72,15 +94,21 @@ func (a *API) explainPod(w http.ResponseWriter, r *http.Request, namespace, name
 		notFound(fmt.Sprintf("pod %s/%s is not known", namespace, name)).write(w)
 		return
 	}
-	a.core.turns.write(w, r, func() any { return explain.Explain(a.facts(found, pod)) })
+	a.core.turns.write(w, r, func() any { return explain.Explain(a.asking().facts(found, pod)) })
 }
 
 // records are those that concern one pod.
 type records struct {
 	task *ledger.Task
 	app  *ledger.App
-	// placeholder is the oldest of the application's that has no node, nil if there is none.
+	// stage is for what the pod waits, as the ledger says, empty for nothing.
+	stage string
+	// placeholder is the oldest of the application's that has no node, nil if there is none, or
+	// if the pod does not wait for it.
 	placeholder *ledger.Task
+	// preemptor is the pod for which this one was preempted, nil if that is not known.
+	preemptor *explain.Other
+	estimate  *explain.Estimate
 }
 
 // taskOf finds the task of a pod, which may be gone.
@@ -99,20 +127,42 @@ func taskOf(l *ledger.Ledger, pod *v1.Pod, namespace, name string) *ledger.Task 
 	return newest
 }
 
-func recordsOf(l *ledger.Ledger, task *ledger.Task) records {
-	found := records{task: task}
-	if task == nil {
-		return found
+// stages is what the ledger says of an application whose pods wait for a stage.
+type stages struct {
+	why         map[string]string // by task
+	placeholder *ledger.Task
+}
+
+func stagesOf(l *ledger.Ledger, of *ledger.Task) (s stages) {
+	if of == nil {
+		return s
 	}
-	found.app = l.App(task.AppID)
-	if found.app == nil || found.app.State != ledger.AppStateReserving || task.Placeholder {
-		return found
+	waiting := l.WaitingIn(of.AppID)
+	s.why = make(map[string]string, len(waiting))
+	for _, w := range waiting {
+		s.why[w.Task.ID] = w.Why
 	}
-	for t := range l.Tasks(task.AppID) {
-		if t.Placeholder && waits(t) {
-			found.placeholder = t
-			break
+	if app := l.App(of.AppID); app == nil || app.State != ledger.AppStateReserving || len(waiting) == 0 {
+		return s
+	}
+	for t := range l.Tasks(of.AppID) {
+		if t.Placeholder && waits(t) && (s.placeholder == nil || older(t, s.placeholder)) {
+			s.placeholder = t
 		}
+	}
+	return s
+}
+
+func recordsOf(l *ledger.Ledger, task *ledger.Task, in stages) records {
+	if task == nil {
+		return records{}
+	}
+	found := records{task: task, app: l.App(task.AppID), stage: in.why[task.ID]}
+	if found.stage != "" {
+		found.placeholder = in.placeholder
+	}
+	if other := l.TaskByID(task.Preemptor()); other != nil {
+		found.preemptor = &explain.Other{Task: other, App: l.App(other.AppID)}
 	}
 	return found
 }
@@ -121,18 +171,37 @@ func waits(t *ledger.Task) bool {
 	return t.Node == "" && !t.State.Terminal() && !t.FailPod && !t.DeletePod
 }
 
-// facts puts together what is known of a pod. Only the engine of a lead knows more than the
-// records.
-func (a *API) facts(of records, pod *v1.Pod) explain.Facts {
-	f := explain.Facts{Now: time.Now(), SchedulerName: a.cfg.SchedulerName, Pod: pod, Task: of.task, App: of.app}
+// asking looks at pods, and at what they share once.
+type asking struct {
+	api *API
+	now time.Time
+	// core is what a lead's engine says, nil where there is none: only that knows more than the
+	// records.
+	core func(appID, taskID string) *explain.Core
+}
+
+func (a *API) asking() asking {
+	asks := asking{api: a, now: time.Now()}
+	if engine := a.source.Engine(); engine != nil && a.source.Standing().Leads {
+		asks.core = engine.Explaining()
+	}
+	return asks
+}
+
+// facts puts together what is known of a pod.
+func (a asking) facts(of records, pod *v1.Pod) explain.Facts {
+	f := explain.Facts{
+		Now: a.now, SchedulerName: a.api.cfg.SchedulerName, Pod: pod, Task: of.task, App: of.app,
+		Stage: of.stage, For: of.preemptor, Estimate: of.estimate,
+	}
 	if of.task == nil {
 		return f
 	}
-	if engine := a.source.Engine(); engine != nil && a.source.Standing().Leads {
-		f.Core = engine.Explain(of.task.AppID, of.task.ID)
+	if a.core != nil {
+		f.Core = a.core(of.task.AppID, of.task.ID)
 	}
 	if holder := of.placeholder; holder != nil {
-		first := a.facts(records{task: holder, app: of.app}, a.source.Pod(holder.Namespace, holder.Name))
+		first := a.facts(records{task: holder, app: of.app}, a.api.source.Pod(holder.Namespace, holder.Name))
 		f.Placeholder = &first
 	}
 	return f
@@ -140,10 +209,14 @@ func (a *API) facts(of records, pod *v1.Pod) explain.Facts {
 
 func (a *API) explainApplication(w http.ResponseWriter, r *http.Request, id string) {
 	var x ApplicationExplanation
-	var kinds []*waitingKind
+	var waiting []records
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		if app := l.App(id); app != nil {
-			x, kinds = summaryOf(l, app), kindsOf(l, app)
+			x, waiting = summaryOf(l, app), waitingIn(l, app, nil)
+			estimate := explain.Estimated(l, queueOf(app))
+			for i := range waiting {
+				waiting[i].estimate = estimate
+			}
 		}
 	}) {
 		a.unavailable(w, r, a.source.Standing(), noView)
@@ -154,17 +227,36 @@ func (a *API) explainApplication(w http.ResponseWriter, r *http.Request, id stri
 		return
 	}
 	a.core.turns.write(w, r, func() any {
-		for _, kind := range kinds {
-			pod := a.source.Pod(kind.oldest.task.Namespace, kind.oldest.task.Name)
-			x.Waiting = append(x.Waiting, WaitingPods{kind.pods, explain.Explain(a.facts(kind.oldest, pod))})
-		}
+		x.WaitingFor = a.grouped(waiting)
 		return x
 	})
 }
 
+// explainQueue answers with all that waits in a queue, or below it.
+func (a *API) explainQueue(w http.ResponseWriter, r *http.Request, queue string) {
+	var waiting []records
+	known := queue == "root"
+	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
+		for app := range l.Apps() {
+			if in := queueOf(app); in == queue || strings.HasPrefix(in, queue+".") || queue == "root" {
+				known = true
+				waiting = waitingIn(l, app, waiting)
+			}
+		}
+	}) {
+		a.unavailable(w, r, a.source.Standing(), noView)
+		return
+	}
+	if !known {
+		notFound(fmt.Sprintf("there is no application in queue %s", queue)).write(w)
+		return
+	}
+	a.core.turns.write(w, r, func() any { return QueueExplanation{queue, a.grouped(waiting)} })
+}
+
 func summaryOf(l *ledger.Ledger, app *ledger.App) ApplicationExplanation {
 	x := ApplicationExplanation{
-		Application: app.ID, Queue: cmp.Or(app.PlacedQueue, app.Queue), User: app.User, State: string(app.State),
+		Application: app.ID, Queue: queueOf(app), User: app.User, State: string(app.State),
 		Message: app.Message, Tasks: make(map[string]int), Gang: explain.GroupsOf(app),
 	}
 	if n := len(app.StateLog); n > 0 {
@@ -177,45 +269,46 @@ func summaryOf(l *ledger.Ledger, app *ledger.App) ApplicationExplanation {
 	return x
 }
 
-// waitingKind are pods of one kind that wait.
-type waitingKind struct {
-	oldest records
-	pods   int
-}
-
-// kindsOf returns the kinds of pods of an application that wait, in the order of their oldest.
-func kindsOf(l *ledger.Ledger, app *ledger.App) []*waitingKind {
-	known := make(map[string]*waitingKind)
+// waitingIn adds the pods of an application that wait.
+func waitingIn(l *ledger.Ledger, app *ledger.App, to []records) []records {
+	var in *stages
 	for task := range l.Tasks(app.ID) {
 		if !waits(task) {
 			continue
 		}
-		shape := fmt.Sprintf("%v %s", task.Placeholder, task.TaskGroup)
-		for _, name := range slices.Sorted(maps.Keys(task.Resources)) {
-			shape += fmt.Sprintf(" %s=%d", name, task.Resources[name])
+		if in == nil {
+			found := stagesOf(l, task)
+			in = &found
 		}
-		kind := known[shape]
-		if kind == nil {
-			kind = &waitingKind{}
-			known[shape] = kind
-		}
-		if kind.pods++; kind.oldest.task == nil || older(task, kind.oldest.task) {
-			kind.oldest.task = task
-		}
+		to = append(to, recordsOf(l, task, *in))
 	}
-	kinds := slices.SortedFunc(maps.Values(known), func(a, b *waitingKind) int {
-		if older(a.oldest.task, b.oldest.task) {
-			return -1
-		}
-		return 1
-	})
-	kinds = kinds[:min(len(kinds), maxExplained)]
-	for _, kind := range kinds {
-		kind.oldest = recordsOf(l, kind.oldest.task)
-	}
-	return kinds
+	return to
 }
 
-func older(a, b *ledger.Task) bool {
-	return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID)) < 0
+// grouped explains pods, and puts those together that wait for the same.
+func (a *API) grouped(waiting []records) (x WaitingFor) {
+	slices.SortFunc(waiting, func(a, b records) int { return compareAge(a.task, b.task) })
+	asks := a.asking()
+	places := make(map[string]int)
+	for _, of := range waiting {
+		why := explain.Explain(asks.facts(of, a.source.Pod(of.task.Namespace, of.task.Name)))
+		kind := string(why.Reason) + explain.Kind(why.Message)
+		i, known := places[kind]
+		switch {
+		case known:
+			x.Waiting[i].Pods++
+		case len(x.Waiting) < maxExplained:
+			places[kind] = len(x.Waiting)
+			x.Waiting = append(x.Waiting, WaitingPods{1, why})
+		default:
+			x.More++
+		}
+	}
+	return x
+}
+
+func older(a, b *ledger.Task) bool { return compareAge(a, b) < 0 }
+
+func compareAge(a, b *ledger.Task) int {
+	return cmp.Or(cmp.Compare(a.Submitted, b.Submitted), cmp.Compare(a.ID, b.ID))
 }

@@ -58,10 +58,12 @@ func recordsOfWaiting(w *world) *ledger.Ledger {
 	}
 	holder, real := task("small", "quota"), task("small", "waits-for-it")
 	holder.Placeholder, real.State, real.Submitted = true, ledger.TaskStateNew, 2
-	add("small", "root.small", "Reserving", holder, real)
-	second := task("dynamic", "second")
-	second.Submitted = 2
-	add("dynamic", "root.dyn.default", "Running", task("dynamic", "nowhere"), second)
+	victim := task("small", "victim")
+	victim.State, victim.Termination, victim.Message = ledger.TaskStateKilled, ledger.PreemptedByEngine, ledger.PreemptedFor(holder)
+	add("small", "root.small", "Reserving", holder, real, victim)
+	second, third := task("dynamic", "waits-second"), task("dynamic", "waits-third")
+	second.Submitted, third.Submitted = 2, 3
+	add("dynamic", "root.dyn.default", "Running", task("dynamic", "nowhere"), third, second)
 	return l
 }
 
@@ -106,15 +108,34 @@ func TestExplain(t *testing.T) {
 			}
 		}
 		status, x := asked[api.ApplicationExplanation](t, server+of("application", "dynamic"))
-		if status != http.StatusOK || x.State != "Running" || fmt.Sprint(x.Tasks) != "map[Scheduling:2]" ||
-			len(x.Waiting) != 1 || x.Waiting[0].Pods != 2 || x.Waiting[0].Pod != "default/nowhere" || x.Waiting[0].Reason != explain.NoNode {
+		if status != http.StatusOK || x.State != "Running" || fmt.Sprint(x.Tasks) != "map[Scheduling:3]" ||
+			len(x.Waiting) != 2 || x.Waiting[0].Pods != 1 || x.Waiting[0].Pod != "default/nowhere" || x.Waiting[0].Reason != explain.NoNode ||
+			x.Waiting[1].Pods != 2 || x.Waiting[1].Pod != "default/waits-second" || x.Waiting[1].Estimate == nil {
 			t.Errorf("%d, %+v", status, x)
+		}
+		for queue, want := range map[string]int{"root": 5, "root.dyn": 3, "root.dyn.default": 3, "root.small": 2} {
+			status, x := asked[api.QueueExplanation](t, server+of("queue", queue))
+			waiting := x.More
+			for _, group := range x.Waiting {
+				waiting += group.Pods
+			}
+			if status != http.StatusOK || x.Queue != queue || waiting != want {
+				t.Errorf("%s: %d, %+v", queue, status, x)
+			}
 		}
 	}
 	_, x := asked[api.ApplicationExplanation](t, lead.URL+of("application", "small"))
 	if len(x.Waiting) != 2 || x.Waiting[1].Reason != explain.GangIncomplete ||
-		!strings.Contains(x.Waiting[1].Message, "g has 1 of 3; a placeholder (default/quota) waits: queue root.small") {
+		!strings.Contains(x.Waiting[1].Message, "1 of 3 of task group g") || x.Waiting[1].Placeholder == nil ||
+		x.Waiting[1].Placeholder.Pod != "default/quota" || x.Waiting[1].Placeholder.Reason != explain.QueueQuota {
 		t.Errorf("gang: %+v", x)
+	}
+	for _, url := range []string{lead.URL + of("pod", "default/victim"), understudy + of("pod", "default/victim"), understudy + of("pod", "default/victim") + "&stale"} {
+		status, x := asked[explain.Explanation](t, url)
+		want := explain.Party{Pod: "default/quota", Application: "small", Queue: "root.small", User: "alice"}
+		if status != http.StatusOK || x.Reason != explain.Preempted || x.For == nil || *x.For != want {
+			t.Errorf("%s: %d, %+v", url, status, x)
+		}
 	}
 	_, stale := asked[explain.Explanation](t, understudy+of("pod", "default/nowhere")+"&stale")
 	if stale.Reason == explain.NoNode || stale.TaskState != "Scheduling" {
@@ -122,7 +143,7 @@ func TestExplain(t *testing.T) {
 	}
 	for query, want := range map[string]int{
 		"": 400, "?pod=": 400, "?pod=p": 400, "?pod=a/b/c": 400, "?pod=/p": 400, "?pod=ns/p&application=a": 400,
-		"?pod=default/unknown": 404, "?application=unknown": 404, "?application=" + strings.Repeat("x", 10_000): 404, "?pod=default/..%2F..": 400,
+		"?pod=default/unknown": 404, "?queue=root.none": 404, "?queue=root.d": 404, "?queue=root&application=a": 400, "?application=unknown": 404, "?application=" + strings.Repeat("x", 10_000): 404, "?pod=default/..%2F..": 400,
 	} {
 		if status, _ := asked[any](t, lead.URL+api.PathExplain+query); status != want {
 			t.Errorf("%.40s: %d, want %d", query, status, want)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,7 @@ import (
 )
 
 func (c command) explanation() *cobra.Command {
-	return group("explain", "Say what a pod or an application waits for, and what would help", c.explainPod(), c.explainApp())
+	return group("explain", "Say what a pod or an application waits for, and what would help", c.explainPod(), c.explainApp(), c.explainQueue())
 }
 
 func (c command) explainPod() *cobra.Command {
@@ -31,12 +32,21 @@ and users, the nodes, or that others come first. All limits on its way are shown
 }
 
 func (c command) explainApp() *cobra.Command {
-	cmd := reading("app ID", "Say what the pods of an application wait for", `Say how an application is, and what its pods wait for: the oldest of each kind that requests
-the same.`)
+	cmd := reading("app ID", "Say what the pods of an application wait for", `Say how an application is, and what its pods wait for: those with the same reason together, with
+the oldest of them.`)
 	cmd.Args = args(cobra.ExactArgs(1))
 	return show(c, cmd, func(args []string) string {
 		return api.PathExplain + "?" + url.Values{"application": args}.Encode()
 	}, printApplication)
+}
+
+func (c command) explainQueue() *cobra.Command {
+	cmd := reading("queue NAME", "Say what the pods of a queue wait for", `Say what all pods wait for that are in a queue, or in one below it: those with the same reason
+together, with the oldest of them. The queue root has them all.`)
+	cmd.Args = args(cobra.ExactArgs(1))
+	return show(c, cmd, func(args []string) string {
+		return api.PathExplain + "?" + url.Values{"queue": args}.Encode()
+	}, printQueue)
 }
 
 func printExplanation(w io.Writer, x explain.Explanation) error {
@@ -74,12 +84,24 @@ func why(w io.Writer, x explain.Explanation) {
 	}
 	row(w, "Reason", reason)
 	row(w, "", x.Message)
+	if x.Deadline != nil {
+		row(w, "", "until "+x.Deadline.Format(time.RFC3339))
+	}
+	if holder := x.Placeholder; holder != nil {
+		row(w, "", fmt.Sprintf("placeholder %s waits: %s", holder.Pod, holder.Message))
+	}
+	if by := x.For; by != nil {
+		row(w, "For", strings.Join(present("pod "+by.Pod, in("application", by.Application), in("queue", by.Queue), in("user", by.User)), ", "))
+	}
 	for i, helps := range x.Unblock {
 		title := ""
 		if i == 0 {
 			title = "What helps"
 		}
 		row(w, title, helps)
+	}
+	if x.Estimate != nil {
+		row(w, "Estimate", x.Estimate.Message)
 	}
 }
 
@@ -135,12 +157,30 @@ func printApplication(w io.Writer, x api.ApplicationExplanation) error {
 		counts = append(counts, fmt.Sprintf("%d %s", x.Tasks[name], name))
 	}
 	row(t, "Pods", cmp.Or(strings.Join(counts, ", "), "none"))
+	printWaiting(t, x.WaitingFor)
+	return t.Flush()
+}
+
+func printQueue(w io.Writer, x api.QueueExplanation) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, "Queue", x.Queue)
+	if len(x.Waiting) == 0 {
+		row(t, "", "no pod waits")
+	}
+	printWaiting(t, x.WaitingFor)
+	return t.Flush()
+}
+
+func printWaiting(t io.Writer, x api.WaitingFor) {
 	for _, waiting := range x.Waiting {
 		row(t, "", "")
 		row(t, strconv.Itoa(waiting.Pods)+" wait", "such as "+waiting.Pod+": "+requested(waiting.Requests))
 		why(t, waiting.Explanation)
 	}
-	return t.Flush()
+	if x.More > 0 {
+		row(t, "", "")
+		row(t, strconv.Itoa(x.More)+" more", "wait for other reasons")
+	}
 }
 
 // present returns the texts that are not empty.

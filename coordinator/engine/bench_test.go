@@ -16,6 +16,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
+	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -203,4 +204,47 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkExplainWaiting explains 10,000 pods of 50 applications that wait, of 100 shapes, on 500
+// nodes: what one question about the queue root takes, but for its JSON.
+func BenchmarkExplainWaiting(b *testing.B) {
+	f, err := benchOnce()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 300 {
+		n := newNode(fmt.Sprintf("more-%03d", i), "64", "256Gi")
+		f.preds.SetNode(n)
+		if err := f.engine.SetNode(n); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 0
+	tasks := f.pods(10_000, benchApps, func(p *v1.Pod) {
+		p.Spec.Containers[0].Resources.Requests[v1.ResourceCPU] = resource.MustParse(fmt.Sprint(100 + i%100))
+		i++
+	})
+	for _, t := range tasks {
+		if err := f.engine.Do(ledger.Ask{App: t.app, Task: t.task}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := f.engine.Sync(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	for b.Loop() {
+		core := f.engine.Explaining()
+		for _, t := range tasks {
+			x := explain.Explain(explain.Facts{
+				Now: time.Now(), SchedulerName: "yunikorn", Pod: f.preds.Pod(t.task.ID), Task: t.task, App: t.app, Core: core(t.app.ID, t.task.ID),
+			})
+			if x.Message == "" {
+				b.Fatalf("%+v", x)
+			}
+		}
+	}
+	b.StopTimer()
+	f.clear(b, tasks)
 }

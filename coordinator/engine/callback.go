@@ -23,6 +23,7 @@ var _ api.ResourceManagerCallback = callback{}
 // UpdateAllocation implements api.ResourceManagerCallback.
 func (c callback) UpdateAllocation(r *si.AllocationResponse) error {
 	e := c.e
+	defer e.changes.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, a := range r.New {
@@ -98,12 +99,27 @@ func (e *Engine) released(rel *si.AllocationRelease) {
 	case why == ledger.StoppedByRM:
 		e.lost(t)
 	default:
-		t.ending, t.message = why, rel.Message
+		t.ending, t.message = why, e.because(rel)
 		if t.node == "" {
 			e.apps[t.rec.AppID].setSent(t, false) // the core has dropped the ask
 		}
 		e.emitEnding(t)
 	}
+}
+
+// because is the core's reason for a release, for people: it names the key of the ask that takes a
+// place. See objects.Preemptor and objects.PreemptionContext.
+func (e *Engine) because(rel *si.AllocationRelease) string {
+	for _, text := range []string{
+		"preempting allocations to free up resources to run ask: ",
+		"preempting allocations to free up resources to run daemon set ask: ",
+	} {
+		key, found := strings.CutPrefix(rel.Message, text)
+		if t := e.tasks[key]; found && t != nil {
+			return ledger.PreemptedFor(t.rec)
+		}
+	}
+	return rel.Message
 }
 
 // lost handles an allocation that the core gave up with its node. If the
@@ -174,6 +190,7 @@ func (e *Engine) refused(r *si.RejectedAllocation) {
 // UpdateApplication implements api.ResourceManagerCallback.
 func (c callback) UpdateApplication(r *si.ApplicationResponse) error {
 	e := c.e
+	defer e.changes.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, a := range r.Accepted {
@@ -246,6 +263,7 @@ func (e *Engine) appUpdated(u *si.UpdatedApplication) {
 // UpdateNode implements api.ResourceManagerCallback.
 func (c callback) UpdateNode(r *si.NodeResponse) error {
 	e := c.e
+	defer e.changes.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, n := range r.Accepted {

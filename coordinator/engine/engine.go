@@ -42,7 +42,9 @@ type Engine struct {
 	// out feeds the sink; chores does what has to wait for the core.
 	out, chores *outbox
 	explain     *explainer
-	sampler     sampler
+	// changes counts what the core was told and what it said: see explainer.
+	changes atomic.Uint64
+	sampler sampler
 
 	// opened says that nodes get their capacity: see Open.
 	opened atomic.Bool
@@ -207,6 +209,7 @@ func (e *Engine) Configure(data map[string]string) error {
 		return fmt.Errorf("engine configuration: %w", err)
 	}
 	e.inForce, e.extra = text, extra
+	e.changes.Add(1)
 	at := e.everybody()
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -96,7 +96,7 @@ func TestQuotaIsRespectedAndExplained(t *testing.T) {
 	f.allocated("p1")
 	f.allocated("p2")
 	f.until("the quota is the reason", func() bool {
-		return len(f.reasons) == 1 && strings.HasPrefix(f.reasons[0], "p3: Request does not fit in queue 'root.small'")
+		return len(f.reasons) == 1 && strings.HasPrefix(f.reasons[0], "p3: queue root.small has not enough left")
 	})
 	if !f.waits[0].Quota {
 		t.Error("more nodes would be made for a pod that waits for a quota")
@@ -244,7 +244,7 @@ func TestCordonAndNodeLoss(t *testing.T) {
 	task := newTask(app, f.pod("p1", "1"))
 	f.do(ledger.Ask{App: app, Task: task})
 	f.until("the cordon is the reason", func() bool {
-		return len(f.reasons) > 0 && strings.HasSuffix(f.reasons[0], "0/1 nodes fit: 1 node(s) were unschedulable")
+		return len(f.reasons) > 0 && strings.HasSuffix(f.reasons[0], "0/1 nodes are available: 1 node(s) were unschedulable")
 	})
 	f.node("n1")
 	f.allocated("p1")
@@ -326,7 +326,7 @@ func TestNodesThatRefusedATaskAreAvoided(t *testing.T) {
 	avoiding.State, avoiding.Avoid, avoiding.NextAttempt = ledger.TaskStateScheduling, []string{"n1"}, 1
 	f.do(ledger.Ask{App: app, Task: &avoiding})
 	f.until("the reason", func() bool { return len(f.reasons) > 0 })
-	if want := "p: 0/1 nodes fit: 1 node(s) for which the binding of the pod was refused"; f.reasons[0] != want {
+	if want := "p: 0/1 nodes are available: 1 node(s) for which the binding of the pod was refused; these have refused the pod for good, and are avoided for a while: n1"; f.reasons[0] != want {
 		t.Errorf("got  %q\nwant %q", f.reasons[0], want)
 	}
 	if n := count(f, func(e ledger.Allocated) bool { return e.TaskID == "p" }); n != 0 {
@@ -352,7 +352,7 @@ func TestUnschedulableReasonIsToldOnce(t *testing.T) {
 	app := newApp("app", "root.a")
 	f.submit(app)
 	f.do(ledger.Ask{App: app, Task: newTask(app, f.pod("big", "16"))})
-	want := "big: 0/3 nodes fit: 2 Insufficient cpu, 1 node(s) had untolerated taint(s)"
+	want := "big: 0/3 nodes are available: 2 Insufficient cpu, 1 node(s) had untolerated taint(s)"
 	f.until("the reason", func() bool { return len(f.reasons) > 0 })
 	if f.reasons[0] != want {
 		t.Errorf("got  %q\nwant %q", f.reasons[0], want)
@@ -398,8 +398,12 @@ partitions:
 		f.do(ledger.Ask{App: low, Task: victims[id]})
 		f.allocated(id)
 	}
-	f.do(ledger.Ask{App: high, Task: newTask(high, f.pod("vip", "1"))})
+	vip := newTask(high, f.pod("vip", "1"))
+	f.do(ledger.Ask{App: high, Task: vip})
 	rel := waitFor(f, func(e ledger.Released) bool { return e.Termination == ledger.PreemptedByEngine })
+	if want := ledger.PreemptedFor(vip); rel.Message != want {
+		t.Errorf("the user of the victim is told %q, want %q", rel.Message, want)
+	}
 	f.preds.RemovePod(rel.TaskID)
 	f.do(ledger.Release{Task: victims[rel.TaskID], Termination: ledger.PreemptedByEngine})
 	f.allocated("vip")

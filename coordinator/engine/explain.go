@@ -5,8 +5,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apache/yunikorn-core/pkg/common/resources"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/coordinator/explain"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // Wait is why a task has no node yet.
@@ -19,14 +21,12 @@ type Wait struct {
 	Message string
 }
 
-// explainer tells users why their pods wait. The core only says that they do;
-// what each node has against a pod is found out here, off the core's
-// goroutines, and reported whenever its kind changes.
-//
-// The core's word that a request fits its quotas and found no node is the reason
-// to look, but not yet the answer: in a burst it says so of pods whose turn has
-// only not come. A quota comes first: the core looks at nodes for nothing that
-// is beyond one.
+// explainer tells users why their pods wait: in the very words of package explain, so that an Event
+// says what a question is answered with. It looks when the core says that a request fits nowhere or
+// is beyond a quota, off the core's goroutines, and later whenever something has changed; it tells
+// whenever what is in the way is of another kind. What the core says of the reason is not used: in a
+// burst it says that a pod has found no node whose turn has only not come, and a quota comes first,
+// since the core looks at nodes for nothing that is beyond one.
 type explainer struct {
 	e    *Engine
 	tell func(appID, taskID string, why Wait)
@@ -38,36 +38,32 @@ type explainer struct {
 	// queue are tasks to look at, in order; pending are all that wait.
 	queue   []string
 	pending map[string]*waiting
-	// limited are applications that the core takes for beyond a limit.
+	// limited are applications that the core takes for beyond a limit of running applications.
 	limited map[string]limits
+
+	// look is how tasks are looked at until renewal, seen what had changed by when all were
+	// looked at again, and settled that nothing had since the time before. They are run's.
+	look    func(appID, taskID string) *explain.Core
+	renewal time.Time
+	seen    uint64
+	settled bool
 }
 
 // limits are those of running applications that keep one from beginning to run.
 type limits struct{ queue, user bool }
 
-func (l limits) String() string {
-	switch {
-	case l.queue:
-		return "the queue, or one above it, has as many running applications as it may have"
-	case l.user:
-		return "the user, or a group of theirs, has as many running applications as they may have"
-	}
-	return ""
-}
-
 type waiting struct {
 	queued bool
 	// told is the kind of reason that was reported last.
 	told string
-	// quota is what the core said last about a quota that is in the way, ofQueue that it
-	// is one of queues.
-	quota   string
-	ofQueue bool
 }
 
-// explainBatch bounds how many tasks are looked at again per interval: each
-// costs a check of every node.
-const explainBatch = 256
+const (
+	// explainBatch bounds how many tasks are looked at again per interval.
+	explainBatch = 256
+	// lookFor is for how long what tasks share is not looked up again.
+	lookFor = 100 * time.Millisecond
+)
 
 func newExplainer(e *Engine) *explainer {
 	x := &explainer{
@@ -98,12 +94,8 @@ func (x *explainer) add(taskID string) {
 	x.enqueue(taskID)
 }
 
-// beyondQueue is how the core says that a request is beyond what a queue, or one above
-// it, has left. Of the root that is what the cluster has left.
-const beyondQueue = "does not fit in queue"
-
-// heard takes note of what the core says about a request. What it says about
-// nodes is left to be found out: it knows only of those that had room.
+// heard has a request looked at of which the core says that something is, or is no more, in its
+// way.
 func (x *explainer) heard(r *si.EventRecord) {
 	if x.tell == nil {
 		return
@@ -111,15 +103,11 @@ func (x *explainer) heard(r *si.EventRecord) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case strings.HasPrefix(r.Message, "Unschedulable request"):
+	case strings.HasPrefix(r.Message, "Unschedulable request"),
+		strings.Contains(r.Message, "does not fit in queue"), strings.Contains(r.Message, "exceeds the available user quota"):
 		x.enqueue(r.ObjectID)
-	case strings.Contains(r.Message, beyondQueue), strings.Contains(r.Message, "exceeds the available user quota"):
-		w := x.enqueue(r.ObjectID)
-		w.quota = strings.Replace(r.Message, " '"+r.ObjectID+"'", "", 1)
-		w.ofQueue = strings.Contains(r.Message, beyondQueue)
 	case strings.Contains(r.Message, "has become schedulable in queue"), strings.Contains(r.Message, "fits in the available user quota"):
-		if w := x.pending[r.ObjectID]; w != nil && w.quota != "" {
-			w.quota = ""
+		if x.pending[r.ObjectID] != nil {
 			x.enqueue(r.ObjectID)
 		}
 	}
@@ -171,7 +159,7 @@ func (x *explainer) unlimited(appID string) {
 	delete(x.limited, appID)
 }
 
-func (x *explainer) enqueue(taskID string) *waiting {
+func (x *explainer) enqueue(taskID string) {
 	w := x.pending[taskID]
 	if w == nil {
 		w = &waiting{}
@@ -182,7 +170,6 @@ func (x *explainer) enqueue(taskID string) *waiting {
 	case x.wake <- struct{}{}:
 	default:
 	}
-	return w
 }
 
 func (x *explainer) queueUp(taskID string, w *waiting) {
@@ -216,16 +203,27 @@ func (x *explainer) run() {
 	}
 }
 
-// again queues tasks that still wait: their reasons may have changed.
+// again queues tasks that still wait and whose reasons may have changed: none as long as nothing
+// has, but those with volumes, of whose changes nobody tells. The core may be about to do what it
+// was told: after a change they are looked at twice.
 func (x *explainer) again() {
+	now := x.e.changes.Load() + x.e.preds.Changes() // neither ever falls
+	changed := now != x.seen || !x.settled
+	if changed {
+		x.renewal = time.Time{}
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for id, w := range x.pending {
 		if len(x.queue) >= explainBatch {
+			x.settled = false // the others come next time
 			return
 		}
-		x.queueUp(id, w)
+		if changed || x.e.preds.HasClaims(id) {
+			x.queueUp(id, w)
+		}
 	}
+	x.seen, x.settled = now, now == x.seen
 }
 
 // next looks at one task and reports whether there may be more.
@@ -243,54 +241,28 @@ func (x *explainer) next() bool {
 	id := x.queue[0]
 	x.queue = x.queue[1:]
 	w := x.pending[id]
-	quota, ofQueue := "", false
 	if w != nil {
 		w.queued = false
-		quota, ofQueue = w.quota, w.ofQueue
 	}
 	x.mu.Unlock()
-	appID, waits := x.e.waits(id)
+	app, rec, waits := x.e.waits(id)
 	if w == nil || !waits {
 		x.forget(id)
 		return true
 	}
-	if ofQueue && !x.e.beyondQuota(appID, id) {
-		quota = "" // the cluster is full, or the quota has room again
+	if now := time.Now(); now.After(x.renewal) {
+		x.look, x.renewal = x.e.Explaining(), now.Add(lookFor)
 	}
-	if limit := x.limitOf(appID); limit != "" {
-		quota = limit
+	core := x.look(rec.AppID, id)
+	if core == nil || core.Nodes == nil {
+		return true // its application or its pod is on its way out, or in
 	}
-	if quota != "" {
-		x.report(appID, id, kindOf(quota), Wait{Quota: true, Message: quota})
+	why := explain.Unplaced(explain.Facts{Now: x.e.cfg.Now(), Task: rec, App: app, Core: core})
+	if why.Reason == explain.Turn { // nobody is told of that: in a burst it is so of most
 		return true
 	}
-	if why, err := x.e.preds.Explain(id); err == nil && why.Fits == 0 { // else the pod is gone, or its turn comes
-		x.report(appID, id, "nodes: "+why.Key(), Wait{Message: why.Message()})
-	}
+	x.report(rec.AppID, id, string(why.Reason)+" "+explain.Kind(why.Message), Wait{Quota: why.Reason != explain.NoNode, Message: why.Message})
 	return true
-}
-
-// limitOf says which limit keeps an application from running, empty for none. The core
-// speaks of limits also where one runs that would be beyond them if it did not yet.
-func (x *explainer) limitOf(appID string) string {
-	x.mu.Lock()
-	l := x.limited[appID]
-	x.mu.Unlock()
-	if l == (limits{}) {
-		return ""
-	}
-	if p := x.e.corePartition(); p != nil {
-		if app := p.GetApplication(appID); app != nil && app.IsAccepted() {
-			return l.String()
-		}
-	}
-	return ""
-}
-
-// kindOf cuts the numbers off the core's words.
-func kindOf(text string) string {
-	kind, _, _ := strings.Cut(text, " (")
-	return kind
 }
 
 func (x *explainer) report(appID, taskID, kind string, why Wait) {
@@ -306,47 +278,18 @@ func (x *explainer) report(appID, taskID, kind string, why Wait) {
 	}
 }
 
-// beyondQuota reports whether a queue of the task's application, or one above it, has
-// less left than the task asks for. What the root may have is the cluster, and no quota.
-func (e *Engine) beyondQuota(appID, taskID string) bool {
-	p := e.corePartition()
-	if p == nil {
-		return false
-	}
-	app := p.GetApplication(appID)
-	if app == nil {
-		return false
-	}
-	wanted := resources.NewResourceFromProto(toSI(e.requested(taskID)))
-	for path := app.GetQueuePath(); path != ""; path = path[:max(0, strings.LastIndexByte(path, '.'))] {
-		// None is set for the root.
-		q := p.GetQueue(path)
-		if q != nil && !resources.SubOnlyExisting(q.GetMaxQueueSet(), q.GetAllocatedResource()).FitInMaxUndef(wanted) {
-			return true
-		}
-	}
-	return false
-}
-
-// requested is what a task counts with, nil if it is not known.
-func (e *Engine) requested(taskID string) map[string]int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if t := e.tasks[taskID]; t != nil {
-		return bounded(t.rec.Resources)
-	}
-	return nil
-}
-
-// waits reports whether the core has an ask of the task and no place for it.
-func (e *Engine) waits(taskID string) (appID string, ok bool) {
+// waits returns the records of a task of which the core has an ask and for which it has no place.
+func (e *Engine) waits(taskID string) (app *ledger.App, rec *ledger.Task, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := e.tasks[taskID]
 	if t == nil || !t.waits() {
-		return "", false
+		return nil, nil, false
 	}
-	return t.rec.AppID, true
+	if a := e.apps[t.rec.AppID]; a != nil {
+		app = a.rec
+	}
+	return app, t.rec, app != nil
 }
 
 // unplaced returns the tasks of an application of which the core has an ask and for

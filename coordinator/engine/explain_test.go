@@ -65,7 +65,7 @@ partitions:
 		told("later", says, true)
 		// The core says of the first, which runs, that it is at the limit as well.
 		ask(first, "big", "64")
-		told("big", "nodes fit", false)
+		told("big", "nodes are available", false)
 		third := app("third") // of which it says so later
 		ask(third, "marker", "1")
 		told("marker", says, true)
@@ -81,8 +81,8 @@ partitions:
 			}
 		}
 	}
-	limitedBy("root.one.leaf", "bob", "the queue, or one above it")
-	limitedBy("root.alices", "alice", "the user, or a group")
+	limitedBy("root.one.leaf", "bob", "queue root.one.leaf has 1 running applications of 1")
+	limitedBy("root.alices", "alice", "user alice in queue root.alices has 1 running applications of 1")
 }
 
 // The core takes the size of the cluster for a quota, that of the root: where that is
@@ -191,6 +191,6 @@ func (f *fixture) nodesWouldHelp(queue string) {
 	f.ok(f.engine.RemoveNode("n1"))
 	f.preds.RemoveNode("n1")
 	f.until("that there are no nodes is a reason", func() bool {
-		return len(f.waits) == 4 && !f.waits[3].Quota && f.reasons[3] == "p3: 0/0 nodes fit"
+		return len(f.waits) == 4 && !f.waits[3].Quota && f.reasons[3] == "p3: 0/0 nodes are available"
 	})
 }

@@ -46,6 +46,9 @@ func (e *Engine) Do(effect ledger.Effect) error {
 	if e.stopped {
 		return ErrStopped
 	}
+	if _, ask := effect.(ledger.Ask); !ask { // which takes nothing from others
+		e.changes.Add(1)
+	}
 	switch x := effect.(type) {
 	case ledger.SubmitApp:
 		return e.submitApp(x.App, x.Recovery)

@@ -22,6 +22,8 @@ const (
 	Bound Reason = "Bound"
 	// Ended says that the pod, or its task, is over.
 	Ended Reason = "Ended"
+	// Preempted says that the engine takes, or took, the pod's place.
+	Preempted Reason = "Preempted"
 	// NotFound says that there is no such pod.
 	NotFound Reason = "NotFound"
 	// OtherScheduler and Ignored say that the pod is not scheduled here.
@@ -39,10 +41,12 @@ const (
 	ApplicationEnded    Reason = "ApplicationEnded"
 	// ApplicationNotAccepted says that the engine has not taken the application yet.
 	ApplicationNotAccepted Reason = "ApplicationNotAccepted"
-	// GangIncomplete says that the gang of the application is not complete, GangResuming that it
-	// was given up and that its placeholders are still there.
-	GangIncomplete Reason = "GangIncomplete"
-	GangResuming   Reason = "GangResuming"
+	// GangIncomplete says that the gang of the application, or the task group of the pod, is not
+	// complete, GangResuming that it was given up and that its placeholders are still there, and
+	// PlaceholderStays that one cannot be deleted whose place the pod is to take.
+	GangIncomplete   Reason = "GangIncomplete"
+	GangResuming     Reason = "GangResuming"
+	PlaceholderStays Reason = "PlaceholderStays"
 	// Binding says that the pod has a place and is being bound, BindingFailed that this was tried
 	// in vain and will be again.
 	Binding       Reason = "Binding"
@@ -79,6 +83,14 @@ type Explanation struct {
 	Unblock []string `json:"unblock,omitempty"`
 	// Since is when the pod began to wait, for its application's stage or for a place.
 	Since *time.Time `json:"since,omitempty"`
+	// Deadline is until when the gang has time.
+	Deadline *time.Time `json:"deadline,omitempty"`
+	// Placeholder is why the oldest placeholder that has no node waits, if the pod waits for it.
+	Placeholder *Explanation `json:"placeholder,omitempty"`
+	// For is the pod that took, or takes, the place of one that is preempted.
+	For *Party `json:"for,omitempty"`
+	// Estimate is of how long the pod may have to wait.
+	Estimate *Estimate `json:"estimate,omitempty"`
 
 	Requests map[string]string `json:"requests,omitempty"`
 	Limits   []Limit           `json:"limits,omitempty"`
@@ -149,19 +161,47 @@ type Order struct {
 	Pods         int `json:"podsAhead"`
 }
 
+// Party is a pod that something was done for.
+type Party struct {
+	Pod         string `json:"pod"` // namespace/name
+	Application string `json:"application"`
+	Queue       string `json:"queue,omitempty"`
+	User        string `json:"user,omitempty"`
+}
+
 // Explain answers.
 func Explain(f Facts) Explanation {
 	x := f.figures()
-	for _, look := range []func(*Facts, *Explanation) bool{
-		(*Facts).podItself, (*Facts).known, (*Facts).application, (*Facts).placed, (*Facts).gang,
-		(*Facts).runningApplications, (*Facts).quota, (*Facts).backoff, (*Facts).nodes,
-	} {
-		if look(&f, &x) {
-			return x
+	if !f.first(&x, (*Facts).preempted, (*Facts).podItself, (*Facts).known, (*Facts).application, (*Facts).stage, (*Facts).placed) {
+		f.place(&x)
+	}
+	return x
+}
+
+// Unplaced answers for a task of which the engine has an ask and for which it has no place, from
+// what the engine knows alone. That is Explain's answer as long as pod and records have nothing
+// to say.
+func Unplaced(f Facts) Explanation {
+	x := f.figures()
+	f.place(&x)
+	return x
+}
+
+// place looks at what keeps the engine from giving the pod a place.
+func (f *Facts) place(x *Explanation) {
+	if !f.first(x, (*Facts).runningApplications, (*Facts).quota, (*Facts).nodes, (*Facts).backoff) {
+		f.turn(x)
+	}
+}
+
+// first looks until something is in the way, and reports whether anything is.
+func (f *Facts) first(x *Explanation, looks ...func(*Facts, *Explanation) bool) bool {
+	for _, look := range looks {
+		if look(f, x) {
+			return true
 		}
 	}
-	f.turn(&x)
-	return x
+	return false
 }
 
 func (x *Explanation) because(reason Reason, format string, args ...any) bool {
@@ -171,6 +211,21 @@ func (x *Explanation) because(reason Reason, format string, args ...any) bool {
 
 func (x *Explanation) unblock(format string, args ...any) {
 	x.Unblock = append(x.Unblock, fmt.Sprintf(format, args...))
+}
+
+// preempted looks at a pod whose place the engine has taken.
+func (f *Facts) preempted(x *Explanation) bool {
+	if f.Task == nil || f.Task.Termination != ledger.PreemptedByEngine || f.Task.Placeholder {
+		return false
+	}
+	if f.For != nil {
+		x.For = &Party{Pod: f.For.Task.Namespace + "/" + f.For.Task.Name, Application: f.For.Task.AppID}
+		if app := f.For.App; app != nil {
+			x.For.Queue, x.For.User = cmp.Or(app.PlacedQueue, app.Queue), app.User
+		}
+	}
+	x.unblock("have the pod's queue guaranteed what it needs, or give the pod a higher priority")
+	return x.because(Preempted, "%s", cmp.Or(f.Task.Message, "the engine has taken the pod's place for another one"))
 }
 
 // podItself looks at what the pod says of itself.
@@ -244,34 +299,28 @@ func (f *Facts) placed(x *Explanation) bool {
 	return false
 }
 
-// gang looks at a pod that waits for the gang of its application.
-func (f *Facts) gang(x *Explanation) bool {
-	if f.Task.Placeholder {
-		return false // it is what the others wait for
+// stage looks at a pod that waits for a stage of its application or of its task group.
+func (f *Facts) stage(x *Explanation) bool {
+	if f.Stage == "" {
+		return false
 	}
-	switch f.App.State {
-	case ledger.AppStateReserving:
-		var lacks []string
-		for _, g := range f.App.Gang {
-			if g.Bound < g.Wanted {
-				lacks = append(lacks, fmt.Sprintf("%s has %d of %d", g.Name, g.Bound, g.Wanted))
-			}
+	reason := GangIncomplete
+	switch {
+	case f.App.State == ledger.AppStateResuming:
+		reason = GangResuming
+	case f.Task.State == ledger.TaskStateScheduling:
+		reason = PlaceholderStays
+	case f.App.State == ledger.AppStateReserving:
+		if at := f.App.PlaceholderDeadline; at != 0 {
+			deadline := at.Time()
+			x.Deadline = &deadline
 		}
-		message := "the gang is not complete: " + strings.Join(lacks, ", ")
 		if f.Placeholder != nil {
 			first := Explain(*f.Placeholder)
-			message += fmt.Sprintf("; a placeholder (%s) waits: %s", first.Pod, first.Message)
-			x.Unblock = append(x.Unblock, first.Unblock...)
-			x.Limits, x.Nodes = first.Limits, first.Nodes
+			x.Placeholder, x.Unblock = &first, append(x.Unblock, first.Unblock...)
 		}
-		if at := f.App.PlaceholderDeadline; at != 0 {
-			message += fmt.Sprintf("; the gang has until %s", at.Time().Format(time.RFC3339))
-		}
-		return x.because(GangIncomplete, "%s", message)
-	case ledger.AppStateResuming:
-		return x.because(GangResuming, "the gang was given up, and its placeholders are not gone yet")
 	}
-	return false
+	return x.because(reason, "%s", f.Stage)
 }
 
 // runningApplications looks at an application that may not begin to run.

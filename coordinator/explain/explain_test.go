@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,42 @@ func accepted(level int, running int, most uint64) change {
 func gang(state ledger.AppState, groups ...ledger.GroupCount) change {
 	return func(f *Facts) {
 		f.App.State, f.App.Gang, f.Task.State = state, groups, ledger.TaskStateNew
+		f.Stage = stageOf(f)
+	}
+}
+
+// crew has the pod wait for a task group without placeholders.
+func crew(wanted int32) change {
+	return func(f *Facts) {
+		f.App.Crews, f.Task.State, f.Task.TaskGroup = []ledger.Crew{{Name: "c", Wanted: wanted}}, ledger.TaskStateNew, "c"
+		f.Stage = stageOf(f)
+	}
+}
+
+// stageOf is what the ledger says.
+func stageOf(f *Facts, others ...*ledger.Task) string {
+	l := ledger.New()
+	l.Apply(ledger.Change{Key: ledger.Key{AppID: f.App.ID}, App: f.App})
+	for _, t := range append(others, f.Task) {
+		l.Apply(ledger.Change{Key: ledger.Key{AppID: f.App.ID, TaskID: t.ID}, Task: t})
+	}
+	for _, w := range l.WaitingIn(f.App.ID) {
+		if w.Task == f.Task {
+			return w.Why
+		}
+	}
+	return ""
+}
+
+// preempted is a pod whose place the engine has taken for another one.
+func preempted(known bool) change {
+	return func(f *Facts) {
+		by := &ledger.Task{AppID: "greedy", ID: "u9", Namespace: "prod", Name: "big"}
+		f.Task.State, f.Task.Node, f.Task.Termination = ledger.TaskStateKilling, "n1", ledger.PreemptedByEngine
+		f.Task.Message = ledger.PreemptedFor(by)
+		if known {
+			f.For = &Other{Task: by, App: &ledger.App{ID: "greedy", PlacedQueue: "root.prod", User: "eve"}}
+		}
 	}
 }
 
@@ -135,15 +172,37 @@ func TestExplain(t *testing.T) {
 			t.State, t.Node, t.Retries, t.Message = ledger.TaskStateAllocated, "n7", 3, "webhook says no"
 		})), BindingFailed, []string{"n7", "3 attempts", "webhook says no"}, "Events"},
 
+		"preempted, its pod on its way out": {waiting(preempted(true), pod(func(p *v1.Pod) { p.Spec.NodeName = "n1" })), Preempted,
+			[]string{"make room for pod prod/big of application greedy"}, "higher priority"},
+		"preempted and gone": {waiting(preempted(false), func(f *Facts) { f.Pod = nil }, task(func(t *ledger.Task) { t.State = ledger.TaskStateKilled })), Preempted,
+			[]string{"prod/big"}, "guaranteed"},
+		"preempted, nobody knows for whom": {waiting(preempted(false), task(func(t *ledger.Task) { t.Message = "" })), Preempted, []string{"for another one"}, ""},
+		"preempted, the core says why": {waiting(preempted(false), task(func(t *ledger.Task) {
+			t.Message = "preempting allocations to enforce new max quota for queue : root.a"
+		})), Preempted, []string{"new max quota for queue : root.a"}, ""},
+
+		"crew incomplete":         {waiting(crew(5)), GangIncomplete, []string{"task group c", "1 of 5 pods"}, ""},
+		"crew that is not there":  {waiting(crew(0)), GangIncomplete, []string{"does not exist"}, ""},
+		"crew of an ended app":    {waiting(crew(5), app(ledger.AppStateFailed, "")), ApplicationEnded, nil, ""},
+		"gang of a rejected task": {waiting(gang(ledger.AppStateReserving), func(f *Facts) { f.Stage = "" }, task(func(t *ledger.Task) { t.FailPod, t.Message = true, "too big" })), Ended, []string{"too big"}, ""},
+		"a placeholder stays": {waiting(func(f *Facts) {
+			f.Task.TaskGroup = "g"
+			f.App.Gang = []ledger.GroupCount{{Name: "g", Wanted: 1, Bound: 1}}
+			f.Stage = stageOf(f, &ledger.Task{
+				AppID: "app", ID: "h", Placeholder: true, TaskGroup: "g", State: ledger.TaskStateKilling, Node: "n1", DeletePod: true,
+				Termination: ledger.PlaceholderReplaced, Retries: 3,
+			})
+		}), PlaceholderStays, []string{"cannot delete a placeholder of task group g"}, ""},
+
 		"gang incomplete": {waiting(gang(ledger.AppStateReserving, ledger.GroupCount{Name: "driver", Wanted: 1, Bound: 1}, ledger.GroupCount{Name: "executor", Wanted: 5, Bound: 2})),
-			GangIncomplete, []string{"executor has 2 of 5"}, ""},
+			GangIncomplete, []string{"2 of 5 of task group executor"}, ""},
 		"gang incomplete, a placeholder beyond a quota": {waiting(gang(ledger.AppStateReserving, ledger.GroupCount{Name: "g", Wanted: 5, Bound: 2}), placeholder(queue(1, "vcore", 9000, 10000))),
-			GangIncomplete, []string{"g has 2 of 5", "ns/tg-1", "root.a has not enough left"}, "pods of queue root.a end"},
+			GangIncomplete, []string{"2 of 5 of task group g", "ns/tg-1", "root.a has not enough left"}, "pods of queue root.a end"},
 		"gang incomplete, a placeholder without a node": {waiting(gang(ledger.AppStateReserving, ledger.GroupCount{Name: "g", Wanted: 5}), placeholder(noNode(100, cpu, taint))),
-			GangIncomplete, []string{"g has 0 of 5", "0/100 nodes are available: 60 Insufficient cpu, 40 node(s)"}, "free room"},
+			GangIncomplete, []string{"0 of 5 of task group g", "0/100 nodes are available: 60 Insufficient cpu, 40 node(s)"}, "free room"},
 		"gang with a deadline": {waiting(gang(ledger.AppStateReserving, ledger.GroupCount{Name: "g", Wanted: 5, Bound: 2}), func(f *Facts) { f.App.PlaceholderDeadline = ledger.At(noon.Add(time.Minute)) }),
-			GangIncomplete, []string{"until 2026-11-01T12:01:00Z"}, ""},
-		"gang given up": {waiting(gang(ledger.AppStateResuming)), GangResuming, []string{"placeholders are not gone"}, ""},
+			GangIncomplete, []string{"until 2026-11-01 12:01:00"}, ""},
+		"gang given up": {waiting(gang(ledger.AppStateResuming)), GangResuming, []string{"until the placeholders are gone"}, ""},
 
 		"running applications of the leaf":   {waiting(accepted(0, 3, 3)), RunningApplications, []string{"queue root.a.b has 3 running applications of 3"}, "an application of queue root.a.b ends"},
 		"running applications of its parent": {waiting(accepted(1, 5, 5)), RunningApplications, []string{"queue root.a has 5"}, "limit of 5 is raised"},
@@ -170,13 +229,14 @@ func TestExplain(t *testing.T) {
 		"quota before the user's":  {waiting(queue(1, "vcore", 3000, 4000), user(KindUser, "ann", "root", "vcore", 3000, 4000)), QueueQuota, nil, ""},
 		"limit before nodes":       {waiting(user(KindUser, "ann", "root", "vcore", 3000, 4000), noNode(1, cpu)), UserLimit, nil, ""},
 
-		"backoff":         {waiting(core(func(c *Core) { c.BackoffUntil = noon.Add(time.Minute) }), noNode(100, cpu)), Backoff, []string{"12:01:00"}, ""},
-		"backoff is over": {waiting(core(func(c *Core) { c.BackoffUntil = noon }), noNode(100, cpu)), NoNode, nil, "free room"},
-		"no node":         {waiting(noNode(100, cpu, taint)), NoNode, []string{"0/100 nodes are available: 60 Insufficient cpu, 40 node(s) had untolerated taint(s)"}, "free room"},
-		"no nodes at all": {waiting(noNode(0)), NoNode, []string{"0/0 nodes"}, "add a node"},
+		"backoff":                             {waiting(core(func(c *Core) { c.BackoffUntil = noon.Add(time.Minute) })), Backoff, []string{"12:01:00"}, ""},
+		"backoff of a pod that no node takes": {waiting(core(func(c *Core) { c.BackoffUntil = noon.Add(time.Minute) }), noNode(100, cpu)), NoNode, nil, "free room"},
+		"backoff is over":                     {waiting(core(func(c *Core) { c.BackoffUntil = noon }), noNode(100, cpu)), NoNode, nil, "free room"},
+		"no node":                             {waiting(noNode(100, cpu, taint)), NoNode, []string{"0/100 nodes are available: 60 Insufficient cpu, 40 node(s) had untolerated taint(s)"}, "free room"},
+		"no nodes at all":                     {waiting(noNode(0)), NoNode, []string{"0/0 nodes"}, "add a node"},
 		"nodes that refused": {waiting(noNode(2, cpu), task(func(t *ledger.Task) { t.Avoid = []string{"n1", "n2"} })), NoNode,
 			[]string{"have refused the pod", "n1, n2"}, ""},
-		"placeholder without a node": {waiting(gang(ledger.AppStateReserving), task(func(t *ledger.Task) { t.Placeholder, t.State = true, ledger.TaskStateScheduling }), noNode(5, taint)),
+		"placeholder without a node": {waiting(gang(ledger.AppStateReserving), task(func(t *ledger.Task) { t.Placeholder, t.State = true, ledger.TaskStateScheduling }), func(f *Facts) { f.Stage = stageOf(f) }, noNode(5, taint)),
 			NoNode, nil, ""},
 
 		"its turn":          {waiting(), Turn, []string{"it is its turn"}, ""},
@@ -190,9 +250,16 @@ func TestExplain(t *testing.T) {
 			if x.Reason != tt.reason {
 				t.Fatalf("reason is %s (%s), want %s", x.Reason, x.Message, tt.reason)
 			}
+			message := x.Message
+			if holder := x.Placeholder; holder != nil {
+				message += "; " + holder.Pod + ": " + holder.Message
+			}
+			if x.Deadline != nil {
+				message += "; until " + x.Deadline.String()
+			}
 			for _, part := range tt.says {
-				if !strings.Contains(x.Message, part) {
-					t.Errorf("message = %q, want one with %q", x.Message, part)
+				if !strings.Contains(message, part) {
+					t.Errorf("message = %q, want one with %q", message, part)
 				}
 			}
 			if helps := strings.Join(x.Unblock, "; "); tt.helps != "" && !strings.Contains(helps, tt.helps) {
@@ -222,5 +289,92 @@ func TestFigures(t *testing.T) {
 	}
 	if x.Nodes.Reasons[0].Example != "n1" || x.Order.Policy != "fifo" || !x.Since.Equal(noon.Add(-time.Minute)) {
 		t.Errorf("got %+v", x)
+	}
+}
+
+// What an Event says is what a question is answered with.
+func TestTheEngineSaysTheSame(t *testing.T) {
+	for name, f := range map[string]Facts{
+		"quota":   waiting(queue(1, "vcore", 9000, 10000)),
+		"user":    waiting(user(KindUser, "ann", "root", "vcore", 3000, 4000)),
+		"running": waiting(accepted(0, 3, 3)),
+		"nodes":   waiting(noNode(2, NodeReason{Reason: "Insufficient cpu", Nodes: 2})),
+		"turn":    waiting(),
+	} {
+		asked, told := f, f
+		told.Pod = nil // the engine has records alone
+		if x, y := Explain(asked), Unplaced(told); x.Reason != y.Reason || x.Message != y.Message {
+			t.Errorf("%s: asked: %s %q, told: %s %q", name, x.Reason, x.Message, y.Reason, y.Message)
+		}
+	}
+}
+
+func TestKindsAreToldOnce(t *testing.T) {
+	same := [][2]string{
+		{"0/3 nodes are available: 2 Insufficient cpu, 1 tainted", "0/9 nodes are available: 8 tainted, 1 Insufficient cpu"},
+		{"queue root.a has not enough left; vcore: asked 2, used 1500m of 10", "queue root.a has not enough left; vcore: asked 2, used 8 of 10"},
+		{"memory: asked 1Gi, used 10Gi of 10Gi", "memory: asked 1Gi, used 512Mi of 10Gi"},
+		{"tried again at 2026-11-01T12:01:00Z", "tried again at 2026-11-02T09:31:07Z"},
+	}
+	for _, pair := range same {
+		if Kind(pair[0]) != Kind(pair[1]) {
+			t.Errorf("%q and %q are told apart: %q, %q", pair[0], pair[1], Kind(pair[0]), Kind(pair[1]))
+		}
+	}
+	for _, pair := range [][2]string{
+		{"0/3 nodes are available: 3 Insufficient cpu", "0/3 nodes are available: 3 Insufficient memory"},
+		{"queue root.a has not enough left; vcore: asked 2", "queue root.b has not enough left; vcore: asked 2"},
+		{"used 5 of 6 Megs", "used 5 of 6"},
+	} {
+		if Kind(pair[0]) == Kind(pair[1]) {
+			t.Errorf("%q and %q are not told apart", pair[0], pair[1])
+		}
+	}
+}
+
+// TestEstimates: an estimate is of pods of the queue that got a place here, and unknown with few.
+func TestEstimates(t *testing.T) {
+	l := ledger.New()
+	add := func(app, queue string, n int, edit func(i int, t *ledger.Task)) {
+		l.Apply(ledger.Change{Key: ledger.Key{AppID: app}, App: &ledger.App{ID: app, State: ledger.AppStateRunning, PlacedQueue: queue}})
+		for i := range n {
+			at := ledger.At(noon.Add(time.Duration(i) * time.Second))
+			task := &ledger.Task{
+				AppID: app, ID: fmt.Sprint(app, i), State: ledger.TaskStateBound, Node: "n",
+				Submitted: at, Allocated: at.Add(time.Duration(i+1) * time.Second), Bound: at.Add(time.Hour),
+			}
+			if edit != nil {
+				edit(i, task)
+			}
+			l.Apply(ledger.Change{Key: ledger.Key{AppID: app, TaskID: task.ID}, Task: task})
+		}
+	}
+	add("few", "root.few", 9, nil)
+	if x := Estimated(l, "root.few"); x.P50Seconds != nil || x.Pods != 9 || !strings.Contains(x.Message, "unknown") {
+		t.Errorf("nine pods: %+v", x)
+	}
+	if x := Estimated(l, "root.none"); x.P50Seconds != nil || x.Pods != 0 {
+		t.Errorf("a queue without pods: %+v", x)
+	}
+	add("ten", "root.ten", 10, nil)
+	add("ten-more", "root.ten", 50, func(i int, task *ledger.Task) { // of which none counts
+		switch i % 4 {
+		case 0:
+			task.Placeholder = true
+		case 1:
+			task.Allocated = task.Bound // it had its node already
+		case 2:
+			task.State, task.Node, task.Allocated, task.Bound = ledger.TaskStateScheduling, "", 0, 0
+		case 3:
+			task.Submitted = 0
+		}
+	})
+	x := Estimated(l, "root.ten")
+	if x.Pods != 10 || x.P50Seconds == nil || *x.P50Seconds != 5 || *x.P90Seconds != 9 || !strings.Contains(x.Message, "half waited 5s at most") {
+		t.Errorf("ten pods: %+v", x)
+	}
+	add("many", "root.ten", 300, nil) // the last hundred have waited for 201 to 300 seconds
+	if x = Estimated(l, "root.ten"); x.Pods != 100 || *x.P50Seconds != 250 || *x.P90Seconds != 290 {
+		t.Errorf("the last of many pods: %+v, %v, %v", x, *x.P50Seconds, *x.P90Seconds)
 	}
 }

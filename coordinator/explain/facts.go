@@ -19,11 +19,24 @@ type Facts struct {
 	Pod  *v1.Pod
 	Task *ledger.Task
 	App  *ledger.App
+	// Stage says, in the ledger's words, for which stage of its application or task group the pod
+	// waits; empty if it does not.
+	Stage string
+	// For is the pod for which this one was preempted, nil if that is not known.
+	For *Other
+	// Estimate is of how long pods of its queue wait, nil where nobody has asked for it.
+	Estimate *Estimate
 	// Placeholder is one of the application's placeholders that has no node: what the pod waits
 	// for if its gang is not complete.
 	Placeholder *Facts
 	// Core is what the engine of the lead says, nil where only records are known.
 	Core *Core
+}
+
+// Other is another pod, by its records. App may be nil.
+type Other struct {
+	Task *ledger.Task
+	App  *ledger.App
 }
 
 // Core is what the engine says of an ask and of what is in its way. Amounts are in the engine's
@@ -82,7 +95,7 @@ func (f *Facts) figures() Explanation {
 		}
 		x.Gang = GroupsOf(a)
 	}
-	x.Since = f.since()
+	x.Since, x.Estimate = f.since(), f.Estimate
 	if c := f.Core; c != nil {
 		for _, h := range slices.Concat(c.Queues, c.Users) {
 			if limit, any := h.limit(asked); any {

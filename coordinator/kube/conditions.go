@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -168,7 +169,7 @@ func (c *conditions) due(uid types.UID, namespace, name string, w wanted) *v1.Po
 func says(pod *v1.Pod, reason, message string) bool {
 	c := scheduledCondition(pod)
 	return c != nil && c.Status == v1.ConditionFalse && c.Reason == reason &&
-		withoutNumbers(c.Message) == withoutNumbers(cut(message, maxEventMessage))
+		explain.Kind(c.Message) == explain.Kind(cut(message, maxEventMessage))
 }
 
 func scheduledCondition(pod *v1.Pod) *v1.PodCondition {

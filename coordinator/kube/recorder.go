@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -20,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/lru"
 
+	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -179,7 +179,7 @@ func (r *Recorder) Object(about v1.ObjectReference, warning bool, reason, messag
 // lasting gives an Event a name that follows from what it tells.
 func lasting(event *v1.Event) *v1.Event {
 	about, told := event.InvolvedObject, fnv.New64a()
-	fmt.Fprintf(told, "%s\x00%s\x00%s", about.UID, event.Reason, withoutNumbers(event.Message))
+	fmt.Fprintf(told, "%s\x00%s\x00%s", about.UID, event.Reason, explain.Kind(event.Message))
 	event.Name = fmt.Sprintf("%s.%016x", cut(about.Name, 200), told.Sum64())
 	return event
 }
@@ -204,7 +204,7 @@ func (r *Recorder) Forget(uid string) { r.told.Remove(types.UID(uid)) }
 // fact is what makes a reason the same as one told before: a hash, since there are
 // several for each of many pods.
 func (r *Recorder) fact(reason, message string) uint64 {
-	return maphash.String(r.seed, reason+"\x00"+withoutNumbers(message))
+	return maphash.String(r.seed, reason+"\x00"+explain.Kind(message))
 }
 
 // fresh reports whether a pod has yet to be told something. The caller holds mu.
@@ -303,23 +303,6 @@ func (r *Recorder) event(pod v1.ObjectReference, warning bool, reason, message s
 		LastTimestamp:       metav1.NewTime(now),
 		Count:               1,
 	}
-}
-
-// withoutNumbers replaces every run of digits, so that "3 of 100 nodes" and "4
-// of 100 nodes" are the same reason.
-func withoutNumbers(s string) string {
-	var b strings.Builder
-	digits := false
-	for _, c := range s {
-		isDigit := c >= '0' && c <= '9'
-		if !isDigit {
-			b.WriteRune(c)
-		} else if !digits {
-			b.WriteByte('#')
-		}
-		digits = isDigit
-	}
-	return b.String()
 }
 
 // cut shortens s to at most n bytes without cutting a character in two.

@@ -211,7 +211,7 @@ func unschedulablePods(t *testing.T, s *Session) {
 			return ok, errors.Join(err, fmt.Errorf("told %q, want %q", messages, want))
 		}
 	}
-	eventually(t, "an Event that says what is missing", reasons("0/20 nodes fit: 20 Insufficient cpu"))
+	eventually(t, "an Event that says what is missing", reasons("0/20 nodes are available: 20 Insufficient cpu"))
 	scheduled(t, s, wide, v1.ConditionFalse, "Unschedulable")
 
 	// It is looked at again every 15 s. Other numbers are no other reason.
@@ -236,7 +236,7 @@ func unschedulablePods(t *testing.T, s *Session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := reasons("0/20 nodes fit: 20 Insufficient cpu", "1 node(s) had untolerated taint")
+	both := reasons("0/20 nodes are available: 20 Insufficient cpu", "1 node(s) had untolerated taint")
 	eventually(t, "an Event about the taint", both)
 
 	eventually(t, "the taint to be lifted", func(ctx context.Context) (bool, error) {

@@ -40,6 +40,8 @@ type Cache struct {
 	avoid map[string][]string
 	index nodeIndex
 	gens  generations
+	// changes is for those who keep answers: see Changes.
+	changes uint64
 
 	signatures signatures
 }
@@ -55,6 +57,14 @@ type generations struct {
 	repel uint64
 	// namespaces: the labels of a namespace have changed.
 	namespaces uint64
+}
+
+// Changes counts what may have changed whether a pod fits a node, but for volumes, of which the
+// cache is not told, and for pods that are new: while it stays, so do the answers.
+func (c *Cache) Changes() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.changes
 }
 
 type nodeEntry struct {
@@ -131,6 +141,7 @@ func (c *Cache) watchNamespaces(factory informers.SharedInformerFactory) error {
 	changed := func() {
 		c.mu.Lock()
 		c.gens.namespaces++
+		c.changes++
 		c.mu.Unlock()
 	}
 	_, err := factory.Core().V1().Namespaces().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -156,6 +167,9 @@ func (c *Cache) SetNode(node *v1.Node) {
 	defer c.mu.Unlock()
 	n := c.node(node.Name)
 	before := n.info.Node()
+	if before == nil || !sameRoom(before, node) {
+		c.changes++
+	}
 	n.info.SetNode(node)
 	boundNode(n.info)
 	if before == nil {
@@ -165,6 +179,14 @@ func (c *Cache) SetNode(node *v1.Node) {
 		!equality.Semantic.DeepEqual(before.Spec.Taints, node.Spec.Taints) {
 		c.gens.nodes++
 	}
+}
+
+// sameRoom reports whether two versions of a node take the same pods: most updates of a node
+// only say that it is alive.
+func sameRoom(a, b *v1.Node) bool {
+	return maps.Equal(a.Labels, b.Labels) && a.Spec.Unschedulable == b.Spec.Unschedulable &&
+		equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints) &&
+		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable)
 }
 
 // RemoveNode forgets a node. Pods assigned to it stay known and count again if
@@ -179,6 +201,7 @@ func (c *Cache) RemoveNode(name string) {
 	c.index.remove(n.info)
 	n.info.RemoveNode()
 	c.gens.nodes++
+	c.changes++
 	if len(n.info.Pods) == 0 {
 		delete(c.nodes, name)
 	}
@@ -195,6 +218,10 @@ func (c *Cache) SetPod(pod *v1.Pod) {
 	same := e != nil && e.samePlacement(pod)
 	if same && c.replace(e, pod) && e.node != "" {
 		c.gens.pods++
+		c.changes++
+	}
+	if e != nil && !same {
+		c.changes++
 	}
 	target, assumed := pod.Spec.NodeName, false
 	if target == "" && e != nil && e.assumed {
@@ -274,6 +301,9 @@ func (c *Cache) Forget(uid string) {
 func (c *Cache) Avoid(uid string, nodes []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(nodes) > 0 || len(c.avoid[uid]) > 0 {
+		c.changes++
+	}
 	if len(nodes) == 0 {
 		delete(c.avoid, uid)
 		return
@@ -296,6 +326,7 @@ func (c *Cache) count(e *podEntry, node string, assumed bool) {
 	e.node, e.assumed = node, assumed
 	c.node(node).info.AddPodInfo(e.info)
 	c.gens.pods++
+	c.changes++
 	if c.index.counted(e.pod, 1) {
 		c.gens.repel++
 	}
@@ -316,6 +347,7 @@ func (c *Cache) uncount(e *podEntry) {
 	}
 	e.node, e.assumed = "", false
 	c.gens.pods++
+	c.changes++
 	if c.index.counted(e.pod, -1) {
 		c.gens.repel++
 	}

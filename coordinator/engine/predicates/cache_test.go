@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -566,21 +568,80 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := x.Message(), "0/4 nodes fit: 3 Insufficient cpu, 1 node(s) had untolerated taint(s)"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	key := x.Key()
-	c.SetNode(node("more"))
-	if x, _ = c.Explain("p"); x.Key() != key || x.Nodes != 5 {
-		t.Errorf("key %q became %q", key, x.Key())
+	want := map[string]int{"Insufficient cpu": 3, "node(s) had untolerated taint(s)": 1}
+	if x.Nodes != 4 || x.Fits != 0 || !maps.Equal(x.Counts, want) || x.Examples["node(s) had untolerated taint(s)"] != "gpu" {
+		t.Errorf("got %+v", x)
 	}
 	if _, err := c.Explain("nobody"); !errors.Is(err, predicates.ErrUnknownPod) {
 		t.Errorf("unknown pod: %v", err)
 	}
 	empty, err := newCacheWith(t, pod("p")).Explain("p")
-	if err != nil || empty.Message() != "0/0 nodes fit" {
-		t.Errorf("%q, %v", empty.Message(), err)
+	if err != nil || empty.Nodes != 0 || len(empty.Counts) != 0 {
+		t.Errorf("%+v, %v", empty, err)
 	}
+}
+
+// TestPodsThatCannotBeToldApartAreExplainedOnce: and those that can, each for itself.
+func TestPodsThatCannotBeToldApartAreExplainedOnce(t *testing.T) {
+	c := newCache(t)
+	for i := range 3 {
+		c.SetNode(node(fmt.Sprint("n", i), label("zone", fmt.Sprint(i))))
+	}
+	c.SetPod(pod("vip", on("n1"), labelled("app", "vip"), apart("zone", "app", "web")))
+	pods := map[string]*v1.Pod{
+		"big": pod("big", cpu("8")), "bigger": pod("bigger", cpu("9")), "small": pod("small", cpu("1m")),
+		"web": pod("web", cpu("1m"), labelled("app", "web")), "refused": pod("refused", cpu("1m")),
+	}
+	for _, p := range pods {
+		c.SetPod(p)
+	}
+	c.Avoid("refused", []string{"n2"})
+	x := c.Explaining()
+	for uid := range pods {
+		got, err := x.Explain(uid)
+		want, _ := c.Explain(uid)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v, want %+v", uid, got, err, want)
+		}
+	}
+	c.SetPod(pod("twin", cpu("8")))
+	c.SetNode(node("n3"))
+	if twin, err := x.Explain("twin"); err != nil || twin.Nodes != 3 {
+		t.Errorf("nodes were looked at again: %+v, %v", twin, err)
+	}
+	if _, err := x.Explain("nobody"); !errors.Is(err, predicates.ErrUnknownPod) {
+		t.Errorf("unknown pod: %v", err)
+	}
+}
+
+// TestChangesAreCounted: who keeps answers learns when they may be others, and of nothing else.
+func TestChangesAreCounted(t *testing.T) {
+	c := newCache(t)
+	changed := func(what string, want bool, do func()) {
+		t.Helper()
+		before := c.Changes()
+		do()
+		if got := c.Changes() != before; got != want {
+			t.Errorf("%s: changed %v", what, got)
+		}
+	}
+	changed("a node comes", true, func() { c.SetNode(node("n")) })
+	changed("a node is alive", false, func() { c.SetNode(node("n")) })
+	changed("a node is tainted", true, func() { c.SetNode(node("n", taint("gpu", v1.TaintEffectNoSchedule))) })
+	changed("a node is cordoned", true, func() {
+		n := node("n", taint("gpu", v1.TaintEffectNoSchedule))
+		n.Spec.Unschedulable = true
+		c.SetNode(n)
+	})
+	changed("a pod comes", false, func() { c.SetPod(pod("p")) })
+	changed("a pod asks for more", true, func() { c.SetPod(pod("p", cpu("2"))) })
+	changed("a pod is placed", true, func() { c.Assume("p", "n") })
+	changed("a pod is given up", true, func() { c.Forget("p") })
+	changed("a node refuses a pod", true, func() { c.Avoid("p", []string{"n"}) })
+	changed("a pod that is bound comes", true, func() { c.SetPod(pod("q", on("n"))) })
+	changed("a pod that is bound goes", true, func() { c.RemovePod("q") })
+	changed("a pod that has no node goes", false, func() { c.RemovePod("p") })
+	changed("a node goes", true, func() { c.RemoveNode("n") })
 }
 
 // TestAvoidedNodes: what has refused a pod does not fit it, and says so, until that
@@ -603,9 +664,9 @@ func TestAvoidedNodes(t *testing.T) {
 	}
 	c.SetNode(node("n2", taint("gpu", v1.TaintEffectNoSchedule)))
 	x, err := c.Explain("p")
-	want := "0/2 nodes fit: 1 node(s) for which the binding of the pod was refused, 1 node(s) had untolerated taint(s)"
-	if err != nil || x.Message() != want {
-		t.Errorf("got %q, %v, want %q", x.Message(), err, want)
+	want := map[string]int{"node(s) for which the binding of the pod was refused": 1, "node(s) had untolerated taint(s)": 1}
+	if err != nil || !maps.Equal(x.Counts, want) {
+		t.Errorf("got %v, %v, want %v", x.Counts, err, want)
 	}
 	c.Avoid("p", nil)
 	if err := c.Fits("p", "n1", true); err != nil {

@@ -1,10 +1,11 @@
 package predicates
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+
+	v1 "k8s.io/api/core/v1"
 )
 
 // Explanation says why a pod fits no node.
@@ -22,30 +23,81 @@ func (x Explanation) note(reason, node string) {
 	}
 }
 
-// Message is a sentence for people, such as
-// "0/3 nodes fit: 2 Insufficient cpu, 1 node(s) had untolerated taint(s)".
-func (x Explanation) Message() string {
-	head := fmt.Sprintf("%d/%d nodes fit", x.Fits, x.Nodes)
-	if len(x.Counts) == 0 {
-		return head
-	}
-	reasons := x.reasons()
-	slices.SortStableFunc(reasons, func(a, b string) int { return x.Counts[b] - x.Counts[a] })
-	for i, r := range reasons {
-		reasons[i] = fmt.Sprintf("%d %s", x.Counts[r], r)
-	}
-	return head + ": " + strings.Join(reasons, ", ")
+// Explaining explains many pods: nodes are looked at once for all those that the plugins cannot
+// tell apart. Its answers are those of the moment in which it was asked first; it is for one
+// goroutine.
+type Explaining struct {
+	cache *Cache
+	known map[string]Explanation
 }
 
-// Key is the same for explanations that differ in numbers only.
-func (x Explanation) Key() string { return strings.Join(x.reasons(), ", ") }
+// Explaining begins to explain.
+func (c *Cache) Explaining() *Explaining {
+	return &Explaining{cache: c, known: make(map[string]Explanation)}
+}
 
-func (x Explanation) reasons() []string {
-	out := make([]string, 0, len(x.Counts))
-	for r := range x.Counts {
-		out = append(out, r)
+// Explain answers as Cache.Explain does. The maps of an answer are not to be changed.
+func (x *Explaining) Explain(uid string) (Explanation, error) {
+	shape, err := x.cache.shape(uid)
+	if err != nil {
+		return Explanation{}, err
 	}
-	slices.Sort(out)
+	if known, ok := x.known[shape]; ok {
+		return known, nil
+	}
+	found, err := x.cache.Explain(uid)
+	if err == nil {
+		x.known[shape] = found
+	}
+	return found, err
+}
+
+// shape is the same for pods that the plugins cannot tell apart: it spells out all that they read
+// of a pod that has no node.
+func (c *Cache) shape(uid string) (string, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	e := c.pods[uid]
+	if e == nil {
+		return "", fmt.Errorf("%w: %s", ErrUnknownPod, uid)
+	}
+	own, spec := c.ownState(e), &e.pod.Spec
+	parts := struct {
+		Namespace   string
+		Node, Named string
+		Avoid       []string
+		Labels      map[string]string
+		Spec        v1.PodSpec
+	}{
+		Namespace: e.pod.Namespace, Node: e.node, Named: spec.NodeName, Avoid: c.avoid[uid],
+		Spec: v1.PodSpec{
+			Containers: takes(spec.Containers), InitContainers: takes(spec.InitContainers), Overhead: spec.Overhead,
+			Resources: spec.Resources, HostNetwork: spec.HostNetwork, NodeSelector: spec.NodeSelector, Affinity: spec.Affinity,
+			Tolerations: spec.Tolerations, TopologySpreadConstraints: spec.TopologySpreadConstraints,
+		},
+	}
+	if own.spread || own.affine || c.index.repelled() {
+		parts.Labels = e.pod.Labels
+	}
+	if own.volumes {
+		parts.Spec.Volumes = spec.Volumes
+		parts.Node += "/" + e.pod.Name // the claims of ephemeral volumes have it in their names
+	}
+	key, err := json.Marshal(parts)
+	if err != nil {
+		// Not reachable with these types; a key of its own is always right.
+		return uid, nil
+	}
+	return string(key), nil
+}
+
+// takes is what containers take of a node.
+func takes(containers []v1.Container) []v1.Container {
+	out := make([]v1.Container, len(containers))
+	for i := range containers {
+		c := &containers[i]
+		out[i] = v1.Container{Resources: c.Resources, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+	}
 	return out
 }
 
