@@ -75,10 +75,7 @@ func (r *replica) tellPast(ctx context.Context) error {
 	if end.Reason == serve.Hung {
 		reason = kube.ReasonHung
 	}
-	recorder := kube.NewRecorder(r.kube.Own, kube.RecorderConfig{Instance: r.incarnation}, r.log)
-	defer recorder.Stop()
-	recorder.Pod(pod, true, reason, describe(*end, r.past.Restarts))
-	<-ctx.Done() // the recorder tries for as long as there is time
+	r.about.Pod(pod, true, reason, describe(*end, r.past.Restarts))
 	return nil
 }
 

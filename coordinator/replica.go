@@ -90,7 +90,9 @@ type replica struct {
 	fence       *fence
 	chronicler  *chronicler
 
-	changes *changes.Log // of records: what this replica has followed, or has made durable
+	changes  *changes.Log // of records: what this replica has followed, or has made durable
+	accounts *accounts
+	about    *kube.Recorder // tells of this replica, whether it leads or not
 
 	leads chan uint64 // the epoch: see marks
 	past  supervise.Past
@@ -123,6 +125,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	// What serves every role outlives ctx until the term has been wound up.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
+	r.about = kube.NewRecorder(r.kube.Own, kube.RecorderConfig{Instance: r.incarnation}, r.log)
+	defer r.about.Stop()
 	defer r.endWith(running.Wait)
 	defer stop()
 	failed := make(chan error, 1)
@@ -157,6 +161,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("elector", r.elector.Run)
 	start("fence", r.fence.run)
 	start("marks", r.marks)
+	start("accounts", r.accounts.run)
 	start("past", r.tellPast)
 	start("chronicle", r.keepChronicle)
 
@@ -329,6 +334,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		CompleteAfter: opts.CompleteAfter, Version: opts.Version, Configured: r.configured, Now: r.now, Log: r.log,
 	})
 	r.measureConfiguration()
+	r.accounts = newAccounts(r.lookAtAccounts, r.tellDrift, r.metrics)
 	if r.elector, err = r.newElector(); err != nil {
 		return nil, err
 	}

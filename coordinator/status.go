@@ -34,6 +34,7 @@ func (r *replica) Status() serve.Status {
 		},
 		Fence:         *r.fence.state.Load(),
 		Configuration: r.configuration(),
+		Accounting:    r.accounts.state.Load(),
 		Managers:      r.standby.Managers(),
 		Version:       r.opts.Version,
 		Started:       r.started,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/apache/yunikorn-core/pkg/metrics"
+	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -50,7 +52,22 @@ func (e *Engine) Engage(ctx context.Context) error {
 		return fmt.Errorf("nodes are not open yet: %w", err)
 	}
 	coreLog.held.Store(false)
+	e.checkHealth()
 	return nil
+}
+
+// checkHealth has what the core found of itself while it was held, without capacity, forgotten, and has
+// it look again: by itself it would do so only after a while. It does not wait.
+func (e *Engine) checkHealth() {
+	cluster := e.Cluster()
+	if cluster.GetLastHealthCheckResult() == nil {
+		return // it does not look at all
+	}
+	cluster.SetLastHealthCheckResult(nil)
+	e.chores.put(func() {
+		now := scheduler.GetSchedulerHealthStatus(metrics.GetSchedulerMetrics(), cluster)
+		cluster.SetLastHealthCheckResult(&now)
+	})
 }
 
 // goLive reports false if there are applications again that are astray.

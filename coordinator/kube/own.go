@@ -17,12 +17,14 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 )
 
-// The reasons of Events on the pod of a replica whose process has ended.
+// The reasons of Events on the pod of a replica: its process has ended, or what it counts is wrong.
 const (
 	// ReasonCrashed is for a process that ended in error or by a signal.
 	ReasonCrashed = "ReplicaCrashed"
 	// ReasonHung is for one that was ended because it did not get on.
 	ReasonHung = "ReplicaHung"
+	// ReasonDrift is for accounts of a lead that do not agree with the pods.
+	ReasonDrift = "AccountingDrift"
 )
 
 // OwnPod is the pod of this replica, nil if it has none or that is not known yet.

@@ -55,28 +55,41 @@ const fillPiece = 64
 // What changes meanwhile is noted, and comes on top.
 func (r *Reader) fill(ctx context.Context) bool {
 	r.follow.Store(true)
-	ids, ok := Ask(ctx, r.box, (*ledger.Ledger).AppIDs)
 	filled := ledger.New()
-	for piece := range slices.Chunk(ids, fillPiece) {
-		records, answered := Ask(ctx, r.box, func(l *ledger.Ledger) (all []ledger.Change) {
-			for _, id := range piece {
-				all = append(all, l.Records(id)...)
-			}
-			return all
-		})
-		if ok = answered; !ok {
-			break
-		}
-		for _, c := range records {
+	if !Records(ctx, r.box, func(of []ledger.Change) {
+		for _, c := range of {
 			filled.Apply(c)
 		}
-	}
-	if !ok {
+	}) {
 		r.follow.Store(false)
 		r.take()
 		return false
 	}
 	r.copy = filled
+	return true
+}
+
+// Records calls each with the records of one application after the other, as the loop has them, which
+// change meanwhile: no question keeps it for long. It reports false if ctx or the loop ends first.
+func Records(ctx context.Context, box *Mailbox, each func([]ledger.Change)) bool {
+	ids, ok := Ask(ctx, box, (*ledger.Ledger).AppIDs)
+	if !ok {
+		return false
+	}
+	for piece := range slices.Chunk(ids, fillPiece) {
+		records, answered := Ask(ctx, box, func(l *ledger.Ledger) (all [][]ledger.Change) {
+			for _, id := range piece {
+				all = append(all, l.Records(id))
+			}
+			return all
+		})
+		if !answered {
+			return false
+		}
+		for _, of := range records {
+			each(of)
+		}
+	}
 	return true
 }
 

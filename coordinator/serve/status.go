@@ -31,6 +31,8 @@ type Status struct {
 	Fence  Fence  `json:"fence"`
 	// Configuration is the queue configuration in force here.
 	Configuration Configuration `json:"configuration"`
+	// Accounting is how the accounts of a lead agreed last, nil where that is not known.
+	Accounting *Accounting `json:"accounting,omitempty"`
 	// Managers are the app managers, in the order of the configuration.
 	Managers []Manager `json:"managers"`
 	// Suspended says in words which guarantees do not hold at the moment, such
@@ -123,6 +125,14 @@ type Configuration struct {
 	Epoch    uint64    `json:"epoch,omitempty"`
 	// Error is why the configuration of the ConfigMaps is not in force; empty if it is.
 	Error string `json:"error,omitempty"`
+}
+
+// Accounting says whether the ledger and the core count what the pods take.
+type Accounting struct {
+	Checked time.Time `json:"checked"`
+	// Drift has a sentence for each amount that differs, More how many there are besides.
+	Drift []string `json:"drift,omitempty"`
+	More  int      `json:"more,omitempty"`
 }
 
 // Leader is who leads, as this replica sees it.

@@ -245,6 +245,12 @@ func (l *Lead) Read(ctx context.Context, read func(*ledger.Ledger)) bool {
 	return l.reader.Read(ctx, read)
 }
 
+// Records calls each with the records of one application after the other, while they change: see
+// loop.Records. It reports false if ctx or the lead ends first.
+func (l *Lead) Records(ctx context.Context, each func([]ledger.Change)) bool {
+	return loop.Records(ctx, l.box, each)
+}
+
 // Counts returns how many applications and tasks there are in each state, nil before
 // that is known.
 func (l *Lead) Counts() *ledger.Counts { return l.counts.Load() }
