@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/api"
+	"github.com/understudy-ha/understudy/coordinator/api/access"
 	"github.com/understudy-ha/understudy/coordinator/serve"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/roster"
@@ -52,7 +53,11 @@ func (r *replica) serveREST(start func(name string, run func(context.Context) er
 		SchedulerName: r.cfg.SchedulerName, Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme,
 		Chronicle: r.chronicler.Log, Changes: r.changes, Terms: r.terms,
 	}, restSource{r}, r.log)
-	listening, err := serve.Listen("YuniKorn's REST interface", cfg.Address, server, handler, r.log)
+	var guarded http.Handler = handler
+	if cfg.TokenReview {
+		guarded = access.Guard(r.kube.Reads, handler, api.Refuse, r.log)
+	}
+	listening, err := serve.Listen("YuniKorn's REST interface", cfg.Address, server, guarded, r.log)
 	if err != nil {
 		return err
 	}

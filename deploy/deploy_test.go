@@ -104,6 +104,39 @@ func only[T interface {
 	return found[0]
 }
 
+// TestTokenReviewIsAnOverlay: what the reviews of tokens need is beside the base, which does without.
+func TestTokenReviewIsAnOverlay(t *testing.T) {
+	decoder := strict(t)
+	var delegates, reads bool
+	for _, doc := range documents(t, "tokenreview/rbac.yaml") {
+		object, _, err := decoder.Decode(doc, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch o := object.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			account := only[*corev1.ServiceAccount](t, "understudy")
+			want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: account.Name, Namespace: account.Namespace}}
+			delegates = o.RoleRef.Name == "system:auth-delegator" && slices.Equal(o.Subjects, want)
+		case *rbacv1.ClusterRole:
+			reads = true
+			for _, rule := range o.Rules {
+				if len(rule.Resources) > 0 || len(rule.NonResourceURLs) == 0 || slices.Contains(rule.NonResourceURLs, "*") {
+					t.Errorf("readers may do more than read: %v", rule)
+				}
+			}
+		}
+	}
+	if !delegates || !reads {
+		t.Errorf("the service account may ask for reviews: %t; there is a role for readers: %t", delegates, reads)
+	}
+	for _, rule := range only[*rbacv1.ClusterRole](t, "understudy").Rules {
+		if slices.Contains(rule.Resources, "tokenreviews") || slices.Contains(rule.Resources, "subjectaccessreviews") {
+			t.Errorf("the base has rights that only reviews need: %v", rule)
+		}
+	}
+}
+
 func TestKustomizationListsEveryFile(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("base", kustomization))
 	if err != nil {

@@ -40,6 +40,12 @@ func (r *refusal) write(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(dao.NewYAPIError(nil, r.code, r.detail)) // the client has gone: nobody to tell
 }
 
+// Refuse answers a request that is not let through, in the form of the core's errors.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	writeHeaders(w, r.Method)
+	(&refusal{status, why}).write(w)
+}
+
 func badRequest(detail string) *refusal { return &refusal{http.StatusBadRequest, detail} }
 func notFound(detail string) *refusal   { return &refusal{http.StatusNotFound, detail} }
 func failed(detail string) *refusal     { return &refusal{http.StatusInternalServerError, detail} }

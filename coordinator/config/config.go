@@ -187,6 +187,9 @@ type REST struct {
 	// on to the lead at the host at which gossip knows it, so this must be reachable there.
 	Address string    `yaml:"address"`
 	TLS     ServerTLS `yaml:"tls"`
+	// TokenReview lets those read alone whose token the API server knows, and whom it lets get the
+	// path: see package access. It needs TLS, but on the loopback interface.
+	TokenReview bool `yaml:"tokenReview"`
 }
 
 // ServerTLS names the files for serving over TLS. All replicas have to be configured alike:

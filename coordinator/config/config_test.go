@@ -74,7 +74,7 @@ placeholder: {image: "registry.example/pause:1", runAsUser: 1000, runAsGroup: 30
 workload: {userLabel: example.com/user}
 managers: [{name: mine, type: general, settings: {a: 1}}]
 http: {address: "0.0.0.0:8080", profiling: true}
-rest: {address: "0.0.0.0:9081", tls: {cert: /cert.pem, key: /key.pem, ca: /ca.pem, clientCA: /clients.pem, serverName: understudy}}
+rest: {address: "0.0.0.0:9081", tls: {cert: /cert.pem, key: /key.pem, ca: /ca.pem, clientCA: /clients.pem, serverName: understudy}, tokenReview: true}
 admission:
   mode: webhook
   address: "0.0.0.0:9090"
@@ -228,6 +228,7 @@ func TestValuesAreChecked(t *testing.T) {
 		"address without a port":         {func(c *Config) { c.HTTP.Address = "127.0.0.1" }, []string{"http.address"}},
 		"REST without a port":            {func(c *Config) { c.REST.Address = "127.0.0.1" }, []string{"rest.address"}},
 		"TLS for nobody":                 {func(c *Config) { c.REST = REST{TLS: ServerTLS{Cert: "c"}} }, []string{"rest.address"}},
+		"tokens over the network":        {func(c *Config) { c.REST = REST{Address: "0.0.0.0:9080", TokenReview: true} }, []string{"rest.tls"}},
 		"another mode of admission":      {func(c *Config) { c.Admission.Mode = "hook" }, []string{"admission.mode"}},
 		"admission nowhere":              {func(c *Config) { c.Admission.Mode, c.Admission.Address, c.Admission.Service = "webhook", "x", "" }, []string{"admission.address", "admission.service"}},
 		"admission over HTTP": {func(c *Config) {

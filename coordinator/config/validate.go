@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -127,6 +128,10 @@ func (k *checker) rest(c REST) {
 		return
 	}
 	k.address("rest.address", c.Address)
+	host, _, _ := net.SplitHostPort(c.Address)
+	at, _ := netip.ParseAddr(host)
+	k.must("rest.tls", !c.TokenReview || c.TLS.Enabled() || at.IsLoopback() || host == "localhost",
+		"is missing, and rest.tokenReview is set: tokens would go over the network as they are")
 	if !c.TLS.Enabled() {
 		return
 	}
