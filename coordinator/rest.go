@@ -51,7 +51,7 @@ func (r *replica) serveREST(start func(name string, run func(context.Context) er
 	}
 	handler := api.New(api.Config{
 		SchedulerName: r.cfg.SchedulerName, Profiling: r.cfg.HTTP.Profiling, Forward: forward, Scheme: scheme,
-		Chronicle: r.chronicler.Log, Changes: r.changes, Terms: r.terms,
+		Chronicle: r.chronicler.Log, Objects: r.objects, Changes: r.changes, Terms: r.terms,
 	}, restSource{r}, r.log)
 	var guarded http.Handler = handler
 	if cfg.TokenReview {
@@ -68,6 +68,11 @@ func (r *replica) serveREST(start func(name string, run func(context.Context) er
 		return listening.Serve(ctx)
 	})
 	return nil
+}
+
+// objects are those that this replica knows.
+func (r *replica) objects() api.Objects {
+	return api.Objects{Nodes: r.cluster.Nodes(), Pods: r.cluster.Pods(), PriorityClasses: r.cluster.PriorityClasses()}
 }
 
 // restPort is that of /ws/v1, zero if it is not served to others: at the host where gossip

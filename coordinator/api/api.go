@@ -66,6 +66,9 @@ type Config struct {
 	SchedulerName string
 	// Profiling serves /debug/pprof, which YuniKorn always does.
 	Profiling bool
+	// Objects returns the objects of the API server, for the shim's part of a state dump; it may
+	// be nil.
+	Objects func() Objects
 	// Forward passes requests on to the lead; its scheme is "https" if TLS is on.
 	Forward http.RoundTripper
 	Scheme  string
@@ -92,7 +95,7 @@ func New(cfg Config, source Source, log *slog.Logger) *API {
 	if cfg.Chronicle == nil {
 		cfg.Chronicle = chronicle.Unknown(log)
 	}
-	a := &API{cfg: cfg, source: source, log: log, core: newCore(source, cfg.Chronicle), router: httprouter.New()}
+	a := &API{cfg: cfg, source: source, log: log, core: newCore(source, cfg), router: httprouter.New()}
 	a.own = a.newOwn()
 	for _, r := range a.routes() {
 		a.router.Handler(r.method, r.pattern, a.serve(r))

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-core/pkg/webservice"
 	"github.com/julienschmidt/httprouter"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/replica/chronicle"
@@ -43,10 +44,14 @@ type core struct {
 	read func(ctx context.Context, read func(*ledger.Ledger)) bool
 	// chronicle has events and samples, also those of older leads.
 	chronicle *chronicle.Log
-	turns     turns
-	streams   *webservice.StreamingLimiter
-	open      openStreams
-	dumping   chan struct{} // admits one dump at a time
+	// placed are the tasks that have a place, by the UID of their pod.
+	placed func(ctx context.Context) map[types.UID]*ledger.Task
+	// objects are those of the API server, nil if nobody has them.
+	objects func() Objects
+	turns   turns
+	streams *webservice.StreamingLimiter
+	open    openStreams
+	dumping chan struct{} // admits one dump at a time
 	// over is closed when the replica stops to serve.
 	over chan struct{}
 	stop sync.Once
@@ -54,12 +59,14 @@ type core struct {
 
 func (c *core) shutdown() { c.stop.Do(func() { close(c.over) }) }
 
-func newCore(source Source, past *chronicle.Log) *core {
+func newCore(source Source, cfg Config) *core {
 	return &core{
-		chronicle: past,
+		chronicle: cfg.Chronicle,
+		objects:   cfg.Objects,
 
 		engine: func() Engine { return source.Engine() },
 		read:   func(ctx context.Context, read func(*ledger.Ledger)) bool { return source.Read(ctx, read) },
+		placed: func(ctx context.Context) map[types.UID]*ledger.Task { return placements(ctx, source) },
 		turns:  newTurns(), streams: webservice.NewStreamingLimiter(),
 		dumping: make(chan struct{}, 1), over: make(chan struct{}),
 	}

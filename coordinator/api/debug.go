@@ -10,11 +10,13 @@ import (
 	"time"
 
 	corelog "github.com/apache/yunikorn-core/pkg/log"
-	"github.com/apache/yunikorn-core/pkg/plugins"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-core/pkg/webservice"
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // stack answers with the stacks of all goroutines of this process.
@@ -49,7 +51,8 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	}
 	var body []byte
 	var err error
-	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(r.Context()), "", "  ") }) {
+	placed := c.placed(r.Context())
+	if !c.turns.take(r.Context(), func() { body, err = json.MarshalIndent(c.aggregate(r.Context(), placed), "", "  ") }) {
 		return
 	}
 	if err != nil {
@@ -59,7 +62,7 @@ func (c *core) stateDump(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // The client has gone: nobody to tell.
 }
 
-func (c *core) aggregate(ctx context.Context) webservice.AggregatedStateInfo {
+func (c *core) aggregate(ctx context.Context, placed map[types.UID]*ledger.Task) webservice.AggregatedStateInfo {
 	partitions, samples := c.partitions(), c.chronicle.Samples()
 	dump := webservice.AggregatedStateInfo{
 		Timestamp:        time.Now().UnixNano(),
@@ -67,7 +70,7 @@ func (c *core) aggregate(ctx context.Context) webservice.AggregatedStateInfo {
 		AppHistory:       applicationSamples(samples),
 		ClusterInfo:      c.allClusters(),
 		ContainerHistory: containerSamples(samples),
-		RMDiagnostics:    diagnostics(),
+		RMDiagnostics:    c.diagnostics(placed),
 		LogLevel:         corelog.GetZapConfigs().Level.Level().String(),
 		Config:           c.configuration(),
 		PlacementRules:   c.allRules(),
@@ -88,19 +91,10 @@ func (c *core) nodesOf(ctx context.Context, p *scheduler.PartitionContext) *dao.
 	return &dao.NodesDAOInfo{PartitionName: nameOf(p), Nodes: nodes}
 }
 
-// diagnostics is what the engine has to say beside the core.
-func diagnostics() map[string]any {
-	plugin := plugins.GetStateDumpPlugin()
-	if plugin == nil {
-		return map[string]any{"empty": "Resource Manager did not register callback"}
+// diagnostics is what a shim has to say beside the core.
+func (c *core) diagnostics(placed map[types.UID]*ledger.Task) map[string]any {
+	if c.objects == nil {
+		return map[string]any{"empty": "Resource Manager did not register callback"} // as the core says
 	}
-	out := make(map[string]any)
-	text, err := plugin.GetStateDump()
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &out)
-	}
-	if err != nil {
-		out["Error"] = err.Error()
-	}
-	return out
+	return map[string]any{"cache": shim(c.objects(), placed)}
 }

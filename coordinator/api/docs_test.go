@@ -48,7 +48,7 @@ func TestEveryEndpointIsDocumented(t *testing.T) {
 		}
 	}
 	var tests strings.Builder
-	for _, file := range []string{"core_test.go", "events_test.go", "explain_test.go", "forward_test.go", "stale_test.go"} {
+	for _, file := range []string{"core_test.go", "events_test.go", "explain_test.go", "forward_test.go", "shim_test.go", "stale_test.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

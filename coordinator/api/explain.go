@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 	"github.com/understudy-ha/understudy/coordinator/explain"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -84,7 +85,7 @@ func (a *API) explainPod(w http.ResponseWriter, r *http.Request, namespace, name
 		task := taskOf(l, pod, namespace, name)
 		found = recordsOf(l, task, stagesOf(l, task))
 		if found.app != nil && waits(task) {
-			found.estimate = explain.Estimated(l, queueOf(found.app))
+			found.estimate = explain.Estimated(l, apiv1.QueueOf(found.app))
 		}
 	}) {
 		a.unavailable(w, r, a.source.Standing(), noView)
@@ -213,7 +214,7 @@ func (a *API) explainApplication(w http.ResponseWriter, r *http.Request, id stri
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		if app := l.App(id); app != nil {
 			x, waiting = summaryOf(l, app), waitingIn(l, app, nil)
-			estimate := explain.Estimated(l, queueOf(app))
+			estimate := explain.Estimated(l, apiv1.QueueOf(app))
 			for i := range waiting {
 				waiting[i].estimate = estimate
 			}
@@ -238,7 +239,7 @@ func (a *API) explainQueue(w http.ResponseWriter, r *http.Request, queue string)
 	known := queue == "root"
 	if !a.source.Read(r.Context(), func(l *ledger.Ledger) {
 		for app := range l.Apps() {
-			if in := queueOf(app); in == queue || strings.HasPrefix(in, queue+".") || queue == "root" {
+			if in := apiv1.QueueOf(app); in == queue || strings.HasPrefix(in, queue+".") || queue == "root" {
 				known = true
 				waiting = waitingIn(l, app, waiting)
 			}
@@ -256,7 +257,7 @@ func (a *API) explainQueue(w http.ResponseWriter, r *http.Request, queue string)
 
 func summaryOf(l *ledger.Ledger, app *ledger.App) ApplicationExplanation {
 	x := ApplicationExplanation{
-		Application: app.ID, Queue: queueOf(app), User: app.User, State: string(app.State),
+		Application: app.ID, Queue: apiv1.QueueOf(app), User: app.User, State: string(app.State),
 		Message: app.Message, Tasks: make(map[string]int), Gang: explain.GroupsOf(app),
 	}
 	if n := len(app.StateLog); n > 0 {

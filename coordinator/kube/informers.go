@@ -203,6 +203,14 @@ func (c *Cluster) PriorityClass(name string) *schedulingv1.PriorityClass {
 // Pods returns all pods.
 func (c *Cluster) Pods() []*v1.Pod { return stored[*v1.Pod](c.pods) }
 
+// Nodes returns all nodes.
+func (c *Cluster) Nodes() []*v1.Node { return stored[*v1.Node](c.nodes) }
+
+// PriorityClasses returns all priority classes.
+func (c *Cluster) PriorityClasses() []*schedulingv1.PriorityClass {
+	return stored[*schedulingv1.PriorityClass](c.named["priorityclasses"])
+}
+
 // Pod returns a pod, nil if it is not known.
 func (c *Cluster) Pod(namespace, name string) *v1.Pod {
 	pod, _ := lookUp[*v1.Pod](c.pods, cache.ObjectName{Namespace: namespace, Name: name}.String())
