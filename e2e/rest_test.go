@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +36,11 @@ type (
 	queue struct {
 		Allocated map[string]int64 `json:"allocatedResource"`
 	}
+	events struct {
+		InstanceUUID        string
+		LowestID, HighestID uint64
+		EventRecords        []json.RawMessage
+	}
 )
 
 // TestREST asks every replica what YuniKorn's clients ask: all answer the same, which is
@@ -48,6 +54,7 @@ func TestREST(t *testing.T) {
 	s.bound(ctx, "one", "two")
 	s.judge(ctx, first, 2)
 	before := s.answers(ctx, first)
+	told := s.events(ctx, first, events{})
 
 	s.do(s.Kill(first, syscall.SIGKILL))
 	second, err := s.WaitLeader(ctx, first)
@@ -69,6 +76,31 @@ func TestREST(t *testing.T) {
 	s.createOf(ctx, "three")
 	s.bound(ctx, "three")
 	s.judge(ctx, second, 3)
+	s.events(ctx, second, told)
+}
+
+// events waits until all replicas tell more events than there were, and checks that those are
+// the first.
+func (s *stage) events(ctx context.Context, lead string, before events) (now events) {
+	s.t.Helper()
+	replicas, err := s.Replicas()
+	s.do(err)
+	for _, r := range replicas {
+		s.do(until(ctx, func() bool {
+			now, err = read[events](ctx, r, "/ws/v1/events/batch", lead)
+			return err == nil && len(now.EventRecords) > len(before.EventRecords)
+		}))
+		first := now.EventRecords[:len(before.EventRecords)]
+		switch {
+		case now.LowestID != 0 || now.HighestID != uint64(len(now.EventRecords)-1):
+			s.t.Errorf("%s tells %d events, from %d to %d", r.Name, len(now.EventRecords), now.LowestID, now.HighestID)
+		case before.InstanceUUID != "" && now.InstanceUUID != before.InstanceUUID:
+			s.t.Errorf("%s tells of %s, want %s", r.Name, now.InstanceUUID, before.InstanceUUID)
+		case !reflect.DeepEqual(first, before.EventRecords) && len(first) > 0:
+			s.t.Errorf("%s tells %s, want %s", r.Name, first, before.EventRecords)
+		}
+	}
+	return now
 }
 
 // createOf creates pods of one application.
