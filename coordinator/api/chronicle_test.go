@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/events"
+	"github.com/apache/yunikorn-core/pkg/metrics/history"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
 	"github.com/understudy-ha/understudy/replica/chronicle"
@@ -36,9 +37,8 @@ func (e *everything) Read(int) ([]*si.EventRecord, uint64) {
 }
 
 // keep has the world's chronicle have what the core has, samples included.
-func (w *world) keep(log *slog.Logger) (err error) {
+func (w *world) keep(records []*history.MetricsRecord, log *slog.Logger) (err error) {
 	var samples []record.Sample
-	records := w.engine.History().GetRecords()
 	for i, taken := range records {
 		if taken != nil {
 			// One a minute.

@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/apache/yunikorn-core/pkg/common/configs"
-	"github.com/apache/yunikorn-core/pkg/metrics/history"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-core/pkg/webservice"
@@ -26,8 +25,6 @@ import (
 type Engine interface {
 	// Cluster is the root of the core's objects.
 	Cluster() *scheduler.ClusterContext
-	// History has the numbers of applications and containers, one pair a minute.
-	History() *history.InternalMetricsHistory
 	// Explaining returns a function that says why tasks have no place, as far as a lead's engine
 	// knows: for one goroutine and a short time.
 	Explaining() func(appID, taskID string) *explain.Core

@@ -12,6 +12,7 @@ import (
 	"time"
 	_ "unsafe" // for the core's own router
 
+	"github.com/apache/yunikorn-core/pkg/metrics/history"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-core/pkg/webservice"
@@ -142,11 +143,12 @@ func newWorld() (*world, error) {
 	if err := w.populate(); err != nil {
 		return nil, err
 	}
-	_ = webservice.NewWebApp(w.engine.Cluster(), w.engine.History()) // what its handlers read
-	w.engine.History().Store(3, 5)
-	w.engine.History().Store(4, 6)
+	samples := history.NewInternalMetricsHistory(1440)
+	samples.Store(3, 5)
+	samples.Store(4, 6)
+	_ = webservice.NewWebApp(w.engine.Cluster(), samples) // what its handlers read
 	w.coreRouter = coreCompressed(coreRouter())
-	if err := w.keep(log); err != nil {
+	if err := w.keep(samples.GetRecords(), log); err != nil {
 		return nil, err
 	}
 	w.api = api.New(api.Config{Profiling: true, Scheme: "http", Chronicle: w.chronicle}, w, log)

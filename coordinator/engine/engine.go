@@ -44,7 +44,6 @@ type Engine struct {
 	explain     *explainer
 	// changes counts what the core was told and what it said: see explainer.
 	changes atomic.Uint64
-	sampler sampler
 
 	// opened says that nodes get their capacity: see Open.
 	opened atomic.Bool
@@ -145,7 +144,6 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 	e.life, e.end = context.WithCancel(context.Background())
 	e.out, e.chores = newOutbox(), newOutbox()
 	e.explain = newExplainer(e)
-	e.sampler = startSampler()
 	build, _ := debug.ReadBuildInfo()
 	_, err = e.proxy.RegisterResourceManager(&si.RegisterResourceManagerRequest{
 		RmID:        cfg.RMID,
@@ -179,7 +177,6 @@ func (e *Engine) Stop() {
 	e.end()
 	e.barriers.fail()
 	e.explain.stop()
-	e.sampler.stop()
 	e.out.close()
 	e.chores.close()
 	// The core fails all applications as it stops; the fence is down before.

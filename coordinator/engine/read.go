@@ -5,37 +5,13 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/apache/yunikorn-core/pkg/metrics"
-	"github.com/apache/yunikorn-core/pkg/metrics/history"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 )
-
-// samples is how many pairs of numbers the history holds, one a minute: a day, as in the
-// core.
-const samples = 1440
-
-// sampler keeps the history of numbers. The core keeps one of its own, which nobody can read
-// but its own web service.
-type sampler struct {
-	history *history.InternalMetricsHistory
-	stop    func()
-}
-
-func startSampler() sampler {
-	h := history.NewInternalMetricsHistory(samples)
-	collector := metrics.NewInternalMetricsCollector(h)
-	collector.StartService()
-	return sampler{h, collector.Stop}
-}
 
 // Cluster is the root of the core's objects, for those who read them. They are alive: each
 // method takes the locks of its object, so that whoever reads many of them sees no state of
 // one moment. In a held engine nodes have no capacity, and there are no asks.
 func (e *Engine) Cluster() *scheduler.ClusterContext { return e.core.Scheduler.GetClusterContext() }
-
-// History has how many applications and containers there were, once a minute since the
-// engine was started.
-func (e *Engine) History() *history.InternalMetricsHistory { return e.sampler.history }
 
 // buildInfo is what the core tells users about this program: the keys are those of YuniKorn's
 // shim, of which this program takes the place. A dependency has its version instead of a
