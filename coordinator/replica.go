@@ -275,8 +275,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		started:     time.Now(),
 		now:         time.Now,
 		metrics:     prometheus.NewRegistry(),
-		leads:       make(chan uint64, 1),
-		changes:     changes.New(changes.Limit),
+		leads:       make(chan uint64, 1), changes: changes.New(changes.Limit),
 	}
 	if r.opts.Exit == nil {
 		r.opts.Exit = os.Exit
@@ -319,8 +318,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	// The standby is there before the view runs.
 	following.OnChange = func(l *ledger.Ledger, c ledger.Change) { r.standby.Apply(l, c) }
 	following.OnConfiguration = func(c record.Configuration) { r.standby.Recall(c) }
-	following.OnApplied = r.noteApplied
-	following.Prefix, following.RequestTimeout = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout
+	following.Prefix, following.RequestTimeout, following.OnApplied = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout, r.noteApplied
 	if opts.Tracing.Enabled() {
 		following.OnLeader = r.followed
 	}

@@ -74,7 +74,7 @@ func (r *eventReader) run(ctx context.Context, follow bool, take func(uint64, *s
 	for {
 		more, err := r.batch(ctx, take)
 		switch {
-		case ctx.Err() != nil:
+		case over(ctx): // that is how it ends
 			return nil
 		case err != nil && (!follow || r.instance == ""):
 			return err

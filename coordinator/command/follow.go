@@ -43,8 +43,8 @@ func (l listing[T]) watch(ctx context.Context, c command, targets []answer, chos
 				return shown.take(e)
 			})
 			begun = begun || answered
-			if ctx.Err() != nil {
-				return nil // that is how a watch ends
+			if over(ctx) { // that is how a watch ends
+				return nil
 			}
 			failed = append(failed, fmt.Errorf("%s: %w", cmp.Or(target.name, target.Server), err))
 			if !again {
@@ -61,6 +61,8 @@ func (l listing[T]) watch(ctx context.Context, c command, targets []answer, chos
 		}
 	}
 }
+
+func over(ctx context.Context) bool { return ctx.Err() != nil }
 
 // follow calls take with the events after the last one. It reports whether the replica has
 // answered, and whether it is worth to ask again.

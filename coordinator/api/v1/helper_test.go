@@ -30,8 +30,7 @@ type replica struct {
 	leads   bool
 	epoch   uint64
 	terms   []serve.Term
-	blind   bool          // it has nothing to read
-	longest time.Duration // for which the records were read at once
+	blind   bool // it has nothing to read
 	router  *httprouter.Router
 }
 
@@ -58,9 +57,7 @@ func (r *replica) serve() {
 			if r.blind {
 				return false
 			}
-			begun := time.Now()
 			read(r.records)
-			r.longest = max(r.longest, time.Since(begun))
 			return true
 		},
 		Core:     func() *scheduler.PartitionContext { return nil },

@@ -35,7 +35,6 @@ type query struct {
 	fields  []field // none for all
 	limit   int     // zero for none
 	after   string  // the key to go on after
-	watch   bool
 	// from is the revision up to which a watch has been followed; nil if it begins.
 	from  *int64
 	stale bool
