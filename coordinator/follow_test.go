@@ -58,8 +58,18 @@ func TestFollowersGoOnAtAnotherReplica(t *testing.T) {
 	has := make(map[ledger.Key]string) // what the lead has decided
 	knows := make(map[ledger.Key]string)
 	at := lead.changes.Newest()
-	var mu sync.Mutex
+	var mu sync.Mutex                      // guards what the mirror's goroutine and the test share
 	durable := make(map[ledger.Key]string) // as a reader of the lead sees it
+	told := func() {                       // some more of what is durable; mu is held
+		keys, to, ok := lead.changes.After(at, 1+rand.IntN(10))
+		if !ok {
+			t.Error("overtaken")
+		}
+		for _, k := range keys {
+			knows[k] = durable[k]
+		}
+		at = to
+	}
 	moves := 0
 	for step := range 400 {
 		id := fmt.Sprint("app", rand.IntN(records))
@@ -67,24 +77,14 @@ func TestFollowersGoOnAtAnotherReplica(t *testing.T) {
 		has[change.Key] = change.App.Message
 		m.Append([]ledger.Change{change}, func() {
 			mu.Lock()
+			defer mu.Unlock()
 			durable[change.Key] = change.App.Message
-			mu.Unlock()
 			lead.noteDurable([]ledger.Change{change}, m.Status())
+			if step%3 > 0 { // also between two changes of one transaction
+				told()
+			}
 		})
-		if step%3 > 0 {
-			continue
-		}
-		keys, to, ok := lead.changes.After(at, 1+rand.IntN(10))
-		if !ok {
-			t.Fatal("overtaken")
-		}
-		mu.Lock()
-		for _, k := range keys {
-			knows[k] = durable[k]
-		}
-		mu.Unlock()
-		at = to
-		if step%60 != 0 {
+		if step%20 != 0 {
 			continue
 		}
 		moves++
@@ -94,11 +94,14 @@ func TestFollowersGoOnAtAnotherReplica(t *testing.T) {
 		if err := v.WaitRevision(ctx, m.Status().Revision); err != nil {
 			t.Fatal(err)
 		}
-		there, ok := understudy.changes.From(at.Revision)
+		mu.Lock()
+		from := at.Revision
+		mu.Unlock()
+		there, ok := understudy.changes.From(from)
 		if !ok {
-			t.Fatalf("the understudy does not know of %d", at.Revision)
+			t.Fatalf("the understudy does not know of %d", from)
 		}
-		keys, there, _ = understudy.changes.After(there, changes.Limit)
+		keys, there, _ := understudy.changes.After(there, changes.Limit)
 		v.Read(func(l *ledger.Ledger) {
 			for _, k := range keys {
 				knows[k] = l.App(k.AppID).Message
@@ -106,7 +109,7 @@ func TestFollowersGoOnAtAnotherReplica(t *testing.T) {
 		})
 		for k, want := range has {
 			if knows[k] != want {
-				t.Fatalf("step %d: %v is %q, want %q, from %d on", step, k, knows[k], want, at.Revision)
+				t.Fatalf("step %d: %v is %q, want %q, from %d on", step, k, knows[k], want, from)
 			}
 		}
 		if there.Revision < m.Status().Revision {

@@ -199,6 +199,9 @@ func TestWhatTheCoreHas(t *testing.T) {
 	if queue.Parent != "root" || !queue.Leaf || !queue.Managed || queue.Max["cpu"] != "1" || queue.Pending["cpu"] != "2" || queue.State != "Active" {
 		t.Errorf("%+v", queue)
 	}
+	if _, idle := asked[apiv1.Queue](t, url+apiv1.Prefix+"queues/root.dyn"); idle.MaxPriority < 0 || queue.MaxPriority != 5 {
+		t.Errorf("priorities %d, %d", idle.MaxPriority, queue.MaxPriority)
+	}
 	_, leaves := asked[apiv1.List[apiv1.Queue]](t, url+apiv1.Prefix+"queues?parent=root&leaf=true&fields=name")
 	if len(leaves.Items) != 2 || leaves.Items[0].Name != "root.a" || leaves.Items[1].Name != "root.small" {
 		t.Errorf("%+v", leaves)

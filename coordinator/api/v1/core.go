@@ -2,6 +2,7 @@ package v1
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 
@@ -51,12 +52,16 @@ func flatten(q *dao.PartitionQueueDAOInfo, to *[]*dao.PartitionQueueDAOInfo) {
 }
 
 func queueIn(q *dao.PartitionQueueDAOInfo) Queue {
-	return Queue{
+	x := Queue{
 		Name: q.QueueName, Parent: q.Parent, State: q.Status, Leaf: q.IsLeaf, Managed: q.IsManaged, Max: resources(q.MaxResource),
 		Guaranteed: resources(q.GuaranteedResource), Used: resources(q.AllocatedResource), Pending: resources(q.PendingResource),
 		Preempting: resources(q.PreemptingResource), Running: q.RunningApps, MaxRunning: q.MaxRunningApps,
-		SortPolicy: q.SortingPolicy, MaxPriority: q.CurrentPriority,
+		SortPolicy: q.SortingPolicy,
 	}
+	if q.CurrentPriority != math.MinInt32 { // with which the core says that nothing waits
+		x.MaxPriority = q.CurrentPriority
+	}
+	return x
 }
 
 func nodes() *kind[Node] {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ type replica struct {
 	records *ledger.Ledger
 	log     *changes.Log
 	over    chan struct{}
-	leads   bool
+	leads   atomic.Bool
 	epoch   uint64
 	terms   []serve.Term
 	blind   bool // it has nothing to read
@@ -36,8 +37,9 @@ type replica struct {
 
 func newReplica() *replica {
 	r := &replica{
-		turn: make(chan struct{}, 1), records: ledger.New(), log: changes.New(64), over: make(chan struct{}), leads: true, epoch: 7,
+		turn: make(chan struct{}, 1), records: ledger.New(), log: changes.New(64), over: make(chan struct{}), epoch: 7,
 	}
+	r.leads.Store(true)
 	r.log.Begin(100)
 	r.serve()
 	return r
@@ -61,7 +63,7 @@ func (r *replica) serve() {
 			return true
 		},
 		Core:     func() *scheduler.PartitionContext { return nil },
-		Standing: func() (bool, uint64) { return r.leads, r.epoch },
+		Standing: func() (bool, uint64) { return r.leads.Load(), r.epoch },
 		Changes:  r.log, Terms: func() []serve.Term { return r.terms },
 		Turn: func(ctx context.Context, work func()) bool { work(); return ctx.Err() == nil },
 		Over: r.over, RevisionHeader: "Revision",

@@ -46,9 +46,13 @@ func TestWatch(t *testing.T) {
 		if c.header.Get("Content-Type") != eventStream {
 			t.Errorf("%v", c.header)
 		}
-		r.leads = false // it is another's turn to tell
+		r.leads.Store(false) // it is another's turn to tell
 		r.change(103, gone("a", ""))
-		<-c.done
+		select {
+		case piece := <-c.events:
+			t.Errorf("told by who leads no more: %s", piece)
+		case <-c.done:
+		}
 	})
 }
 
