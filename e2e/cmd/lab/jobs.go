@@ -69,7 +69,7 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long the light load lasts")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
 	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
-	cmd.AddCommand(benchManagers())
+	cmd.AddCommand(benchManagers(), benchReaders())
 	return cmd
 }
 
@@ -105,6 +105,36 @@ standard error, the same figures as JSON to standard output.`,
 	cmd.Flags().Float64Var(&o.Rate, "rate", o.Rate, "status updates a second")
 	cmd.Flags().DurationVar(&o.Idle, "idle", o.Idle, "how long nothing happens before")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long it may take until all applications are there, and until they have ended")
+	return cmd
+}
+
+func benchReaders() *cobra.Command {
+	o := bench.DefaultReaders()
+	cmd := &cobra.Command{
+		Use:   "readers",
+		Short: "Measure how much clients that list applications delay the binding of pods",
+		Long: `Start a lab, fill it with applications, and bind pods at a steady rate, in turns with
+and without clients that list all applications over YuniKorn's REST interface, with streams
+of events open of which every other one is never read. Tables and progress go to standard
+error, the same figures as JSON to standard output.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Out = cmd.ErrOrStderr()
+			report, err := bench.Readers(cmd.Context(), o)
+			if report == nil {
+				return err
+			}
+			return errors.Join(err, printMeasured(cmd, report))
+		},
+	}
+	sizeFlags(cmd, &o.Lab)
+	cmd.Flags().IntVar(&o.Apps, "apps", o.Apps, "applications that are listed")
+	cmd.Flags().Float64Var(&o.Rate, "rate", o.Rate, "pods a second that are bound meanwhile")
+	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long each half of a round lasts")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", o.Rounds, "rounds of two halves")
+	cmd.Flags().IntVar(&o.Clients, "clients", o.Clients, "clients that list")
+	cmd.Flags().IntVar(&o.Streams, "streams", o.Streams, "streams of events, every other one of which is never read")
+	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
 	return cmd
 }
 
