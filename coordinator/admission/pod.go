@@ -7,7 +7,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -20,21 +20,35 @@ const changeRefused = "user info annotation change is not allowed"
 const labelApp = "app"
 
 // readPod reads what the rules look at, and nothing else: the rest of a pod is not theirs
-// to judge.
+// to judge. It reads a map first, as whoever applies a patch does: of a key that is there
+// twice both take the last.
 func readPod(raw []byte) (*v1.Pod, error) {
-	var read struct {
-		Metadata metav1.ObjectMeta `json:"metadata"`
-		Spec     struct {
-			SchedulerName     string `json:"schedulerName"`
-			PriorityClassName string `json:"priorityClassName"`
-		} `json:"spec"`
-	}
-	if err := json.Unmarshal(raw, &read); err != nil {
+	var object map[string]any
+	if err := json.Unmarshal(raw, &object); err != nil {
 		return nil, fmt.Errorf("%w: the pod: %w", errObject, err)
 	}
-	pod := &v1.Pod{ObjectMeta: read.Metadata}
-	pod.Spec.SchedulerName, pod.Spec.PriorityClassName = read.Spec.SchedulerName, read.Spec.PriorityClassName
+	metadata, hasMetadata := object["metadata"].(map[string]any)
+	spec, hasSpec := object["spec"].(map[string]any)
+	if !hasMetadata || !hasSpec {
+		return nil, fmt.Errorf("%w: the pod lacks metadata or spec", errObject)
+	}
+	pod := &v1.Pod{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{
+		"metadata": pick(metadata, "namespace", "uid", "labels", "annotations"), "spec": pick(spec, "schedulerName", "priorityClassName"),
+	}, pod); err != nil {
+		return nil, fmt.Errorf("%w: the pod: %w", errObject, err)
+	}
 	return pod, nil
+}
+
+func pick(from map[string]any, keys ...string) map[string]any {
+	picked := make(map[string]any)
+	for _, key := range keys {
+		if value, ok := from[key]; ok {
+			picked[key] = value
+		}
+	}
+	return picked
 }
 
 func (d *deciding) pod(ctx context.Context) error {

@@ -27,14 +27,17 @@ spec: {containers: []}
 apiVersion: v1
 kind: Pod
 metadata: {name: left, namespace: quiet}
+spec: {}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: ignored, namespace: loud}
+spec: {}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: forged, annotations: {yunikorn.apache.org/user.info: '{"user":"bob"}'}}
+spec: {}
 ---
 apiVersion: batch/v1
 kind: CronJob
@@ -44,6 +47,7 @@ spec: {jobTemplate: {spec: {template: {}}}}
 apiVersion: v1
 kind: Pod
 metadata: {name: system, namespace: kube-system}
+spec: {}
 `
 
 func TestAdmissionIsExplained(t *testing.T) {
