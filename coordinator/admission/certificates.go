@@ -95,7 +95,7 @@ func (m *Made) Expires() time.Time {
 func (m *Made) Renew(ctx context.Context, now time.Time) ([]byte, error) {
 	held, err := m.share(ctx, now)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", m.name, err)
+		return nil, fmt.Errorf("the Secret %s: %w", m.name, err)
 	}
 	m.known = held
 	if served := m.served.Load(); stale(served, held.current, now) {

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
@@ -99,7 +100,7 @@ func (c Config) mutations(s Settings, bundle []byte) *admissionregv1.MutatingWeb
 			ReinvocationPolicy: ptr.To(admissionregv1.IfNeededReinvocationPolicy),
 		}
 		if i > 0 {
-			webhook.MatchConditions = append(conditions[:len(conditions):len(conditions)], c.undecided(s))
+			webhook.MatchConditions = slices.Concat(conditions, []admissionregv1.MatchCondition{c.undecided(s)})
 			webhook.ReinvocationPolicy = ptr.To(admissionregv1.NeverReinvocationPolicy)
 		}
 		if i < len(c.Where.clients(PathMutate, nil))-1 {
