@@ -212,11 +212,23 @@ func TestServiceFollowsTheConfigMaps(t *testing.T) {
 		}
 		failing := objects.times
 		objects.err = nil
-		time.Sleep(2 * readPeriod)
+		time.Sleep(4 * readPeriod)
 		synctest.Wait()
 		if objects.times == failing || s.last != "" {
 			t.Error("what failed was not tried again")
 		}
+		objects.err = errors.New("not allowed")
+		time.Sleep(keepPeriod) // until it is noticed
+		synctest.Wait()
+		before := objects.times
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := objects.times - before; n < 3 || n > 10 {
+			t.Errorf("what cannot be was tried %d times in a minute", n)
+		}
+		objects.err = nil
+		time.Sleep(2 * keepPeriod)
+		synctest.Wait()
 		settled := objects.times
 		time.Sleep(keepPeriod + 2*readPeriod)
 		synctest.Wait()

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admission/v1"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/understudy-ha/understudy/coordinator/kube"
 )
@@ -115,19 +116,26 @@ func (s *Service) validate(_ context.Context, req *admissionv1.AdmissionRequest)
 	return answer{refusal: refusal, warnings: warnings}, err
 }
 
+// retries are soon after the first failure, which may be no more than that another replica was
+// faster, and rare where the API server does not have what is asked for.
+func retries() wait.Backoff {
+	return wait.Backoff{Duration: readPeriod, Factor: 2, Jitter: 0.1, Steps: 8, Cap: keepPeriod}
+}
+
 // Run reads the ConfigMaps and keeps certificates and the API server's objects up to date
 // until ctx ends. What fails is tried again.
 func (s *Service) Run(ctx context.Context) error {
 	ticker := time.NewTicker(readPeriod)
 	defer ticker.Stop()
-	var kept time.Time
+	var due time.Time
+	pause := retries()
 	for {
 		changed := s.read(ctx)
-		if s.current.Load() != nil && (changed || s.now().Sub(kept) >= keepPeriod) {
+		if s.current.Load() != nil && (changed || !s.now().Before(due)) {
 			if s.keep(ctx) {
-				kept = s.now()
+				due, pause = s.now().Add(keepPeriod), retries()
 			} else {
-				kept = time.Time{} // soon again
+				due = s.now().Add(pause.Step())
 			}
 		}
 		select {
