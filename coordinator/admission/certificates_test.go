@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,80 +165,89 @@ func TestCertificatesAreReplacedWhileServing(t *testing.T) {
 	}
 }
 
-// written are the objects that were kept last.
-type written struct {
-	names []string
-	err   error
-	times int
-	hook  *admissionregv1.MutatingWebhookConfiguration
+// around is what a service lives in: ConfigMaps, and an API server that keeps objects.
+type around struct {
+	mu         sync.Mutex
+	held       []*v1.ConfigMap
+	unread     error
+	unwritable error
+	times      int
 }
 
-func (w *written) Keep(_ context.Context, want []runtime.Object, _ []Object) error {
-	w.times++
-	w.names = nil
-	for _, o := range want {
-		if hook, ok := o.(*admissionregv1.MutatingWebhookConfiguration); ok {
-			w.hook = hook
-		}
-		w.names = append(w.names, o.GetObjectKind().GroupVersionKind().Kind+" "+o.(interface{ GetName() string }).GetName())
-	}
-	return w.err
+func (a *around) change(do func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	do()
+}
+
+// kept is how often objects were written.
+func (a *around) kept() int {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.times
+}
+
+func (a *around) read(context.Context) ([]*v1.ConfigMap, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.held, a.unread
+}
+
+func (a *around) Keep(context.Context, []runtime.Object, []Object) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.times++
+	return a.unwritable
+}
+
+// says has the ConfigMap that overrides the other hold that.
+func (a *around) says(data set) {
+	a.change(func() { a.held, a.unread = []*v1.ConfigMap{nil, configMap("yunikorn-configs", data)}, nil })
 }
 
 func TestServiceFollowsTheConfigMaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var held []*v1.ConfigMap
-		var away error
-		objects := &written{err: errors.New("away")}
+		w := &around{unread: errors.New("not yet"), unwritable: errors.New("away")}
 		cfg := Config{
 			Mode: config.AdmissionWebhook, Namespace: own, ServiceAccount: "understudy", SchedulerName: "yunikorn", FailurePolicy: "Ignore",
 			ConfigMaps: []string{"yunikorn-defaults", "yunikorn-configs"}, Workloads: BuiltIn(), Where: Where{Namespace: own, Service: "admission"},
 		}
 		made := NewMade(fake.NewClientset().CoreV1().Secrets(own), "certificates", nil)
-		s := New(cfg, known{}, func(context.Context) ([]*v1.ConfigMap, error) { return held, away }, objects, made, time.Now, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		s := New(cfg, known{}, w.read, w, made, time.Now, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		ran := make(chan error, 1)
-		away = errors.New("not yet")
 		go func() { ran <- s.Run(ctx) }()
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if s.current.Load() != nil || objects.times > 0 {
+		if n := w.kept(); n > 0 || s.current.Load() != nil {
 			t.Error("something came of nothing")
 		}
-		held, away = []*v1.ConfigMap{nil, configMap("yunikorn-configs", set{keyBypass: "^x"})}, nil
+		w.says(set{keyBypass: "^x"})
 		time.Sleep(2 * readPeriod)
-		synctest.Wait()
-		if !s.current.Load().settings.Bypass.match("x1") || objects.times < 1 {
-			t.Errorf("%+v after %d times", s.current.Load(), objects.times)
+		failing := w.kept()
+		if failing < 1 || !s.current.Load().settings.Bypass.match("x1") {
+			t.Errorf("%+v after %d times", s.current.Load(), failing)
 		}
-		failing := objects.times
-		objects.err = nil
 		time.Sleep(4 * readPeriod)
-		synctest.Wait()
-		if objects.times == failing || s.last != "" {
+		if w.kept() == failing {
 			t.Error("what failed was not tried again")
 		}
-		objects.err = errors.New("not allowed")
-		time.Sleep(keepPeriod) // until it is noticed
-		synctest.Wait()
-		before := objects.times
+		time.Sleep(keepPeriod)
+		before := w.kept()
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		if n := objects.times - before; n < 3 || n > 10 {
+		if n := w.kept() - before; n < 3 || n > 10 {
 			t.Errorf("what cannot be was tried %d times in a minute", n)
 		}
-		objects.err = nil
+		w.change(func() { w.unwritable = nil })
 		time.Sleep(2 * keepPeriod)
-		synctest.Wait()
-		settled := objects.times
+		settled := w.kept()
 		time.Sleep(keepPeriod + 2*readPeriod)
-		synctest.Wait()
-		if n := objects.times - settled; n < 1 || n > 2 {
+		if n := w.kept() - settled; n < 1 || n > 2 {
 			t.Errorf("kept %d times in %v", n, keepPeriod)
 		}
-		held[1] = configMap("yunikorn-configs", set{keyBypass: "^y", keyHotRefresh: "false"})
+		w.says(set{keyBypass: "^y", keyHotRefresh: "false"})
 		time.Sleep(2 * readPeriod)
-		held[1] = configMap("yunikorn-configs", set{keyBypass: "^z"})
+		w.says(set{keyBypass: "^z"})
 		time.Sleep(2 * readPeriod)
 		synctest.Wait()
 		if !s.current.Load().settings.Bypass.match("y") {
