@@ -64,7 +64,7 @@ func (r *replica) tellPast(ctx context.Context) error {
 	}
 	r.log.Warn("the process before this one did not end in order", "incarnation", end.Incarnation,
 		"reason", end.Reason, "how", end.How, "epoch", end.Epoch, "at", end.At, "restarts", r.past.Restarts)
-	if err := r.cluster.WaitForSync(ctx); err != nil {
+	if r.cluster.WaitForSync(ctx) != nil {
 		return nil // ctx has ended
 	}
 	pod := r.cluster.OwnPod()

@@ -331,8 +331,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel,
 		CompleteAfter: opts.CompleteAfter, Version: opts.Version, Configured: r.configured, Now: r.now, Log: r.log,
 	})
-	r.measureConfiguration()
-	r.accounts = newAccounts(r.lookAtAccounts, r.tellDrift, r.metrics)
+	r.measure()
 	if r.elector, err = r.newElector(); err != nil {
 		return nil, err
 	}
@@ -400,6 +399,12 @@ func (r *replica) dialEtcd() (*clientv3.Client, error) {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
 	return client, nil
+}
+
+// measure makes known what is not measured where it happens.
+func (r *replica) measure() {
+	r.measureConfiguration()
+	r.accounts = newAccounts(r.lookAtAccounts, r.tellDrift, r.metrics)
 }
 
 // guard is what the transport for writes asks before every request.
