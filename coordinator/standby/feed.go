@@ -62,7 +62,8 @@ func (s *Standby) feed(l *ledger.Ledger, key ledger.Key) {
 
 // wants reports whether the engine has to know an application: see
 // ledger.Feed. A gang that is still waiting is told of with its first placeholder,
-// because the engine's clock for it starts with what it is told then.
+// because the engine's clock for it starts with what it is told then. One that runs is like
+// any application: its next pod may come before the engine completes it.
 func wants(l *ledger.Ledger, app *ledger.App) bool {
 	switch {
 	case app == nil:
@@ -72,7 +73,7 @@ func wants(l *ledger.Ledger, app *ledger.App) bool {
 	case app.State.Terminal():
 		return l.Live(app.ID) > 0
 	}
-	return app.State != ledger.AppStateSubmitted && len(app.TaskGroups) == 0
+	return app.State == ledger.AppStateRunning || app.State != ledger.AppStateSubmitted && len(app.TaskGroups) == 0
 }
 
 // feedApp tells the engine of an application as it is now. s.mu is held.

@@ -137,14 +137,14 @@ func repairs(l *ledger.Ledger, refused []view.Refused, keys record.Keys) (change
 	return changes
 }
 
-// idle completes the gangs that run, or reserve, without any task: a new engine is told of
-// a gang with its first allocation, and would never complete one that has none. Other
+// idle completes the gangs that reserve without any task: a new engine is told of such a
+// gang with its first allocation, and would never complete one that has none. Other
 // applications it completes as any engine does, once they have been without pods for a while.
 // A gang that a resource describes may reserve before its pods come, and its manager ends it.
+// So may one whose pod has been reported and is to be told of.
 func idle(l *ledger.Ledger, st staff, now time.Time) (events []ledger.Event) {
 	for app := range l.Apps() {
-		waits := app.State == ledger.AppStateRunning || app.State == ledger.AppStateReserving && !st.describes(app.Manager)
-		if waits && l.Live(app.ID) == 0 && !wants(l, app) {
+		if app.State == ledger.AppStateReserving && l.Live(app.ID) == 0 && !st.describes(app.Manager) && !st.expects(app.ID) {
 			events = append(events, ledger.AppEnded{
 				Stamp: ledger.Stamp{At: ledger.At(now)}, AppID: app.ID, State: ledger.AppStateCompleted,
 			})

@@ -156,33 +156,22 @@ func TestTerminatedPodCompletesItsTask(t *testing.T) {
 	}
 }
 
-// TestAnIdleGangCompletes: its last pod ended while nobody led, so no engine will ever
-// complete it. Of an application without a gang the engine knows: its next pod may come
-// before it is completed, as it may without a failover.
-func TestAnIdleGangCompletes(t *testing.T) {
+// TestAnIdleApplicationIsLeftToTheEngine: its last pod ended while nobody led. The engine is
+// told of it: its next pod may come before it is completed, as it may without a failover.
+func TestAnIdleApplicationIsLeftToTheEngine(t *testing.T) {
 	for _, groups := range [][]v1alpha1.TaskGroup{nil, {{Name: "g", MinMember: 1}}} {
 		l := ledger.New()
 		l.Step(ledger.AddApp{ID: "a", Manager: "general", TaskGroups: groups, Recovery: true})
 		reconciled(t, l, testPod("x", "n1", v1.PodRunning))
 		l.Step(ledger.AppAccepted{Stamp: stamp(1), AppID: "a"})
-		if events := idle(l, nil, time.Unix(100, 0)); len(events) != 0 {
-			t.Fatalf("an application with a pod was to end: %+v", events)
-		}
 		reconciled(t, l, testPod("x", "n1", v1.PodSucceeded))
-		for _, event := range idle(l, nil, time.Unix(101, 0)) {
-			l.Step(event)
+		if events := idle(l, nil, time.Unix(100, 0)); len(events) != 0 {
+			t.Errorf("an application with groups %v is to end: %+v", groups, events)
 		}
-		want := ledger.AppStateCompleted
-		if groups == nil {
-			want = ledger.AppStateRunning
-			told := newHeldEngine(t)
-			testStandby(l, told.do).feedFrom(l)
-			if !told.apps["a"] {
-				t.Error("the engine is not told of it")
-			}
-		}
-		if app := l.App("a"); app.State != want {
-			t.Fatalf("the application with groups %v is %s, want %s", groups, app.State, want)
+		told := newHeldEngine(t)
+		testStandby(l, told.do).feedFrom(l)
+		if !told.apps["a"] || l.App("a").State != ledger.AppStateRunning {
+			t.Errorf("the engine is told of %v, the application with groups %v is %s", told.apps, groups, l.App("a").State)
 		}
 	}
 }
@@ -194,15 +183,21 @@ func (described) Name() string               { return "described" }
 func (described) Describe() []serve.Resource { return nil }
 
 // A lead that died before it had heard of the pod left a gang that waits for nobody. One
-// that a resource describes waits for its pods.
+// that a resource describes waits for its pods, and one whose pod is to be told of for that.
 func TestAGangWithoutAPodCompletes(t *testing.T) {
 	for manager, want := range map[string]ledger.AppState{
-		general.Name: ledger.AppStateCompleted, "described": ledger.AppStateReserving,
+		general.Name: ledger.AppStateCompleted, "described": ledger.AppStateReserving, "expecting": ledger.AppStateReserving,
 	} {
+		st := staffOf(oneApp{}, described{})
+		if manager == "expecting" {
+			st[0].gate.AddTask(&protocol.AddTaskRequest{Metadata: protocol.TaskMetadata{
+				ApplicationID: "a", TaskID: "x", Pod: testPod("x", "", v1.PodPending),
+			}})
+		}
 		l := ledger.New()
 		l.Step(ledger.AddApp{ID: "a", Manager: manager, TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
 		l.Step(ledger.AppAccepted{AppID: "a"})
-		for _, event := range idle(l, staffOf(oneApp{}, described{}), time.Unix(100, 0)) {
+		for _, event := range idle(l, st, time.Unix(100, 0)) {
 			l.Step(event)
 		}
 		if app := l.App("a"); app.State != want {

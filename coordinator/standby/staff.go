@@ -249,6 +249,11 @@ func (st staff) describes(manager string) bool {
 	})
 }
 
+// expects reports whether a task of an application was reported that is to be told of.
+func (st staff) expects(appID string) bool {
+	return slices.ContainsFunc(st, func(m *member) bool { return m.gate.Expects(appID) })
+}
+
 // gone tells of a pod that is gone.
 func (st staff) gone(pod *v1.Pod) {
 	for _, m := range st {
