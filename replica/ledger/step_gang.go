@@ -164,7 +164,9 @@ func (s *step) held(n *entry, t *Task) {
 	if !t.Placeholder {
 		return
 	}
-	s.editGang(n, t.TaskGroup, func(g *GroupCount) { g.Bound++ })
+	if n.gathers() {
+		s.editGang(n, t.TaskGroup, func(g *GroupCount) { g.Bound++ })
+	}
 	if n.app.State == AppStateReserving {
 		s.tellGang(n, false, "PlaceholderAllocated", "Application %s placeholder has been allocated.", n.app.ID)
 		s.moveApp(n, updateReservation)
@@ -172,16 +174,21 @@ func (s *step) held(n *entry, t *Task) {
 	}
 }
 
-// unheld notes that a bound placeholder ends. Once the gang was complete, its
-// count stays.
+// unheld notes that a bound placeholder ends.
 func (s *step) unheld(n *entry, t *Task) {
-	if !t.Placeholder || t.State != TaskStateBound {
-		return
-	}
-	switch n.app.State {
-	case AppStateSubmitted, AppStateRecovering, AppStateReserving:
+	if t.Placeholder && t.State == TaskStateBound && n.gathers() {
 		s.editGang(n, t.TaskGroup, func(g *GroupCount) { g.Bound-- })
 	}
+}
+
+// gathers reports whether an application may still wait for its gang. Once that was
+// complete, or given up, its count stays.
+func (e *entry) gathers() bool {
+	switch e.app.State {
+	case AppStateSubmitted, AppStateRecovering, AppStateReserving:
+		return true
+	}
+	return false
 }
 
 // runIfHeld runs an application that has all the placeholders it reserves.
@@ -330,13 +337,6 @@ func (s *step) abandonGang(n *entry, message string, why Termination) {
 	s.tellGang(n, true, "GangSchedulingFailed", "Application %s resuming as non-gang application (SOFT)", n.app.ID)
 	s.editApp(n).Message = message
 	s.releaseHolds(n, why)
-}
-
-// ReasonGang is the reason of Events about gangs, on the pod that the application
-// began with; their actions and words are those of YuniKorn's shim 1.9
-// (pkg/cache/application.go), since tools look for them.
-const ReasonGang = "GangScheduling"
-
 // tellMember tells a real task that it is one of a gang.
 func (s *step) tellMember(t *Task) {
 	if !t.Placeholder && t.TaskGroup != "" {
@@ -344,6 +344,13 @@ func (s *step) tellMember(t *Task) {
 			"Pod belongs to the taskGroup %s, it will be scheduled as a gang member", t.TaskGroup)})
 	}
 }
+
+}
+
+// ReasonGang is the reason of Events about gangs, on the pod that the application
+// began with; their actions and words are those of YuniKorn's shim 1.9
+// (pkg/cache/application.go), since tools look for them.
+const ReasonGang = "GangScheduling"
 
 func (s *step) tellGang(n *entry, warning bool, action, format string, args ...any) {
 	if t := n.originator(); t != nil {
