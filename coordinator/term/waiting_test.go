@@ -1,6 +1,7 @@
 package term
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,36 @@ import (
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
+
+// TestWhatIsRecentIsToldAgain: a predecessor may have died before it told it. It is told
+// once.
+func TestWhatIsRecentIsToldAgain(t *testing.T) {
+	inHouse(t, func(h *house) {
+		now, ago := ledger.Stamp{At: ledger.At(time.Now())}, ledger.Stamp{At: ledger.At(time.Now().Add(-time.Minute))}
+		for id, at := range map[string]ledger.Stamp{"new": now, "old": ago} {
+			h.state.Step(ledger.AddApp{Stamp: at, ID: id})
+			h.state.Step(ledger.AppAccepted{Stamp: at, AppID: id})
+			h.state.Step(ledger.AddTask{Stamp: at, AppID: id, ID: id + "-task", Namespace: "ns", Name: id, Submitted: at.At})
+		}
+		_, _, _ = h.lead()
+		if !h.leads() {
+			t.Fatalf("roles %v", h.roles)
+		}
+		<-time.After(4 * stagePeriod)
+		synctest.Wait()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		var told []string
+		for _, effect := range h.done {
+			if r, ok := effect.(ledger.ReportTask); ok {
+				told = append(told, r.Task.ID+" "+r.Reason)
+			}
+		}
+		if want := []string{"new-task Scheduling"}; !slices.Equal(told, want) {
+			t.Errorf("told is %q, want %q", told, want)
+		}
+	})
+}
 
 // TestAPodThatWaitsForItsGangIsToldWhy: not at once, and in a way that has nobody make
 // nodes for it.

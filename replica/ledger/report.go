@@ -13,6 +13,8 @@ const (
 	reasonScheduled      = "Scheduled"
 	reasonBindSuccessful = "PodBindSuccessful"
 	reasonTaskCompleted  = "TaskCompleted"
+	reasonFailedBinding  = "FailedBinding"
+	reasonFailedDelete   = "FailedDelete"
 )
 
 // The reasons of pods that fail because their application is over; the first two are
@@ -65,9 +67,34 @@ func (t *Task) Preemptor() string {
 // alias is what Events call a pod.
 func (t *Task) alias() string { return t.Namespace + "/" + t.Name }
 
-// report tells the user of a pod how it goes on.
-func (s *step) report(t *Task, reason, format string, args ...any) {
-	s.effect(ReportTask{Task: t, Reason: reason, Message: fmt.Sprintf(format, args...)})
+// scheduling tells that a pod is asked for, and that it is one of a gang.
+func scheduling(t *Task) []Effect {
+	told := []Effect{ReportTask{
+		Task: t, Reason: reasonScheduling, Message: fmt.Sprintf("%s is queued and waiting for allocation", t.alias()),
+	}}
+	if !t.Placeholder && t.TaskGroup != "" {
+		told = append(told, ReportTask{Task: t, Reason: ReasonGang, Action: "TaskGroupMatch", Message: fmt.Sprintf(
+			"Pod belongs to the taskGroup %s, it will be scheduled as a gang member", t.TaskGroup)})
+	}
+	return told
+}
+
+// scheduled tells where a pod is to be bound, bindSuccessful where it has been.
+func scheduled(t *Task) ReportTask {
+	return ReportTask{
+		Task: t, Reason: reasonScheduled, Message: fmt.Sprintf("Successfully assigned %s to node %s", t.alias(), t.Node),
+	}
+}
+
+func bindSuccessful(t *Task) ReportTask {
+	return ReportTask{
+		Task: t, Reason: reasonBindSuccessful, Message: fmt.Sprintf("Pod %s is successfully bound to node %s", t.alias(), t.Node),
+	}
+}
+
+// rejection tells why a task will not be scheduled.
+func rejection(t *Task) ReportTask {
+	return ReportTask{Task: t, Warning: true, Reason: ReasonTaskRejected, Message: t.Message, Condition: ReasonTaskRejected}
 }
 
 // reportFailed tells the users of all pods that wait why they do so in vain.

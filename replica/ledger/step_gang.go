@@ -337,14 +337,6 @@ func (s *step) abandonGang(n *entry, message string, why Termination) {
 	s.tellGang(n, true, "GangSchedulingFailed", "Application %s resuming as non-gang application (SOFT)", n.app.ID)
 	s.editApp(n).Message = message
 	s.releaseHolds(n, why)
-// tellMember tells a real task that it is one of a gang.
-func (s *step) tellMember(t *Task) {
-	if !t.Placeholder && t.TaskGroup != "" {
-		s.effect(ReportTask{Task: t, Reason: ReasonGang, Action: "TaskGroupMatch", Message: fmt.Sprintf(
-			"Pod belongs to the taskGroup %s, it will be scheduled as a gang member", t.TaskGroup)})
-	}
-}
-
 }
 
 // ReasonGang is the reason of Events about gangs, on the pod that the application

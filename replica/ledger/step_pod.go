@@ -36,7 +36,7 @@ func (s *step) deleteFailed(n *entry, t *Task, message string, refused bool) {
 		s.refuse("pod of task %s is not being deleted", t.ID)
 		return
 	}
-	s.failedAttempt(n, t, "FailedDelete", message, limitOf(refused))
+	s.failedAttempt(n, t, reasonFailedDelete, message, limitOf(refused))
 }
 
 func (s *step) podFailed(n *entry, t *Task) {

@@ -169,8 +169,9 @@ func (s *step) ask(n *entry, t *Task) {
 	if !task.HeldBack() {
 		s.effect(Ask{App: n.app, Task: task})
 	}
-	s.report(task, reasonScheduling, "%s is queued and waiting for allocation", task.alias())
-	s.tellMember(task)
+	for _, told := range scheduling(task) {
+		s.effect(told)
+	}
 }
 
 // allocated notes the engine's choice and has it carried out.
@@ -212,7 +213,7 @@ func (s *step) allocated(e Allocated) {
 // bind has the pod of an allocation bound.
 func (s *step) bind(t *Task) {
 	s.effect(Bind{Task: t})
-	s.report(t, reasonScheduled, "Successfully assigned %s to node %s", t.alias(), t.Node)
+	s.effect(scheduled(t))
 }
 
 // bindDone takes over that a bind came through, even one that nobody waits for
@@ -233,7 +234,7 @@ func (s *step) bound(n *entry, t *Task, node string) {
 	task := s.moveTask(n, t, taskBound)
 	task.Bound, task.Retries, task.Message, task.Avoid = s.at, 0, "", nil
 	s.schedule(task, 0)
-	s.report(task, reasonBindSuccessful, "Pod %s is successfully bound to node %s", task.alias(), task.Node)
+	s.effect(bindSuccessful(task))
 	s.held(n, task)
 }
 
@@ -254,7 +255,7 @@ func (s *step) bindFailed(n *entry, t *Task, message string, refused bool) {
 	case refused:
 		s.bindRefused(n, t, message)
 	default:
-		s.failedAttempt(n, t, "FailedBinding", message, backoffLimit)
+		s.failedAttempt(n, t, reasonFailedBinding, message, backoffLimit)
 	}
 }
 
@@ -280,7 +281,7 @@ func (s *step) nodeLost(n *entry, t *Task, message string) {
 	old := *failed
 	s.effect(Release{Task: &old, Termination: StoppedByRM})
 	if message != "" {
-		s.effect(ReportTask{Task: &old, Warning: true, Reason: "FailedBinding", Message: message})
+		s.effect(ReportTask{Task: &old, Warning: true, Reason: reasonFailedBinding, Message: message})
 	}
 	retries := failed.Retries + 1
 	if len(failed.Avoid) > 0 {
@@ -365,9 +366,7 @@ func (s *step) rejectTask(n *entry, t *Task, message string) {
 	if wasAsked {
 		s.effect(Release{Task: task, Termination: StoppedByRM})
 	}
-	s.effect(ReportTask{
-		Task: task, Warning: true, Reason: ReasonTaskRejected, Message: message, Condition: ReasonTaskRejected,
-	})
+	s.effect(rejection(task))
 }
 
 // kill has a pod deleted; the task ends when the pod is gone.
@@ -420,7 +419,7 @@ func (s *step) complete(n *entry, t *Task) {
 	s.unheld(n, t)
 	s.end(n, t)
 	if task := n.tasks[t.ID]; task.State == TaskStateCompleted && task.Node != "" {
-		s.report(task, reasonTaskCompleted, "Task %s is completed", task.alias())
+		s.effect(ReportTask{Task: task, Reason: reasonTaskCompleted, Message: fmt.Sprintf("Task %s is completed", task.alias())})
 	}
 }
 

@@ -197,7 +197,7 @@ func (m *Manager) pod(pod *v1.Pod, initial bool) {
 		if !ok || m.deps.Claimed(pod) != "" {
 			return nil
 		}
-		if _, problems := workload.ParseTask(pod); len(problems) > 0 && !initial && pod.Spec.NodeName == "" && !m.waits(pod.UID) {
+		if _, problems := workload.ParseTask(pod); len(problems) > 0 && pod.Spec.NodeName == "" && !m.waits(pod.UID) {
 			m.deps.Problems(pod, problems)
 		}
 		m.mu.Lock()
