@@ -10,8 +10,8 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
-// killEngine places what it is asked for, and completes an application that has had no
-// pods for a while.
+// killEngine places what it is asked for while nodes have room, and completes an
+// application that has had no pods for a while.
 type killEngine struct {
 	r *killReplica
 
@@ -115,18 +115,22 @@ func (e *killEngine) do(effect ledger.Effect) error {
 		delete(e.apps, x.AppID)
 		maps.DeleteFunc(e.asks, func(_ string, ask ledger.Ask) bool { return ask.App.ID == x.AppID })
 		maps.DeleteFunc(e.placed, func(_ string, t *ledger.Task) bool { return t.AppID == x.AppID })
+		maps.DeleteFunc(e.swaps, func(hold, _ string) bool { return e.placed[hold] == nil })
+		e.place()
 	}
 	return nil
 }
 
-// place places what is asked for while there is room.
+// place places what is asked for while there is room. A member of a gang takes the place
+// that is held for it.
 func (e *killEngine) place() {
-	if e.box == nil || e.r.w.full.Load() {
+	if e.box == nil {
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.asks)) {
 		task := e.asks[id].Task
-		if task.Placeholder || task.TaskGroup == "" || !e.swap(task) {
+		held := !task.Placeholder && task.TaskGroup != "" && e.swap(task)
+		if !held && int64(len(e.placed)) < e.r.w.places.Load() {
 			e.allocate(task)
 		}
 	}
@@ -166,11 +170,12 @@ func (e *killEngine) release(task *ledger.Task) {
 	if ask, waits := e.asks[next]; waits {
 		e.allocate(ask.Task)
 	}
+	e.place()
 }
 
-// room says whether nodes have room from now on.
-func (w *killWorld) room(has bool) {
-	w.full.Store(!has)
+// room says for how many pods nodes have room from now on.
+func (w *killWorld) room(pods int64) {
+	w.places.Store(pods)
 	w.lead.engine.mu.Lock()
 	defer w.lead.engine.mu.Unlock()
 	w.lead.engine.place()

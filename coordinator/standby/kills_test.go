@@ -38,7 +38,7 @@ func (k kill) String() string {
 // played plays a script and returns what has come of it, and how many commits that took.
 func played(t *testing.T, script []state, when kill) (o outcome, commits int) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newKillWorld(t, killKinds)
+		w := newKillWorld(t, killManagers)
 		w.settle()
 		w.mu.Lock()
 		w.commits, w.dieAt, w.lost = 0, when.commit, when.lost
@@ -68,9 +68,11 @@ func played(t *testing.T, script []state, when kill) (o outcome, commits int) {
 // the same end as without: records, statuses, pods, and Events. In the middle of a step, at
 // each commit, it does so but for Events of that step, of which none is told twice.
 func TestKills(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(scripts)) {
+	all := maps.Clone(scripts)
+	maps.Copy(all, gangScripts)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
-			script := scripts[name]
+			script := all[name]
 			want, commits := played(t, script, kill{step: -1})
 			t.Logf("%d states, %d commits, events %q", len(script), commits, want.events)
 			var kills []kill

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	v1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,6 +16,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/managers/application"
 	"github.com/understudy-ha/understudy/coordinator/managers/custom"
 	"github.com/understudy-ha/understudy/coordinator/managers/general"
+	"github.com/understudy-ha/understudy/coordinator/managers/podgroup"
 	"github.com/understudy-ha/understudy/coordinator/managers/spark"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
@@ -25,17 +27,22 @@ import (
 var (
 	killRegistry = managers.Registry{
 		general.Name: general.New, application.Type: application.New, spark.Type: spark.New, custom.Type: custom.New,
+		podgroup.Type: podgroup.New,
 	}
 	killManagers = []managers.Entry{
-		{Name: application.Type}, {Name: spark.Type}, presetEntry("job"), presetEntry("rayjob"), {Name: general.Name},
+		{Name: podgroup.Type}, {Name: application.Type}, {Name: spark.Type}, presetEntry("job"), presetEntry("rayjob"), {Name: general.Name},
 	}
 
 	sparks      = schema.GroupVersionResource{Group: "sparkoperator.k8s.io", Version: "v1beta2", Resource: "sparkapplications"}
 	jobs        = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
 	rayJobs     = schema.GroupVersionResource{Group: "ray.io", Version: "v1", Resource: "rayjobs"}
 	rayClusters = schema.GroupVersionResource{Group: "ray.io", Version: "v1", Resource: "rayclusters"}
+	podGroups   = schedulingv1beta1.SchemeGroupVersion.WithResource("podgroups")
+	jobSets     = schema.GroupVersionResource{Group: "jobset.x-k8s.io", Version: "v1alpha2", Resource: "jobsets"}
+	workflows   = schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "workflows"}
 	killKinds   = map[schema.GroupVersionResource]string{
-		v1alpha1.Resource(): "Application", sparks: "SparkApplication", jobs: "Job", rayJobs: "RayJob", rayClusters: "RayCluster",
+		podGroups: "PodGroup", v1alpha1.Resource(): "Application", sparks: "SparkApplication", jobs: "Job",
+		rayJobs: "RayJob", rayClusters: "RayCluster", jobSets: "JobSet", workflows: "Workflow",
 	}
 )
 
@@ -98,8 +105,11 @@ func owned(kind, name string, labels map[string]string) func(*v1.Pod) {
 }
 
 // Steps that scripts share.
-func room(w *killWorld)   { w.room(true) }
-func noRoom(w *killWorld) { w.room(false) }
+func room(w *killWorld)   { w.room(manyPods) }
+func noRoom(w *killWorld) { w.room(0) }
+
+// manyPods are more than any script has.
+const manyPods = 1000
 
 func run(names ...string) func(*killWorld) {
 	return func(w *killWorld) { w.pods(v1.PodRunning, names...) }
@@ -116,8 +126,7 @@ func deleted(gvr schema.GroupVersionResource, name string) func(*killWorld) {
 	return func(w *killWorld) { w.Delete(w.t, gvr, "ns", name) }
 }
 
-// scripts are the lives of objects of all managers, but for gangs: what is told of their
-// placeholders depends on which of two events is heard first, with a kill or without.
+// scripts are the lives of objects of all managers; gangScripts has those of gangs.
 var scripts = map[string][]state{
 	"general": {
 		{"no room", noRoom},
@@ -393,12 +402,14 @@ func jobCondition(kind string) func(*killWorld) {
 	}
 }
 
-func rayCreated(w *killWorld) {
+func rayCreated(w *killWorld) { w.create(rayJobs, "train", rayJob()) }
+
+func rayJob() fields {
 	template := fields{"spec": fields{"schedulerName": workload.DefaultSchedulerName}}
-	w.create(rayJobs, "train", fields{"spec": fields{"rayClusterSpec": fields{
+	return fields{"spec": fields{"rayClusterSpec": fields{
 		"headGroupSpec":    fields{"template": template},
 		"workerGroupSpecs": []any{fields{"groupName": "small", "minReplicas": int64(1), "template": template}},
-	}}})
+	}}}
 }
 
 func rayCluster(w *killWorld) {

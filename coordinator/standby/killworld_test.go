@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -47,11 +46,12 @@ var (
 type killWorld struct {
 	t *testing.T
 	*managerstest.World
-	api     *fake.Clientset
-	tracker clienttesting.ObjectTracker
-	version atomic.Int64
-	// full says that no node has room.
-	full    atomic.Bool
+	managers []managers.Entry
+	api      *fake.Clientset
+	tracker  clienttesting.ObjectTracker
+	version  atomic.Int64
+	// places is for how many pods nodes have room.
+	places  atomic.Int64
 	started int
 
 	mu      sync.Mutex // guards what follows
@@ -66,11 +66,12 @@ type killWorld struct {
 	lead, next *killReplica
 }
 
-func newKillWorld(t *testing.T, kinds map[schema.GroupVersionResource]string) *killWorld {
+func newKillWorld(t *testing.T, enabled []managers.Entry) *killWorld {
 	w := &killWorld{
-		t: t, World: managerstest.New(t, kinds), etcd: make(map[ledger.Key][]byte), api: &fake.Clientset{},
+		t: t, World: managerstest.New(t, killKinds), managers: enabled, etcd: make(map[ledger.Key][]byte), api: &fake.Clientset{},
 		tracker: clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder()),
 	}
+	w.places.Store(manyPods)
 	w.api.AddReactor("create", "pods", w.createPod)
 	w.api.AddReactor("patch", "pods", w.patchPod)
 	w.api.AddReactor("*", "*", clienttesting.ObjectReaction(w.tracker))
@@ -107,7 +108,10 @@ func (w *killWorld) stamped(pod *v1.Pod) *v1.Pod {
 func (w *killWorld) createPod(a clienttesting.Action) (bool, runtime.Object, error) {
 	create, _ := a.(clienttesting.CreateActionImpl)
 	if pod, ok := create.GetObject().(*v1.Pod); ok {
-		pod = w.stamped(pod.DeepCopy())
+		pod = pod.DeepCopy()
+		// A placeholder that is made anew may have the name of one that is gone.
+		pod.UID = types.UID(fmt.Sprintf("%s-%010d", pod.Name, w.version.Add(1)))
+		pod = w.stamped(pod)
 		pod.Status.Phase = v1.PodPending
 		return true, pod, w.tracker.Create(podResource, pod, pod.Namespace)
 	}
@@ -239,7 +243,7 @@ func (w *killWorld) start() *killReplica {
 		return nil
 	})
 	r.s = New(Config{
-		Cluster: r.cluster, Writes: r.client, View: r.view, Registry: killRegistry, Managers: killManagers,
+		Cluster: r.cluster, Writes: r.client, View: r.view, Registry: killRegistry, Managers: w.managers,
 		Dynamic: objects.Reads, DynamicWrites: writes, Discovery: objects.Discovery, Configured: func() {}, Now: time.Now,
 		SchedulerName: workload.DefaultSchedulerName, UserLabel: workload.DefaultUserLabel, Log: log,
 	})
@@ -425,6 +429,9 @@ func (w *killWorld) promote(r *killReplica) {
 		} else {
 			_ = r.engine.do(effect)
 		}
+	}
+	for _, effect := range state.Recent(ledger.At(time.Now().Add(-2 * stateLasts))) {
+		r.outside(effect)
 	}
 	r.running.Go(func() { running.Run(r.ctx) })
 	r.running.Go(r.s.Replay)

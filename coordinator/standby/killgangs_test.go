@@ -1,0 +1,176 @@
+package standby
+
+import (
+	"encoding/json"
+	"maps"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/workload"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+)
+
+// gangScripts are the lives of gangs: with placeholders, as YuniKorn has them, and crews.
+var gangScripts = map[string][]state{
+	"gang is complete": {
+		{"no room", noRoom},
+		{"created", gang("Soft", "a", "b")},
+		{"one placeholder fits", roomFor(1)},
+		{"all fit", room},
+		{"running", run("a", "b")},
+		{"one more", gang("Soft", "c")},
+		{"one has ended", ends("a")},
+		{"one has failed", crash("b")},
+		{"one is deleted", gone("c")},
+		{"all are gone", gone("a", "b")},
+		{"it has completed", nil},
+	},
+	"gang Soft is not complete in time": {
+		{"no room", noRoom},
+		{"created", gang("Soft", "a", "b")},
+		{"one placeholder fits", roomFor(1)},
+		{"its time is up", nil},
+		{"room", room},
+		{"running", run("a", "b")},
+		{"all have ended", ends("a", "b")},
+		{"all are gone", gone("a", "b")},
+		{"it has completed", nil},
+	},
+	"gang Hard is not complete in time": {
+		{"no room", noRoom},
+		{"created", gang("Hard", "a", "b")},
+		{"one placeholder fits", roomFor(1)},
+		{"its time is up", nil},
+		{"all are gone", gone("a", "b")},
+		{"begun anew", gang("Hard", "c", "d")},
+		{"room", room},
+		{"running", run("c", "d")},
+		{"all have ended", ends("c", "d")},
+	},
+	"gang is deleted while it waits": {
+		{"no room", noRoom},
+		{"created", gang("Hard", "a", "b")},
+		{"one placeholder fits", roomFor(1)},
+		{"one is deleted", gone("b")},
+		{"all are deleted", gone("a")},
+		{"begun anew", gang("Hard", "c", "d")},
+		{"room", room},
+		{"running", run("c", "d")},
+	},
+	"application is a gang": {
+		{"no room", noRoom},
+		{"created", func(w *killWorld) {
+			w.create(v1alpha1.Resource(), "report", fields{"spec": fields{
+				"queue":            "root.default",
+				"taskGroups":       []any{fields{"name": "all", "minMember": int64(2)}},
+				"schedulingPolicy": fields{"parameters": fields{"gangSchedulingStyle": "Hard"}},
+			}})
+		}},
+		{"pods wait", func(w *killWorld) {
+			for _, name := range []string{"one", "two"} {
+				w.pod(name, map[string]string{workload.KeyAppID: "ns-report"}, inGang)
+			}
+		}},
+		{"one placeholder fits", roomFor(1)},
+		{"all fit", room},
+		{"running", run("one", "two")},
+		{"all have ended", ends("one", "two")},
+		{"pods are gone", gone("one", "two")},
+		{"it has completed", nil},
+	},
+	"rayjob is a gang and tried again": {
+		{"created", func(w *killWorld) {
+			job := rayJob()
+			job["metadata"] = fields{"labels": fields{"ray.io/gang-scheduling-enabled": "true"}}
+			w.create(rayJobs, "train", job)
+		}},
+		{"Initializing", func(w *killWorld) { rayCluster(w); rayState("Initializing")(w) }},
+		{"pods", rayPods},
+		{"running", func(w *killWorld) { run("head", "worker")(w); rayState("Running")(w) }},
+		{"head has failed", crash("head")},
+		{"Retrying", rayState("Retrying")},
+		{"pods are gone", gone("head", "worker")},
+		{"next pods", func(w *killWorld) {
+			w.pod("head-2", map[string]string{}, owned("RayCluster", "train-c", map[string]string{"ray.io/group": "headgroup"}))
+		}},
+		{"running again", run("head-2")},
+		{"failed", rayState("Failed")},
+		{"deleted while its head runs", deleted(rayJobs, "train")},
+		{"head is gone", gone("head-2")},
+	},
+	"crew is bound whole": {
+		{"no room", noRoom},
+		{"created", crewOf(2)},
+		{"one waits", mate("a")},
+		{"two wait", mate("b")},
+		{"one fits", roomFor(1)},
+		{"its time is up", nil},
+		{"room", room},
+		{"it is tried again", nil},
+		{"running", run("a", "b")},
+		{"no room for more", noRoom},
+		{"one is gone", gone("a")},
+		{"another takes its place", mate("c")},
+		{"which fits alone", room},
+		{"and runs", run("c")},
+		{"all have ended", ends("b", "c")},
+		{"pods are gone", gone("b", "c")},
+		{"it has completed", nil},
+		{"deleted", deleted(podGroups, "crew")},
+	},
+	"crew comes before its PodGroup": {
+		{"pods wait", func(w *killWorld) { mate("a")(w); mate("b")(w) }},
+		{"created", crewOf(2)},
+		{"running", run("a", "b")},
+		{"PodGroup is deleted", deleted(podGroups, "crew")},
+		{"one has ended", ends("a")},
+		{"all are gone", gone("a", "b")},
+	},
+	"crew is deleted while it waits": {
+		{"created", crewOf(3)},
+		{"pods wait", func(w *killWorld) { mate("a")(w); mate("b")(w) }},
+		{"PodGroup is deleted", deleted(podGroups, "crew")},
+		{"pods are gone", gone("a", "b")},
+		{"it has completed", nil},
+	},
+}
+
+func roomFor(pods int64) func(*killWorld) { return func(w *killWorld) { w.room(pods) } }
+
+// inGang makes a pod one of the gang all.
+func inGang(p *v1.Pod) { p.Annotations[workload.AnnotationTaskGroupName] = "all" }
+
+// gang creates pods of a gang of two.
+func gang(style string, names ...string) func(*killWorld) {
+	groups, err := json.Marshal([]v1alpha1.TaskGroup{{Name: "all", MinMember: 2}})
+	if err != nil {
+		panic(err)
+	}
+	return func(w *killWorld) {
+		for _, name := range names {
+			w.pod(name, map[string]string{workload.LabelOldAppID: "gang"}, func(p *v1.Pod) {
+				inGang(p)
+				maps.Copy(p.Annotations, map[string]string{
+					workload.AnnotationTaskGroups: string(groups),
+					workload.AnnotationPolicy:     "placeholderTimeoutInSeconds=60 gangSchedulingStyle=" + style,
+				})
+			})
+		}
+	}
+}
+
+func crewOf(wanted int64) func(*killWorld) {
+	return func(w *killWorld) {
+		w.create(podGroups, "crew", fields{"spec": fields{"schedulingPolicy": fields{"gang": fields{"minCount": wanted}}}})
+	}
+}
+
+// mate creates a pod of the crew.
+func mate(name string) func(*killWorld) {
+	return func(w *killWorld) {
+		w.pod(name, map[string]string{}, func(p *v1.Pod) {
+			of := "crew"
+			p.Spec.SchedulingGroup = &v1.PodSchedulingGroup{PodGroupName: &of}
+		})
+	}
+}
