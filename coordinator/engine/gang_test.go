@@ -8,6 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -209,4 +210,30 @@ func TestSwapOfAnOlderCore(t *testing.T) {
 	if got := f.vcore("root.a"); got != 1000 {
 		t.Errorf("usage %d", got)
 	}
+}
+
+// TestAGangThatHasRunIsLikeAnyApplication to a new engine: its next pod is placed, and
+// without one it completes, though the engine has never seen a placeholder of it.
+func TestAGangThatHasRunIsLikeAnyApplication(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, func(c *engine.Config) {
+		withQueues(quotaQueues)(c)
+		c.CompleteAfter = 50 * time.Millisecond
+	})
+	f.node("n1")
+	gangs := make(map[string]*ledger.App)
+	for _, id := range []string{"goes-on", "is-over"} {
+		app := newApp(id, "root.a")
+		app.State, app.PlacedQueue = ledger.AppStateRunning, "root.a"
+		app.TaskGroups = gang(1)
+		gangs[id] = app
+		f.do(ledger.SubmitApp{App: app, Recovery: true})
+	}
+	f.sync()
+	f.engage()
+	f.do(ledger.Ask{App: gangs["goes-on"], Task: gangTask(gangs["goes-on"], f.pod("next", "1"), false)})
+	f.allocated("next")
+	waitFor(f, func(e ledger.AppEnded) bool { return e.AppID == "is-over" && e.State == ledger.AppStateCompleted })
 }
