@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/serve"
@@ -64,10 +65,10 @@ func (r *replica) tellPast(ctx context.Context) error {
 	}
 	r.log.Warn("the process before this one did not end in order", "incarnation", end.Incarnation,
 		"reason", end.Reason, "how", end.How, "epoch", end.Epoch, "at", end.At, "restarts", r.past.Restarts)
-	if r.cluster.WaitForSync(ctx) != nil {
-		return nil // ctx has ended
+	var pod *v1.Pod
+	if r.cluster.WaitForSync(ctx) == nil { // else ctx has ended
+		pod = r.cluster.OwnPod()
 	}
-	pod := r.cluster.OwnPod()
 	if pod == nil {
 		return nil
 	}

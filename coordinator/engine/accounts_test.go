@@ -73,6 +73,9 @@ func TestHealthIsOfTheEngineThatSchedules(t *testing.T) {
 	f.until("the core has looked at itself", func() bool { return cluster.GetLastHealthCheckResult() != nil })
 	cluster.SetLastHealthCheckResult(&dao.SchedulerHealthDAOInfo{HealthChecks: []dao.HealthCheckInfo{{Name: "held"}}})
 	f.engage()
+	if now := cluster.GetLastHealthCheckResult(); now != nil && now.HealthChecks[0].Name == "held" {
+		t.Error("an engine that schedules shows what the core found while it was held")
+	}
 	f.until("the core has looked again", func() bool {
 		now := cluster.GetLastHealthCheckResult()
 		return now != nil && len(now.HealthChecks) > 1 && now.Healthy
