@@ -92,6 +92,20 @@ func (a *admitting) awaitAnn(ctx context.Context) {
 		_, err := a.ann().CoreV1().Pods("default").Create(ctx, forged, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err != nil && strings.Contains(err.Error(), forbids)
 	}))
+	// Policies come into force one by one.
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	a.do(until(ctx, func() bool {
+		d, err := a.ann().AppsV1().Deployments("default").Create(ctx, deployment("dry", ""), dry)
+		return err == nil && d.Spec.Template.Annotations[userInfo] == annInfo
+	}))
+	a.do(until(ctx, func() bool {
+		_, err := a.ann().AppsV1().Deployments("default").Create(ctx, deployment("dry", bobInfo), dry)
+		return err != nil && strings.Contains(err.Error(), forbids)
+	}))
+	a.do(until(ctx, func() bool {
+		c, err := a.ann().BatchV1().CronJobs("default").Create(ctx, cronJob("dry"), dry)
+		return err == nil && c.Spec.JobTemplate.Spec.Template.Annotations[userInfo] == annInfo
+	}))
 }
 
 func (a *admitting) pods(t *testing.T) {
@@ -174,30 +188,17 @@ func (a *admitting) podUpdates(t *testing.T) {
 
 func (a *admitting) workloads(t *testing.T) {
 	deployments := a.ann().AppsV1().Deployments("default")
-	labels := map[string]string{"a": "b"}
-	made := func(name, info string) *appsv1.Deployment {
-		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		d.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
-		d.Spec.Template.Labels = labels
-		if info != "" {
-			d.Spec.Template.Annotations = map[string]string{userInfo: info}
-		}
-		d.Spec.Template.Spec.Containers = []v1.Container{{Name: "main", Image: "none"}}
-		return d
-	}
-	d, err := deployments.Create(t.Context(), made("told", ""), metav1.CreateOptions{})
+	d, err := deployments.Create(t.Context(), deployment("told", ""), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := d.Spec.Template.Annotations[userInfo]; got != annInfo {
 		t.Errorf("created with %q", got)
 	}
-	if _, err := deployments.Create(t.Context(), made("forged", bobInfo), metav1.CreateOptions{}); err == nil || !strings.Contains(err.Error(), forbids) {
+	if _, err := deployments.Create(t.Context(), deployment("forged", bobInfo), metav1.CreateOptions{}); err == nil || !strings.Contains(err.Error(), forbids) {
 		t.Errorf("forged: %v", err)
 	}
-	night := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: "night"}, Spec: batchv1.CronJobSpec{Schedule: "0 0 * * *"}}
-	night.Spec.JobTemplate.Spec.Template.Spec = v1.PodSpec{RestartPolicy: v1.RestartPolicyNever, Containers: made("", "").Spec.Template.Spec.Containers}
-	night, err = a.ann().BatchV1().CronJobs("default").Create(t.Context(), night, metav1.CreateOptions{})
+	night, err := a.ann().BatchV1().CronJobs("default").Create(t.Context(), cronJob("night"), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func (a *admitting) workloads(t *testing.T) {
 		t.Errorf("CronJob created with %q", got)
 	}
 	// Somebody else replaces it with a file that knows nothing of the annotation.
-	replacing := made("told", "")
+	replacing := deployment("told", "")
 	replacing.Spec.Template.Spec.Containers[0].Image = "another"
 	d, err = a.as(t, "bob", "ops").AppsV1().Deployments("default").Update(t.Context(), replacing, metav1.UpdateOptions{})
 	if err != nil {
@@ -214,7 +215,7 @@ func (a *admitting) workloads(t *testing.T) {
 	if got := d.Spec.Template.Annotations[userInfo]; got != annInfo {
 		t.Errorf("replaced, it has %q", got)
 	}
-	forging := made("told", bobInfo)
+	forging := deployment("told", bobInfo)
 	if _, err := deployments.Update(t.Context(), forging, metav1.UpdateOptions{}); err == nil || !strings.Contains(err.Error(), forbids) {
 		t.Errorf("forged later: %v", err)
 	}
@@ -317,4 +318,24 @@ func (a *admitting) whileReplicasGo(t *testing.T) {
 // unscheduled is a pod that asks for no scheduler.
 func unscheduled(name string) *v1.Pod {
 	return &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1.PodSpec{Containers: []v1.Container{{Name: "main", Image: "none"}}}}
+}
+
+// deployment is one whose template names a user, unless info is empty.
+func deployment(name, info string) *appsv1.Deployment {
+	labels := map[string]string{"a": "b"}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
+	d.Spec.Template.Labels = labels
+	if info != "" {
+		d.Spec.Template.Annotations = map[string]string{userInfo: info}
+	}
+	d.Spec.Template.Spec.Containers = unscheduled(name).Spec.Containers
+	return d
+}
+
+func cronJob(name string) *batchv1.CronJob {
+	c := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: batchv1.CronJobSpec{Schedule: "0 0 * * *"}}
+	c.Spec.JobTemplate.Spec.Template.Spec = unscheduled(name).Spec
+	c.Spec.JobTemplate.Spec.Template.Spec.RestartPolicy = v1.RestartPolicyNever
+	return c
 }
