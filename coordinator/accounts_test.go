@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +19,22 @@ import (
 func TestDriftIsToldInThreeWays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		metrics := prometheus.NewRegistry()
+		var mu sync.Mutex // is held here but while time passes
+		mu.Lock()
+		defer mu.Unlock()
 		var found []accounting.Drift
 		leads, looks := true, 0
 		var told []string
 		a := newAccounts(func(context.Context) ([]accounting.Drift, bool) {
+			mu.Lock()
+			defer mu.Unlock()
 			looks++
 			return found, leads
-		}, func(kind, message string) { told = append(told, kind+": "+message) }, metrics)
+		}, func(kind, message string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, kind+": "+message)
+		}, metrics)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -39,8 +49,10 @@ func TestDriftIsToldInThreeWays(t *testing.T) {
 			return m.Gauge.GetValue()
 		}
 		pass := func(d time.Duration) {
+			mu.Unlock()
 			time.Sleep(d)
 			synctest.Wait()
+			mu.Lock()
 		}
 		minute := func() { pass(accountPeriod) } // from between two looks to between the next
 		pass(accountPeriod / 2)

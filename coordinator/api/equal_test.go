@@ -186,7 +186,7 @@ func (l *lead) names(t *testing.T) map[string][]string {
 		names["application"] = append(names["application"], found(part+"/applications/"+state, "applicationID")...)
 	}
 	for _, pod := range found(part+"/applications/active", "allocationKey") {
-		names["pod"] = append(names["pod"], "default/"+pod)
+		names["task"], names["pod"] = append(names["task"], pod), append(names["pod"], "default/"+pod)
 	}
 	return names
 }
@@ -220,9 +220,13 @@ func expanded(t *testing.T, pattern string, names map[string][]string) []string 
 		return paths
 	}
 	paths := []string{""}
+	before := ""
 	for piece := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
 		values := []string{piece}
 		if name, ok := strings.CutPrefix(piece, ":"); ok {
+			if name == "id" { // of what the piece before it is a list
+				name = strings.TrimSuffix(before, "s")
+			}
 			if values = names[name]; len(values) == 0 {
 				t.Fatalf("%s: nothing is known that could be a %s", pattern, name)
 			}
@@ -233,7 +237,7 @@ func expanded(t *testing.T, pattern string, names map[string][]string) []string 
 				longer = append(longer, path+"/"+url.PathEscape(value))
 			}
 		}
-		paths = longer
+		paths, before = longer, piece
 	}
 	return paths
 }
