@@ -21,6 +21,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/coordinator/loop"
+	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
@@ -38,6 +39,7 @@ type estate struct {
 	Generation int
 	Records    map[string][]byte // by key
 	Pods       map[string]*v1.Pod
+	Past       chronicle.Past
 	// First is what it answered when it began to lead, Last before it died.
 	First, Last answers
 }
@@ -71,6 +73,8 @@ type lead struct {
 	loop   *loop.Loop
 	reader *loop.Reader
 	api    *api.API
+
+	chronicle *chronicle.Log
 
 	mu      sync.Mutex // guards what follows
 	pods    map[string]*v1.Pod
@@ -127,7 +131,6 @@ func succeed(ctx context.Context, left estate) (*lead, error) {
 		Ledger: state, Mailbox: l.box, Journal: l, Reader: l.reader, Now: time.Now,
 		Inside: func(e ledger.Effect) { _ = l.engine.Do(e) }, Outside: l.outside,
 	})
-	l.api = api.New(api.Config{}, l, discard)
 	if err := steps(l.addNode("n1", "4"), l.addNode("n2", "4"), l.addNode("n3", "500m"), l.addNode("big", "64"), func() error {
 		return l.engine.SetForeign(l.newPod("foreign", "100m", on("n1"), func(p *v1.Pod) {
 			p.Spec.NodeName, p.CreationTimestamp = "n1", metav1.Unix(1_700_000_000, 0)
@@ -135,7 +138,15 @@ func succeed(ctx context.Context, left estate) (*lead, error) {
 	}); err != nil {
 		return nil, err
 	}
-	return l, l.promote(ctx, state)
+	if err := l.promote(ctx, state); err != nil {
+		return nil, err
+	}
+	left.Past.ID = "succession"
+	if l.chronicle, err = chronicleOf(discard, left.Past, l.engine.Events()); err != nil {
+		return nil, err
+	}
+	l.api = api.New(api.Config{Chronicle: l.chronicle}, l, discard)
+	return l, nil
 }
 
 // promote is what package term does with an engine that has been fed.
@@ -278,13 +289,13 @@ func TestLeadOfASuccession(t *testing.T) {
 	}
 	own := estate{Generation: left.Generation + 1}
 	if !first {
-		own.First = l.settled(t)
+		own.First = l.like(t, left.Last)
 	}
 	l.live(t, left.Generation)
 	own.Last = l.settled(t)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own.Records, own.Pods = l.records, l.pods
+	own.Records, own.Pods, own.Past = l.records, l.pods, pastOf(l.chronicle)
 	if err := own.keep(dir); err != nil {
 		t.Fatal(err)
 	}
