@@ -71,7 +71,7 @@ func chronicleOf(log *slog.Logger, past chronicle.Past, source chronicle.Source)
 // caughtUp has requests for events wait until the chronicle has what the core has.
 func (w *world) caughtUp(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/ws/v1/events/") {
+		if strings.Contains(r.URL.Path, "/v1/events") {
 			_ = until("the chronicle has caught up", func() bool {
 				_, _, newest := events.GetEventSystem().GetEventsFromID(math.MaxUint64, 1)
 				return w.chronicle.Batch(0, 1).Highest >= newest

@@ -140,10 +140,10 @@ func isFor(pattern, path string) bool {
 // comparedBy is the test that compares a field with the core's own answer, empty if none does.
 func comparedBy(of shape, field string, seen map[string]bool) string {
 	switch {
+	case slices.ContainsFunc(rare, func(name string) bool { return strings.HasSuffix(field, name) }): // seen or not, as it happens
+		return "`TestRareFields`"
 	case seen[field]:
 		return "`TestAnswersAreTheCores`"
-	case slices.ContainsFunc(rare, func(name string) bool { return strings.HasSuffix(field, name) }):
-		return "`TestRareFields`"
 	case of.title == "Validation":
 		return "`TestValidateConf`"
 	case of.endpoints == nil:

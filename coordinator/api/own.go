@@ -23,7 +23,7 @@ func (a *API) newOwn() *apiv1.API {
 			standing := a.source.Standing()
 			return standing.Leads, standing.Epoch
 		},
-		Changes: a.cfg.Changes, Terms: a.cfg.Terms, Turn: a.core.turns.take, Over: a.core.over, RevisionHeader: HeaderRevision,
+		Changes: a.cfg.Changes, Events: a.cfg.Chronicle, Terms: a.cfg.Terms, Turn: a.core.turns.take, Over: a.core.over, RevisionHeader: HeaderRevision,
 	}
 	if of.Changes == nil {
 		of.Changes = changes.New(1)

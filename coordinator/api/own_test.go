@@ -131,14 +131,14 @@ func ownWorld(t *testing.T) (*owning, string) {
 		ID: "ended", State: ledger.AppStateCompleted, Submitted: 1, Started: 2, Finished: 3, PlaceholderDeadline: 4, Groups: []string{"g"},
 		Message: "why", StateLog: []ledger.Transition{{State: ledger.AppStateNew, At: 1}},
 	}})
-	server := httptest.NewServer(api.New(api.Config{Scheme: "http", Changes: o.log, Terms: terms}, o, discard))
+	server := httptest.NewServer(w.caughtUp(api.New(api.Config{Scheme: "http", Chronicle: w.chronicle, Changes: o.log, Terms: terms}, o, discard)))
 	t.Cleanup(server.Close)
 	return o, server.URL
 }
 
 // examples are an ID of each kind.
 var examples = map[string]string{
-	"applications": "ended", "tasks": "nowhere", "queues": "root.small", "nodes": "n1", "users": "alice", "terms": "7", "failovers": "7",
+	"applications": "ended", "tasks": "nowhere", "queues": "root.small", "nodes": "n1", "users": "alice", "terms": "7", "failovers": "7", "events": "0",
 }
 
 // TestOwnAnswersAreDescribed: whatever is answered, a list, an item or a mistake, is as the OpenAPI

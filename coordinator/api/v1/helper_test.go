@@ -19,6 +19,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/changes"
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -31,6 +32,7 @@ type replica struct {
 	leads   atomic.Bool
 	epoch   uint64
 	terms   []serve.Term
+	events  *chronicle.Log
 	blind   bool // it has nothing to read
 	router  *httprouter.Router
 }
@@ -64,7 +66,7 @@ func (r *replica) serve() {
 		},
 		Core:     func() *scheduler.PartitionContext { return nil },
 		Standing: func() (bool, uint64) { return r.leads.Load(), r.epoch },
-		Changes:  r.log, Terms: func() []serve.Term { return r.terms },
+		Changes:  r.log, Terms: func() []serve.Term { return r.terms }, Events: r.events,
 		Turn: func(ctx context.Context, work func()) bool { work(); return ctx.Err() == nil },
 		Over: r.over, RevisionHeader: "Revision",
 	})
@@ -259,5 +261,6 @@ func kindOf(list string) reflect.Type {
 	return map[string]reflect.Type{
 		"applications": reflect.TypeFor[Application](), "tasks": reflect.TypeFor[Task](), "users": reflect.TypeFor[User](), "terms": reflect.TypeFor[Term](),
 		"failovers": reflect.TypeFor[Failover](), "queues": reflect.TypeFor[Queue](), "nodes": reflect.TypeFor[Node](),
+		"events": reflect.TypeFor[Event](),
 	}[list]
 }

@@ -48,7 +48,7 @@ type resource interface {
 
 // kinds are all.
 func kinds() []resource {
-	return []resource{applications(), tasks(), queues(), nodes(), users(), terms(), failovers()}
+	return []resource{applications(), tasks(), queues(), nodes(), users(), events(), terms(), failovers()}
 }
 
 var (

@@ -17,7 +17,7 @@ func terms() *kind[Term] {
 	return &kind[Term]{
 		name: "terms", one: "term", local: true,
 		about: "the history of leadership, oldest first, as far as the replica that is asked knows",
-		key:   func(x Term) string { return epochKey(x.Epoch) }, id: func(x Term) string { return strconv.FormatUint(x.Epoch, 10) },
+		key:   func(x Term) string { return numberKey(x.Epoch) }, id: func(x Term) string { return strconv.FormatUint(x.Epoch, 10) },
 		walk: func(_ context.Context, a *API, after string, yield func([]Term) error) error {
 			return yield(afterKey(termsOf(a.Terms()), after, func(x Term) uint64 { return x.Epoch }))
 		},
@@ -28,18 +28,18 @@ func failovers() *kind[Failover] {
 	return &kind[Failover]{
 		name: "failovers", one: "failover", local: true,
 		about: "the changes from one lead to the next, oldest first",
-		key:   func(x Failover) string { return epochKey(x.Epoch) }, id: func(x Failover) string { return strconv.FormatUint(x.Epoch, 10) },
+		key:   func(x Failover) string { return numberKey(x.Epoch) }, id: func(x Failover) string { return strconv.FormatUint(x.Epoch, 10) },
 		walk: func(_ context.Context, a *API, after string, yield func([]Failover) error) error {
 			return yield(afterKey(failoversOf(a.Terms()), after, func(x Failover) uint64 { return x.Epoch }))
 		},
 	}
 }
 
-// epochKey sorts as the epochs do.
-func epochKey(epoch uint64) string { return fmt.Sprintf("%020d", epoch) }
+// numberKey sorts as the numbers do.
+func numberKey(n uint64) string { return fmt.Sprintf("%020d", n) }
 
 func afterKey[T any](list []T, after string, epoch func(T) uint64) []T {
-	return slices.DeleteFunc(list, func(x T) bool { return epochKey(epoch(x)) <= after })
+	return slices.DeleteFunc(list, func(x T) bool { return numberKey(epoch(x)) <= after })
 }
 
 // termsOf turns the history round, the oldest first.

@@ -201,7 +201,7 @@ func FuzzQuery(f *testing.F) {
 		f.Add("tasks", seed, "")
 	}
 	f.Fuzz(func(t *testing.T, list, text, last string) {
-		if !slices.Contains([]string{"applications", "tasks", "users", "terms", "failovers", "queues", "nodes"}, list) {
+		if !slices.Contains([]string{"applications", "tasks", "users", "terms", "failovers", "queues", "nodes", "events"}, list) {
 			list = "tasks"
 		}
 		req, err := http.NewRequest(http.MethodGet, "http://r"+Prefix+list, nil)

@@ -146,6 +146,19 @@ type Failover struct {
 	Leaderless *float64  `json:"leaderlessSeconds,omitempty" doc:"for how long nobody led, in seconds, by the clocks of the two; missing where that is not known"`
 }
 
+// Event is something that the scheduling core of a lead has said.
+type Event struct {
+	ID        uint64    `json:"id" api:"filter,fixed" doc:"its number: without gap or repetition, whoever leads"`
+	At        time.Time `json:"at"`
+	Kind      string    `json:"kind,omitempty" api:"filter,fixed" doc:"of the object: APP, NODE, QUEUE, REQUEST or USERGROUP; missing if the event is our own"`
+	Object    string    `json:"object,omitempty" api:"filter,fixed" doc:"what it is about: a pod by its UID, all else by its name"`
+	Reference string    `json:"reference,omitempty" api:"filter,fixed" doc:"what else it is about"`
+	Change    string    `json:"change,omitempty" api:"filter,fixed" doc:"NONE, SET, ADD or REMOVE"`
+	Detail    string    `json:"detail,omitempty" api:"filter,fixed" doc:"what has happened, in the core's words"`
+	Message   string    `json:"message,omitempty"`
+	Resources Resources `json:"resources,omitempty"`
+}
+
 // Error is the body of all errors.
 type Error struct {
 	Status  int    `json:"status" doc:"that of HTTP"`

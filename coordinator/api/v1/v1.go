@@ -10,6 +10,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/changes"
 	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/replica/chronicle"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -26,6 +27,8 @@ type Replica struct {
 	Standing func() (leads bool, epoch uint64)
 	// Changes are those of the records.
 	Changes *changes.Log
+	// Events are those of the cores of all leads; only a lead knows them.
+	Events *chronicle.Log
 	// Terms is the history of leadership, newest first.
 	Terms func() []serve.Term
 	// Turn does work once it may take a processor; false if ctx ends first.

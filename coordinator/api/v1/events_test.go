@@ -1,0 +1,76 @@
+package v1
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
+
+	"github.com/understudy-ha/understudy/replica/chronicle"
+	"github.com/understudy-ha/understudy/replica/mirror"
+)
+
+// silent is a core that says nothing, and a mirror that is not asked.
+type silent struct{}
+
+func (silent) Read(int) ([]*si.EventRecord, uint64) { return nil, 0 }
+func (silent) PutNotes([]mirror.Note, func())       {}
+
+// TestEventsOfAllLeads: events have the numbers of the chronicle, which begins where what is
+// not kept any more ends; before a new lead knows it there is no answer.
+func TestEventsOfAllLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := chronicle.Default()
+		cfg.Prefix = "/p"
+		log, err := chronicle.New(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := populated()
+		r.events = log
+		r.serve()
+		if code, body := r.get(Prefix + "events"); code != http.StatusServiceUnavailable || !strings.Contains(body, errNoEvents.Error()) {
+			t.Errorf("before it is known: %d %s", code, body)
+		}
+		now := cfg.Now().UnixNano()
+		past := chronicle.Past{ID: "c", Runs: []chronicle.Run{{First: 5, Last: 7, Events: []*si.EventRecord{
+			{TimestampNano: now, Type: si.EventRecord_APP, ObjectID: "a", EventChangeType: si.EventRecord_ADD, EventChangeDetail: si.EventRecord_APP_NEW},
+			{TimestampNano: now, Message: "our own"},
+			{TimestampNano: now, Type: si.EventRecord_NODE, ObjectID: "n", ReferenceID: "t", Resource: &si.Resource{Resources: map[string]*si.Quantity{"vcore": {Value: 1500}}}},
+		}}}}
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		go log.Keep(ctx, chronicle.Lead{
+			Writer: silent{}, Events: silent{}, Count: func() (int, int, bool) { return 0, 0, false },
+			Load: func(context.Context) (chronicle.Past, error) { return past, nil },
+		})
+		synctest.Wait()
+		ids := func(r *replica, query string) string {
+			names, _ := r.listed(t, query, "id")
+			return strings.Join(names, " ")
+		}
+		for query, want := range map[string]string{
+			"events?fields=id":                "5 6 7",
+			"events?fields=id&object=n":       "7",
+			"events?fields=id&kind=APP,NODE":  "5 7",
+			"events?fields=id&limit=2":        "5 6",
+			"events?fields=id&reference=none": "",
+		} {
+			if got := ids(r, query); got != want {
+				t.Errorf("%s: %s, want %s", query, got, want)
+			}
+		}
+		if code, body := r.get(Prefix + "events/7"); code != http.StatusOK || !strings.Contains(body, `"cpu":"1500m"`) || !strings.Contains(body, `"kind":"NODE"`) {
+			t.Errorf("one: %d %s", code, body)
+		}
+		for _, none := range []string{"events/4", "events/8", "events/x"} {
+			if code, _ := r.get(Prefix + none); code != http.StatusNotFound {
+				t.Errorf("%s: %d", none, code)
+			}
+		}
+	})
+}
