@@ -212,6 +212,7 @@ func (l *lead) outside(effect ledger.Effect) {
 		l.mu.Lock()
 		pod := l.pods[x.Task.ID].DeepCopy()
 		pod.Spec.NodeName = x.Task.Node
+		pod.Labels["understudy.dev/lease"] = "lease" // which a binding gives it
 		l.pods[x.Task.ID] = pod
 		l.mu.Unlock()
 		l.preds.SetPod(pod)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"strconv"
+	"strings"
 
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
@@ -16,6 +17,10 @@ import (
 // allowPreemption is the annotation by which a pod or its priority class
 // refuses to be preempted.
 const allowPreemption = sicommon.DomainYuniKorn + "allow-preemption"
+
+// ownLabels begins the labels that the replicas put on pods. A binding does too, so that a pod
+// has them only once it is bound: they are no tags.
+const ownLabels = "understudy.dev/"
 
 // tagsOf returns what the core is told about a pod beyond its resources. The
 // pod may be nil.
@@ -37,6 +42,9 @@ func podTags(namespace, name string, pod *v1.Pod) map[string]string {
 	}
 	if pod != nil {
 		for k, v := range pod.Labels {
+			if strings.HasPrefix(k, ownLabels) {
+				continue
+			}
 			tags[sicommon.DomainK8s+sicommon.GroupLabel+k] = v
 		}
 	}
