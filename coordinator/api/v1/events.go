@@ -43,12 +43,10 @@ func events() *kind[Event] {
 			if !a.recalled(ctx) {
 				return nil, errNoEvents
 			}
-			n, err := strconv.ParseUint(id, 10, 64)
-			if err != nil {
-				return nil, nil
-			}
-			if found := a.eventsFrom(n, 1); len(found) > 0 {
-				return &found[0], nil
+			if n, err := strconv.ParseUint(id, 10, 64); err == nil {
+				if found := a.eventsFrom(n, 1); len(found) > 0 {
+					return &found[0], nil
+				}
 			}
 			return nil, nil
 		},
