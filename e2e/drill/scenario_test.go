@@ -24,23 +24,31 @@ func TestDrills(t *testing.T) {
 	}
 }
 
+// takesLong is how long a drill lasts that has a lab of those that break the network for itself,
+// so that the others do not wait for it.
+const takesLong = 4 * time.Minute
+
 // Those that break the network have a lab in common, and so have those that make a replica
 // hang. It must be whole again after each. Most of their time they wait, so that there is
 // room for another lab beside them.
 func TestDrillsInOneLab(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*lab.Options){"network": withProxies, "hang": armable, "leases": withLeaseProxies} {
-		t.Run(name, func(t *testing.T) {
+	for _, group := range []struct {
+		name   string
+		change func(*lab.Options)
+		long   bool
+	}{{"slow", withProxies, true}, {"network", withProxies, false}, {"hang", armable, false}, {"leases", withLeaseProxies, false}} {
+		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
 			var all lab.Options
-			change(&all)
+			group.change(&all)
 			l := up(t, func(o *lab.Options) {
-				change(o)
+				group.change(o)
 				o.Node.CPU = "128" // room for the pods of all of them
 			})
 			for _, scenario := range Scenarios() {
 				o := wanted(scenario)
-				if o.Proxies && !scenario.Long && o.Armable == all.Armable && o.LeaseProxies == all.LeaseProxies {
+				if o.Proxies && !scenario.Long && o.Armable == all.Armable && o.LeaseProxies == all.LeaseProxies && group.long == (scenario.Lasts > takesLong) {
 					t.Run(scenario.Name, func(t *testing.T) { run(t, scenario, l) })
 				}
 			}
