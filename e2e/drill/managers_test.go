@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -237,7 +238,8 @@ func (m *managed) await(want map[string]string) {
 }
 
 // killLead kills the lead, after something has been done if that is not nil, and waits for
-// another.
+// another. Of what has been done a lead may have ended by itself: one that finds the mirror
+// wiped does.
 func (m *managed) killLead(before func(context.Context) error) {
 	m.t.Helper()
 	lead, err := m.WaitLeader(m.ctx)
@@ -245,7 +247,9 @@ func (m *managed) killLead(before func(context.Context) error) {
 	if before != nil {
 		m.do(before(m.ctx))
 	}
-	m.do(m.Kill(lead, syscall.SIGKILL))
+	if err := m.Kill(lead, syscall.SIGKILL); before == nil || !errors.Is(err, lab.ErrGone) {
+		m.do(err)
+	}
 	_, err = m.WaitLeader(m.ctx, lead)
 	m.do(err)
 }

@@ -315,7 +315,12 @@ func wipe(ctx context.Context, s *Session, _ *load.Generator) error {
 	if err := s.Lab.WipeEtcd(ctx); err != nil {
 		return err
 	}
-	return kill(ctx, s, nil)
+	fault, err := s.KillLead(ctx, syscall.SIGKILL)
+	if err != nil && !errors.Is(err, lab.ErrGone) { // a lead that finds its mirror wiped ends by itself
+		return err
+	}
+	_, err = s.Failover(ctx, fault)
+	return err
 }
 
 // etcdAway also sees to it that pods are bound while etcd is away.

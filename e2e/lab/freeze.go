@@ -37,7 +37,7 @@ func (l *Lab) Thaw(replica string) error {
 		if err == nil {
 			err = p.signal(syscall.SIGCONT)
 		}
-		if err != nil && !errors.Is(err, errGone) {
+		if err != nil && !errors.Is(err, ErrGone) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
 		}
 	}

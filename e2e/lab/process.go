@@ -23,7 +23,8 @@ const pollEvery = 5 * time.Millisecond
 // endLimit is how long the kernel may take to end a process that is killed.
 const endLimit = 30 * time.Second
 
-var errGone = errors.New("the process has ended")
+// ErrGone says that a process is not there any more to be signalled.
+var ErrGone = errors.New("the process has ended")
 
 // startedAt returns when the process started, in clock ticks since boot, and
 // whether it still runs. A zombie does not, unless other threads of it are still
@@ -73,22 +74,22 @@ func (p Process) Running() bool {
 // SIGSTOP it returns when p does nothing any more.
 func (p Process) signal(sig syscall.Signal) error {
 	if p.PID <= 0 {
-		return errGone
+		return ErrGone
 	}
 	handle, err := os.FindProcess(p.PID)
 	if err != nil {
-		return errGone
+		return ErrGone
 	}
 	defer func() { _ = handle.Release() }()
 	if !p.Running() {
-		return errGone
+		return ErrGone
 	}
 	send := func() error { return handle.Signal(sig) }
 	if sig == syscall.SIGSTOP {
 		send = func() error { return process.Freeze(handle) }
 	}
 	if err := send(); errors.Is(err, os.ErrProcessDone) {
-		return errGone
+		return ErrGone
 	} else if err != nil {
 		return fmt.Errorf("signal %v to %s (pid %d): %w", sig, p.Name, p.PID, err)
 	}
@@ -99,7 +100,7 @@ func (p Process) signal(sig syscall.Signal) error {
 // ask at all.
 func (p Process) end(grace time.Duration) error {
 	if grace > 0 {
-		if err := p.signal(syscall.SIGTERM); errors.Is(err, errGone) {
+		if err := p.signal(syscall.SIGTERM); errors.Is(err, ErrGone) {
 			return nil
 		} else if err != nil {
 			return err
@@ -108,7 +109,7 @@ func (p Process) end(grace time.Duration) error {
 			return nil
 		}
 	}
-	if err := p.signal(syscall.SIGKILL); errors.Is(err, errGone) {
+	if err := p.signal(syscall.SIGKILL); errors.Is(err, ErrGone) {
 		return nil
 	} else if err != nil {
 		return err

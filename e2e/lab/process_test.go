@@ -310,7 +310,7 @@ func TestEndKillsWhatDoesNotListen(t *testing.T) {
 	if c.err == nil || !strings.Contains(c.exit().Error(), "signal: killed") {
 		t.Errorf("it ended otherwise: %v", c.err)
 	}
-	if err := c.signal(syscall.SIGKILL); !errors.Is(err, errGone) {
+	if err := c.signal(syscall.SIGKILL); !errors.Is(err, ErrGone) {
 		t.Errorf("signal to a process that is gone: %v", err)
 	}
 }

@@ -30,7 +30,7 @@ func (p Process) Usage() (Usage, error) {
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 || !p.Running() {
-		return u, errGone
+		return u, ErrGone
 	}
 	user, userErr := strconv.ParseInt(string(fields[11]), 10, 64)
 	system, systemErr := strconv.ParseInt(string(fields[12]), 10, 64)

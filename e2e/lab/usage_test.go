@@ -38,7 +38,7 @@ func TestUsageOfThisProcess(t *testing.T) {
 		}
 	}
 	p.Started++
-	if _, err := p.Usage(); !errors.Is(err, errGone) {
+	if _, err := p.Usage(); !errors.Is(err, ErrGone) {
 		t.Errorf("usage of another process with the same id: %v", err)
 	}
 }
