@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/apache/yunikorn-core/pkg/metrics"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
@@ -56,17 +57,23 @@ func (e *Engine) Engage(ctx context.Context) error {
 	return nil
 }
 
+// healthAfter is how long after its release the core looks at its health. That takes the locks of
+// everything, and pods wait to be bound.
+const healthAfter = time.Second
+
 // checkHealth has what the core found of itself while it was held, without capacity, forgotten, and has
-// it look again: by itself it would do so only after a while. It does not wait.
+// it look again soon: by itself it would do so only after a while. It does not wait.
 func (e *Engine) checkHealth() {
 	cluster := e.Cluster()
 	if cluster.GetLastHealthCheckResult() == nil {
 		return // it does not look at all
 	}
 	cluster.SetLastHealthCheckResult(nil)
-	e.chores.put(func() {
-		now := scheduler.GetSchedulerHealthStatus(metrics.GetSchedulerMetrics(), cluster)
-		cluster.SetLastHealthCheckResult(&now)
+	time.AfterFunc(healthAfter, func() {
+		e.chores.put(func() {
+			now := scheduler.GetSchedulerHealthStatus(metrics.GetSchedulerMetrics(), cluster)
+			cluster.SetLastHealthCheckResult(&now)
+		})
 	})
 }
 

@@ -31,8 +31,8 @@ import (
 // ManagersOptions says what is measured of app managers of custom resources.
 type ManagersOptions struct {
 	Lab lab.Options
-	// Objects of each kind. A SparkApplication has a driver's pod that runs, a RayJob is
-	// an application without pods.
+	// Objects of each kind. Each has a pod that runs: an application that has none for half
+	// a minute is over.
 	Objects int
 	// Rate of status updates a second, and how many of them there are. Each object is
 	// updated alike; its last update ends its application, the others change what nobody
@@ -240,8 +240,7 @@ func (m *managersBench) measure(ctx context.Context) error {
 // writers is how many requests of the measurement are under way at a time.
 const writers = 16
 
-// create makes the objects, and the drivers of the SparkApplications, and waits until all
-// their applications are there.
+// create makes the objects and their pods, and waits until all their applications are there.
 func (m *managersBench) create(ctx context.Context) error {
 	m.say("%d objects of each of %d kinds", m.Objects, len(m.kinds))
 	group, making := errgroup.WithContext(ctx)
@@ -275,21 +274,27 @@ func (m *managersBench) make(ctx context.Context, k kind, name string) (*unstruc
 	object.SetName(name)
 	resources := m.objects.Resource(k.gvk.GroupVersion().WithResource(k.plural)).Namespace(v1.NamespaceDefault)
 	made, err := resources.Create(ctx, object, metav1.CreateOptions{})
-	if err != nil || k.gvk.Kind != "SparkApplication" {
+	if err != nil {
 		return made, err
 	}
-	no := false
-	driver := &v1.Pod{Spec: v1.PodSpec{
+	yes, no := true, false
+	pod := &v1.Pod{Spec: v1.PodSpec{
 		SchedulerName: "yunikorn", AutomountServiceAccountToken: &no,
 		Containers: []v1.Container{{Name: "spark", Image: "none", Resources: v1.ResourceRequirements{
 			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("100m")},
 		}}},
 	}}
-	driver.Name = name + "-driver"
-	driver.Labels = map[string]string{
-		"sparkoperator.k8s.io/app-name": name, "spark-role": "driver", "spark-app-selector": name,
+	pod.Name = name + "-pod"
+	if k.gvk.Kind == "SparkApplication" {
+		pod.Labels = map[string]string{
+			"sparkoperator.k8s.io/app-name": name, "spark-role": "driver", "spark-app-selector": name,
+		}
+	} else {
+		pod.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: k.gvk.GroupVersion().String(), Kind: k.gvk.Kind, Name: name, UID: made.GetUID(), Controller: &yes,
+		}}
 	}
-	_, err = m.lab.Client().CoreV1().Pods(v1.NamespaceDefault).Create(ctx, driver, metav1.CreateOptions{})
+	_, err = m.lab.Client().CoreV1().Pods(v1.NamespaceDefault).Create(ctx, pod, metav1.CreateOptions{})
 	return made, err
 }
 
