@@ -2,6 +2,8 @@ package engine
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/events"
@@ -54,7 +56,7 @@ func end(system events.EventSystem) uint64 {
 }
 
 // Read returns the next events, at most most, and how many were dropped before them because
-// they were not read in time.
+// they were not read in time. Those about our own barriers are left out.
 func (r *EventReader) Read(most int) (records []*si.EventRecord, lost uint64) {
 	system := events.GetEventSystem()
 	if r.mark != nil && !r.find(system) {
@@ -63,8 +65,12 @@ func (r *EventReader) Read(most int) (records []*si.EventRecord, lost uint64) {
 	records, lost = r.rest(system)
 	records = records[:min(most, len(records))]
 	r.next += uint64(len(records))
-	return records, lost
+	return slices.DeleteFunc(slices.Clone(records), ofBarrier), lost
 }
+
+// ofBarrier reports whether an event is about one of our own barriers: the watchdog sends one a
+// second.
+func ofBarrier(r *si.EventRecord) bool { return strings.HasPrefix(r.ObjectID, barrierPrefix) }
 
 // rest returns all events from the next on. Of fewer the core would tell the wrong ones, once
 // it has as many as it keeps.
