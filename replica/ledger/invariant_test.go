@@ -357,7 +357,8 @@ func (s *tables) anew(event Event, from TaskState, task *Task) bool {
 	case NodeLost, Released, BindFailed:
 		return from == TaskStateAllocated && (to == TaskStateNew || s.task[[2]string{string(TaskStateNew), string(to)}])
 	case AddTask, BindDone:
-		return from == TaskStateFailed && to == TaskStateBound
+		// It runs after all; where its application is being killed it has to go at once.
+		return from == TaskStateFailed && (to == TaskStateBound || s.task[[2]string{string(TaskStateBound), string(to)}])
 	}
 	return false
 }
