@@ -147,4 +147,11 @@ func TestPodGroupsAreBoundWhole(t *testing.T) {
 	g.awaitBound("a", 3)
 	g.awaitCondition("a", metav1.ConditionTrue, "Scheduled")
 	g.awaitCondition("b", metav1.ConditionTrue, "Scheduled")
+
+	// The mirror loses everything: what runs is there again, and is not held back.
+	g.remove("a", 0)
+	g.awaitBound("a", 2)
+	g.wipe()
+	g.pod("a", 3)
+	g.awaitBound("a", 3)
 }
