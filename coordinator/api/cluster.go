@@ -154,11 +154,15 @@ func (c *core) health(w http.ResponseWriter, r *http.Request) {
 
 // applicationHistory and containerHistory have one sample a minute.
 func (c *core) applicationHistory(w http.ResponseWriter, r *http.Request) {
-	c.turns.write(w, r, func() any { return applicationSamples(c.chronicle.Samples()) })
+	if c.recalled(w, r) {
+		c.turns.write(w, r, func() any { return applicationSamples(c.chronicle.Samples()) })
+	}
 }
 
 func (c *core) containerHistory(w http.ResponseWriter, r *http.Request) {
-	c.turns.write(w, r, func() any { return containerSamples(c.chronicle.Samples()) })
+	if c.recalled(w, r) {
+		c.turns.write(w, r, func() any { return containerSamples(c.chronicle.Samples()) })
+	}
 }
 
 func applicationSamples(samples []record.Sample) []*dao.ApplicationHistoryDAOInfo {

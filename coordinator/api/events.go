@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -48,14 +47,10 @@ func queryNumber(r *http.Request, name string, otherwise uint64) (uint64, *refus
 	return n, nil
 }
 
-// recallPatience is how long a request waits for a new lead to know the events of older ones.
-const recallPatience = 5 * time.Second
-
-// recalled waits for that, and refuses the request otherwise.
+// recalled waits for a new lead to know what older ones have written, and refuses the request
+// otherwise.
 func (c *core) recalled(w http.ResponseWriter, r *http.Request) bool {
-	ctx, cancel := context.WithTimeout(r.Context(), recallPatience)
-	defer cancel()
-	if c.chronicle.Ready(ctx) {
+	if c.chronicle.Ready(r.Context()) {
 		return true
 	}
 	w.Header().Set("Retry-After", retryAfter)

@@ -180,17 +180,22 @@ func TestStartOfAStream(t *testing.T) {
 	}
 }
 
-// TestEventsOfOlderLeadsAreWaitedFor: a client is not told of a beginning that is none.
+// TestEventsOfOlderLeadsAreWaitedFor: a client is not told of a beginning that is none, of events and
+// of samples.
 func TestEventsOfOlderLeadsAreWaitedFor(t *testing.T) {
 	w := theWorld(t)
 	server := httptest.NewServer(api.New(api.Config{}, w, discard)) // which will never know
 	defer server.Close()
-	for _, path := range []string{"/ws/v1/events/batch", "/ws/v1/events/stream"} {
-		resp, body := send(t, http.MethodGet, server.URL+path, "")
-		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "not known yet") {
-			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
-		}
+	var asking sync.WaitGroup
+	for _, path := range []string{"/ws/v1/events/batch", "/ws/v1/events/stream", "/ws/v1/history/apps", "/ws/v1/history/containers", "/api/v1/events"} {
+		asking.Go(func() {
+			resp, body := send(t, http.MethodGet, server.URL+path, "")
+			if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "not known yet") {
+				t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+			}
+		})
 	}
+	asking.Wait()
 }
 
 // TestStreamsThatStall: 100 streams, half of which read nothing, cost bounded memory and delay

@@ -84,9 +84,14 @@ func Unknown(log *slog.Logger) *Log {
 	return &Log{cfg: cfg, log: log, known: make(chan struct{}), changed: make(chan struct{})}
 }
 
-// Ready waits until what older leads have written is known. It reports false if ctx ends
-// first.
+// recallPatience is how long Ready waits.
+const recallPatience = 5 * time.Second
+
+// Ready waits until what older leads have written is known. It reports false if that takes
+// longer than a request should wait, or ctx ends first.
 func (l *Log) Ready(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, recallPatience)
+	defer cancel()
 	select {
 	case <-l.known:
 		return true
@@ -158,28 +163,6 @@ func (l *Log) After(start uint64, most int) (events []*si.EventRecord, more <-ch
 	defer l.mu.Unlock()
 	events, ok = l.from(start, uint64(most))
 	return events, l.changed, ok
-}
-
-// Event is one event with its ID.
-type Event struct {
-	ID uint64
-	*si.EventRecord
-}
-
-// About returns the newest events that are about an object or refer to it, at most most, the
-// newest first: an application, a node or a queue by its name, a pod by its UID.
-func (l *Log) About(object string, most int) (events []Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i, e := range slices.Backward(l.events) {
-		if len(events) == most {
-			break
-		}
-		if e.ObjectID == object || e.ReferenceID == object {
-			events = append(events, Event{l.first + uint64(i), e})
-		}
-	}
-	return events
 }
 
 // Samples returns those of the last day, the oldest first.

@@ -9,9 +9,6 @@ import (
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 )
 
-// recallPatience is how long a request waits for a new lead to know the events of older ones.
-const recallPatience = 5 * time.Second
-
 var errNoEvents = errors.New("the events of older leads are not known yet")
 
 func events() *kind[Event] {
@@ -20,7 +17,7 @@ func events() *kind[Event] {
 		about: "what the scheduling cores of all leads have said, oldest first, as far as it is kept",
 		key:   func(x Event) string { return numberKey(x.ID) }, id: func(x Event) string { return strconv.FormatUint(x.ID, 10) },
 		walk: func(ctx context.Context, a *API, after string, yield func([]Event) error) error {
-			if !a.recalled(ctx) {
+			if !a.Events.Ready(ctx) {
 				return errNoEvents
 			}
 			next := uint64(0)
@@ -40,7 +37,7 @@ func events() *kind[Event] {
 			}
 		},
 		find: func(ctx context.Context, a *API, id string) (*Event, error) {
-			if !a.recalled(ctx) {
+			if !a.Events.Ready(ctx) {
 				return nil, errNoEvents
 			}
 			if n, err := strconv.ParseUint(id, 10, 64); err == nil {
@@ -51,12 +48,6 @@ func events() *kind[Event] {
 			return nil, nil
 		},
 	}
-}
-
-func (a *API) recalled(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, recallPatience)
-	defer cancel()
-	return a.Events.Ready(ctx)
 }
 
 // eventsFrom are at most most events from an ID on, none if that is not kept.
