@@ -26,16 +26,6 @@ var keys = record.Keys{Prefix: prefix}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is for what must happen, and soon does.
-const patient = time.Minute
-
-func within(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patient)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // core is a source of events, which a test says.
 type core struct {
 	mu    sync.Mutex
@@ -84,7 +74,7 @@ func begin(t *testing.T, cli *clientv3.Client, epoch uint64, cfg chronicle.Confi
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	l := record.Leader{Epoch: epoch, Incarnation: fmt.Sprint("r", epoch), Since: 1}
-	claimed, err := mirror.Claim(within(t), cli, prefix, l, record.Term{Epoch: epoch, Incarnation: l.Incarnation})
+	claimed, err := mirror.Claim(etcdtest.Within(t), cli, prefix, l, record.Term{Epoch: epoch, Incarnation: l.Incarnation})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,14 +99,14 @@ func begin(t *testing.T, cli *clientv3.Client, epoch uint64, cfg chronicle.Confi
 	}
 	keeps.Go(func() {
 		past.Keep(keeping, chronicle.Lead{
-			Writer: writer, Events: out.core, Load: chronicle.Load(cli, prefix, patient, log),
+			Writer: writer, Events: out.core, Load: chronicle.Load(cli, prefix, etcdtest.Patience, log),
 			Count: func() (int, int, bool) { return int(epoch), 10 * int(epoch), true },
 		})
 	})
 	out.finish = sync.OnceFunc(func() { stopKeeping(); keeps.Wait(); stopWriting(); writes.Wait() })
 	out.crash = sync.OnceFunc(func() { stopWriting(); writes.Wait(); stopKeeping(); keeps.Wait() })
 	t.Cleanup(out.crash)
-	for ctx := within(t); !past.Ready(ctx); {
+	for ctx := etcdtest.Within(t); !past.Ready(ctx); {
 		if ctx.Err() != nil {
 			t.Fatal("the past is not known")
 		}
@@ -127,7 +117,7 @@ func begin(t *testing.T, cli *clientv3.Client, epoch uint64, cfg chronicle.Confi
 // read returns the messages of count events from an ID on, once there are as many.
 func (l *lead) read(t *testing.T, start uint64, count int) (texts []string) {
 	t.Helper()
-	ctx := within(t)
+	ctx := etcdtest.Within(t)
 	for len(texts) < count {
 		events, more, ok := l.After(start+uint64(len(texts)), count-len(texts))
 		if !ok {
@@ -210,7 +200,7 @@ func TestDurableAndNeverTold(t *testing.T) {
 	first.core.say("event 0")
 	select {
 	case <-durable:
-	case <-within(t).Done():
+	case <-etcdtest.Within(t).Done():
 		t.Fatal("it never knew")
 	}
 	if b := first.Batch(0, 10); len(b.Events) != 0 {
@@ -229,13 +219,13 @@ func TestNeverDurableAndNeverTold(t *testing.T) {
 	first := begin(t, cli, 1, config(), nil)
 	etcd.Kill()
 	first.core.say("in vain")
-	eventually(t, "it is on its way", func() bool { first.core.mu.Lock(); defer first.core.mu.Unlock(); return first.core.reads > 0 })
+	etcdtest.Eventually(t, "it is on its way", func() bool { first.core.mu.Lock(); defer first.core.mu.Unlock(); return first.core.reads > 0 })
 	if b := first.Batch(0, 10); len(b.Events) != 0 || b.Highest != 0 {
 		t.Errorf("seen: %v", b)
 	}
 	// However long that lasts, no more than one run is held for etcd.
 	first.core.say(numbers(0, 5000)...)
-	eventually(t, "etcd is missed", func() bool { return first.mirror.Status().LastError != "" })
+	etcdtest.Eventually(t, "etcd is missed", func() bool { return first.mirror.Status().LastError != "" })
 	if n := first.mirror.Status().Pending; n > 3 || first.core.reads > 1 {
 		t.Errorf("%d entries wait to be written, after %d reads", n, first.core.reads)
 	}
@@ -246,22 +236,9 @@ func TestNeverDurableAndNeverTold(t *testing.T) {
 	same(t, second.read(t, 0, 1), numbers(0, 1))
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(patient); !ok(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never happened: %s", what)
-		}
-	}
-}
-
 func count(t *testing.T, cli *clientv3.Client, prefix string) int {
 	t.Helper()
-	resp, err := cli.Get(within(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	resp, err := cli.Get(etcdtest.Within(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +288,7 @@ func TestForSoLongTheyAreKept(t *testing.T) {
 	if b := next.Batch(0, 10); b.Lowest != 3 || b.Highest != 2 || b.Events != nil {
 		t.Errorf("%+v", b)
 	}
-	eventually(t, "one run is left, which tells of the numbering", func() bool { return count(t, cli, keys.Events()) == 1 })
+	etcdtest.Eventually(t, "one run is left, which tells of the numbering", func() bool { return count(t, cli, keys.Events()) == 1 })
 	next.finish()
 	last := begin(t, cli, 3, config(), nil)
 	last.core.say("event 3")
@@ -333,7 +310,7 @@ func TestWhatCannotBeReadKeepsItsIDs(t *testing.T) {
 		keys.EventRun(3, 5): "garbage", keys.EventRun(12, 12): "", keys.EventRun(6, 8): string(record.EncodeEvents(nil)), // too few
 		keys.EventRun(1, 4): string(record.EncodeEvents(empty(4))), keys.Events() + "x": "", keys.EventRun(7, 1<<60): "", keys.Sample(5): "garbage",
 	} {
-		if _, err := cli.Put(within(t), key, value); err != nil {
+		if _, err := cli.Put(etcdtest.Within(t), key, value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -372,7 +349,7 @@ func TestSamplesOverLeads(t *testing.T) {
 		cfg := config()
 		cfg.Now = func() time.Time { return start.Add(time.Duration(epoch) * time.Minute) }
 		l := begin(t, cli, epoch, cfg, nil)
-		eventually(t, "a sample is taken", func() bool { return len(l.Samples()) == int(epoch) })
+		etcdtest.Eventually(t, "a sample is taken", func() bool { return len(l.Samples()) == int(epoch) })
 		l.finish()
 		if n := count(t, cli, keys.Samples()); n != int(epoch) {
 			t.Errorf("epoch %d: %d samples", epoch, n)
@@ -382,7 +359,7 @@ func TestSamplesOverLeads(t *testing.T) {
 	cfg := config()
 	cfg.Now = func() time.Time { return start.Add(time.Minute + 24*time.Hour) }
 	l := begin(t, cli, 4, cfg, nil)
-	eventually(t, "a sample is taken", func() bool {
+	etcdtest.Eventually(t, "a sample is taken", func() bool {
 		s := l.Samples()
 		return len(s) == 3 && s[0].Applications == 2 && s[0].At == ledger.At(start.Add(2*time.Minute)) && s[2].Containers == 40
 	})

@@ -47,8 +47,8 @@ type cost struct {
 func burst(t *testing.T, pods int, speaks bool) cost {
 	cli := etcdtest.Start(t).Client()
 	l := begin(t, cli, 1, config(), nil)
-	eventually(t, "a sample is taken", func() bool { return len(l.Samples()) == 1 })
-	if err := l.mirror.Flush(within(t)); err != nil {
+	etcdtest.Eventually(t, "a sample is taken", func() bool { return len(l.Samples()) == 1 })
+	if err := l.mirror.Flush(etcdtest.Within(t)); err != nil {
 		t.Fatal(err)
 	}
 	from := l.mirror.Status().Revision
@@ -96,14 +96,14 @@ func burst(t *testing.T, pods int, speaks bool) cost {
 		}
 	}
 	if speaks {
-		eventually(t, "all is said", func() bool { return l.Batch(0, 1).Highest == uint64(7*pods-1) })
+		etcdtest.Eventually(t, "all is said", func() bool { return l.Batch(0, 1).Highest == uint64(7*pods-1) })
 	}
-	if err := l.mirror.Flush(within(t)); err != nil {
+	if err := l.mirror.Flush(etcdtest.Within(t)); err != nil {
 		t.Fatal(err)
 	}
 	to := l.mirror.Status().Revision
 	c := cost{transactions: to - from}
-	ctx := within(t)
+	ctx := etcdtest.Within(t)
 	for at, changes := from, cli.Watch(ctx, keys.Root(), clientv3.WithPrefix(), clientv3.WithRev(from+1)); at < to; {
 		answer := <-changes
 		if answer.Err() != nil {

@@ -51,7 +51,7 @@ func TestAvailableRunsAheadWhileEtcdIsAway(t *testing.T) {
 			t.Fatalf("callback %d ran in place %d", n, i)
 		}
 	}
-	eventually(t, "a request fails", func() bool { return m.Status().LastError != "" })
+	etcdtest.Eventually(t, "a request fails", func() bool { return m.Status().LastError != "" })
 	s := m.Status()
 	if len(order) != 300 || !s.Suspended || !s.Stalled || s.Since.IsZero() || s.Pending < 300 {
 		t.Errorf("%d callbacks, status %+v", len(order), s)
@@ -72,7 +72,7 @@ func TestAvailableRunsAheadWhileEtcdIsAway(t *testing.T) {
 
 	server.Restart()
 	m.flush(t)
-	eventually(t, "the suspension ends", func() bool { return !m.Status().Suspended })
+	etcdtest.Eventually(t, "the suspension ends", func() bool { return !m.Status().Suspended })
 	if s := m.Status(); s.Stalled || s.Pending != 0 || s.LastError != "" || gauge(t, reg, "understudy_mirror_suspended") != 0 {
 		t.Errorf("after the debt was flushed: %+v", s)
 	}
@@ -107,7 +107,7 @@ func TestEffectsWaitAgainAsSoonAsEtcdAnswers(t *testing.T) {
 	m := run(t, cli, claimed, cfg)
 	m.appendWait(t, task(1, 1), task(2, 1), task(3, 1))
 	gate <- struct{}{}
-	eventually(t, "the stall ends", func() bool { return !m.Status().Stalled })
+	etcdtest.Eventually(t, "the stall ends", func() bool { return !m.Status().Stalled })
 	if s := m.Status(); !s.Suspended {
 		t.Errorf("two changes of an effect that ran ahead are not durable: %+v", s)
 	}
@@ -121,7 +121,7 @@ func TestEffectsWaitAgainAsSoonAsEtcdAnswers(t *testing.T) {
 		}
 	}
 	<-done
-	eventually(t, "the suspension ends", func() bool { return !m.Status().Suspended })
+	etcdtest.Eventually(t, "the suspension ends", func() bool { return !m.Status().Suspended })
 	if v := version(t, cli, 4); v != 1 {
 		t.Errorf("version %d", v)
 	}
@@ -159,7 +159,7 @@ func TestStrictWaitsWhileEtcdIsAway(t *testing.T) {
 	server.Kill()
 	done := make(chan struct{})
 	m.Append([]ledger.Change{task(1, 2)}, func() { close(done) })
-	eventually(t, "the stall is noticed", func() bool { return m.Status().Stalled })
+	etcdtest.Eventually(t, "the stall is noticed", func() bool { return m.Status().Stalled })
 	<-time.After(500 * time.Millisecond) // the time in which it must not happen
 	select {
 	case <-done:

@@ -16,7 +16,7 @@ import (
 
 func known(t *testing.T, cli *clientv3.Client, want uint64) {
 	t.Helper()
-	got, err := mirror.KnownEpoch(within(t), cli, prefix)
+	got, err := mirror.KnownEpoch(etcdtest.Within(t), cli, prefix)
 	if err != nil || got != want {
 		t.Errorf("known epoch %d, %v; want %d", got, err, want)
 	}
@@ -29,7 +29,7 @@ func TestClaimSucceedsOnlyOverAnOlderEpoch(t *testing.T) {
 	known(t, cli, 3)
 	for _, epoch := range []uint64{1, 3} {
 		other := record.Leader{Epoch: epoch, Incarnation: "someone else"}
-		_, err := claimAs(within(t), cli, other)
+		_, err := claimAs(etcdtest.Within(t), cli, other)
 		if !errors.Is(err, mirror.ErrFenced) || !strings.Contains(err.Error(), "replica-3") {
 			t.Errorf("epoch %d: got %v, want ErrFenced that says who leads", epoch, err)
 		}
@@ -70,7 +70,7 @@ func TestTwoClaimsOfOneEpochAtOnce(t *testing.T) {
 	results := make(chan error, 8)
 	var ready sync.WaitGroup // all have looked before any of them writes
 	ready.Add(cap(results))
-	ctx := within(t)
+	ctx := etcdtest.Within(t)
 	for i := range cap(results) {
 		cli := server.Client()
 		var once sync.Once
@@ -107,14 +107,14 @@ func TestEpochsRiseWithoutTheLeaderKey(t *testing.T) {
 	m.flush(t)
 	m.stop()
 	for _, damage := range []func() error{
-		func() error { _, err := cli.Put(within(t), keys.Leader(), "garbage"); return err },
-		func() error { _, err := cli.Delete(within(t), keys.Leader()); return err },
+		func() error { _, err := cli.Put(etcdtest.Within(t), keys.Leader(), "garbage"); return err },
+		func() error { _, err := cli.Delete(etcdtest.Within(t), keys.Leader()); return err },
 	} {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
 		known(t, cli, 7)
-		if _, err := claimAs(within(t), cli, leader(7)); !errors.Is(err, mirror.ErrFenced) {
+		if _, err := claimAs(etcdtest.Within(t), cli, leader(7)); !errors.Is(err, mirror.ErrFenced) {
 			t.Errorf("epoch 7 could be claimed twice: %v", err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestClaimRefusesTheStateOfANewerVersion(t *testing.T) {
 		t.Fatalf("schema %+v, %v", e.Schema, err)
 	}
 	put := func(s record.Schema) {
-		if _, err := cli.Put(within(t), keys.Schema(), string(record.EncodeSchema(s))); err != nil {
+		if _, err := cli.Put(etcdtest.Within(t), keys.Schema(), string(record.EncodeSchema(s))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestClaimRefusesTheStateOfANewerVersion(t *testing.T) {
 	}
 
 	put(record.Schema{MinReader: record.SchemaVersion + 1, Version: 9, History: "h"})
-	_, err = claimAs(within(t), cli, leader(3))
+	_, err = claimAs(etcdtest.Within(t), cli, leader(3))
 	if !errors.Is(err, record.ErrNewerSchema) || !strings.Contains(err.Error(), keys.Schema()) {
 		t.Errorf("got %v", err)
 	}
@@ -159,7 +159,7 @@ func TestClaimWaitsForEtcd(t *testing.T) {
 	cli := server.Client()
 	server.Kill()
 	got := make(chan error, 1)
-	ctx := within(t)
+	ctx := etcdtest.Within(t)
 	go func() {
 		_, err := claimAs(ctx, cli, leader(1))
 		got <- err
@@ -180,11 +180,11 @@ func TestClaimWaitsForEtcd(t *testing.T) {
 func TestUnusableArguments(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	for _, p := range []string{"", "/"} {
-		if _, err := mirror.Claim(within(t), cli, p, leader(1), record.Term{Epoch: 1}); err == nil {
+		if _, err := mirror.Claim(etcdtest.Within(t), cli, p, leader(1), record.Term{Epoch: 1}); err == nil {
 			t.Errorf("prefix %q was claimed", p)
 		}
 	}
-	if _, err := claimAs(within(t), cli, record.Leader{}); err == nil {
+	if _, err := claimAs(etcdtest.Within(t), cli, record.Leader{}); err == nil {
 		t.Error("epoch 0 was claimed")
 	}
 	if _, err := mirror.New(cli, mirror.Claimed{Epoch: 1, Revision: 1}, config(), nil, nil); err == nil {
@@ -210,7 +210,7 @@ func TestAClaimLeavesARecordOfItsTerm(t *testing.T) {
 	begun := record.Term{
 		Epoch: 3, Incarnation: "replica-3", Reason: "lease expired", Started: 5, Timings: []record.Timing{{Step: "taken", At: 5}},
 	}
-	claimed, err := mirror.Claim(within(t), cli, prefix, leader(3), begun)
+	claimed, err := mirror.Claim(etcdtest.Within(t), cli, prefix, leader(3), begun)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,13 +223,13 @@ func TestAClaimLeavesARecordOfItsTerm(t *testing.T) {
 	}
 
 	// Whoever is refused writes nothing, a claim that is repeated nothing more.
-	if _, err := claimAs(within(t), cli, record.Leader{Epoch: 2, Incarnation: "late"}); !errors.Is(err, mirror.ErrFenced) {
+	if _, err := claimAs(etcdtest.Within(t), cli, record.Leader{Epoch: 2, Incarnation: "late"}); !errors.Is(err, mirror.ErrFenced) {
 		t.Errorf("epoch 2: %v", err)
 	}
-	if _, err := mirror.Claim(within(t), cli, prefix, leader(3), record.Term{Epoch: 3, Reason: "again"}); err != nil {
+	if _, err := mirror.Claim(etcdtest.Within(t), cli, prefix, leader(3), record.Term{Epoch: 3, Reason: "again"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := mirror.Claim(within(t), cli, prefix, leader(4), begun); err == nil {
+	if _, err := mirror.Claim(etcdtest.Within(t), cli, prefix, leader(4), begun); err == nil {
 		t.Error("epoch 4 was claimed with the record of term 3")
 	}
 	terms := get(t, cli, keys.Terms(), clientv3.WithPrefix()).Kvs

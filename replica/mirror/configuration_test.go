@@ -29,7 +29,7 @@ func TestTheConfigurationIsWrittenInTheNameOfItsEpoch(t *testing.T) {
 	put("second")
 	m.flush(t)
 	written("second", 3)
-	if _, err := m.Reclaim(within(t), leader(4)); err != nil {
+	if _, err := m.Reclaim(etcdtest.Within(t), leader(4)); err != nil {
 		t.Fatal(err)
 	}
 	put("third")

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"github.com/understudy-ha/understudy/replica/etcdtest"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -22,29 +23,6 @@ var keys = record.Keys{Prefix: prefix}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is for what must happen, and soon does.
-const patient = time.Minute
-
-func within(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patient)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(patient); !ok(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never happened: %s", what)
-		}
-	}
-}
-
 func config() mirror.Config {
 	cfg := mirror.Default()
 	cfg.Prefix = prefix
@@ -53,7 +31,7 @@ func config() mirror.Config {
 
 func claim(t *testing.T, cli *clientv3.Client, epoch uint64) mirror.Claimed {
 	t.Helper()
-	c, err := claimAs(within(t), cli, leader(epoch))
+	c, err := claimAs(etcdtest.Within(t), cli, leader(epoch))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +79,7 @@ func (r *running) ended(t *testing.T) error {
 	select {
 	case err := <-r.end:
 		return err
-	case <-time.After(patient):
+	case <-time.After(etcdtest.Patience):
 		t.Fatal("Run did not return")
 		return nil
 	}
@@ -109,7 +87,7 @@ func (r *running) ended(t *testing.T) error {
 
 func (r *running) flush(t *testing.T) {
 	t.Helper()
-	if err := r.Flush(within(t)); err != nil {
+	if err := r.Flush(etcdtest.Within(t)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,7 +99,7 @@ func (r *running) appendWait(t *testing.T, changes ...ledger.Change) {
 	r.Append(changes, func() { close(done) })
 	select {
 	case <-done:
-	case <-time.After(patient):
+	case <-time.After(etcdtest.Patience):
 		t.Fatalf("not done; status %+v", r.Status())
 	}
 }
@@ -146,7 +124,7 @@ func app(id string, messageBytes int) ledger.Change {
 // version returns which version of task i etcd has, -1 if none.
 func version(t *testing.T, cli *clientv3.Client, i int) int {
 	t.Helper()
-	resp, err := cli.Get(within(t), keys.Record(task(i, 0).Key))
+	resp, err := cli.Get(etcdtest.Within(t), keys.Record(task(i, 0).Key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +140,7 @@ func version(t *testing.T, cli *clientv3.Client, i int) int {
 
 func get(t *testing.T, cli *clientv3.Client, key string, opts ...clientv3.OpOption) *clientv3.GetResponse {
 	t.Helper()
-	resp, err := cli.Get(within(t), key, opts...)
+	resp, err := cli.Get(etcdtest.Within(t), key, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +180,7 @@ func (h *hookedTxn) Commit() (*clientv3.TxnResponse, error) {
 	}
 	return h.kv.hook(h.then, func() (*clientv3.TxnResponse, error) {
 		// Not with the request's own context: a test may send it much later.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), patient)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), etcdtest.Patience)
 		defer cancel()
 		return h.kv.KV.Txn(ctx).If(h.cmps...).Then(h.then...).Else(h.otherwise...).Commit()
 	})

@@ -136,7 +136,7 @@ func contend(t *testing.T, weaken func(*clientv3.Client, uint64)) *contention {
 	}
 	end()
 	// Whatever was late has arrived: nobody's effects are unseen.
-	c.readOnce(c.server.Client(), patient)
+	c.readOnce(c.server.Client(), etcdtest.Patience)
 	return c
 }
 
@@ -197,7 +197,7 @@ type contender struct {
 
 // claim returns nil if a newer epoch was there before.
 func (c *contention) claim(toClaim, toWrite *clientv3.Client, epoch uint64) *contender {
-	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	ctx, cancel := context.WithTimeout(context.Background(), etcdtest.Patience)
 	defer cancel()
 	began := c.now()
 	claimed, err := claimAs(ctx, toClaim, leader(epoch))
@@ -259,7 +259,7 @@ func (c *contention) write(r *contender, key int) {
 		case <-done:
 		case <-r.ended:
 			a.kind, more = opMaybeWrite, false
-		case <-time.After(patient):
+		case <-time.After(etcdtest.Patience):
 			c.t.Errorf("epoch %d: key %d is not written: %+v", r.epoch, key, r.Status())
 			a.kind, more = opMaybeWrite, false
 		}

@@ -35,7 +35,7 @@ func TestWritesAreRejectedAfterANewerClaim(t *testing.T) {
 	if v1, v2 := version(t, cli, 1), version(t, cli, 2); v1 != 1 || v2 != -1 {
 		t.Errorf("epoch 1 wrote after the claim of epoch 2: versions %d and %d", v1, v2)
 	}
-	if err := old.Flush(within(t)); !errors.Is(err, mirror.ErrFenced) {
+	if err := old.Flush(etcdtest.Within(t)); !errors.Is(err, mirror.ErrFenced) {
 		t.Errorf("flush says %v", err)
 	}
 	m := run(t, cli, successor, config())
@@ -228,7 +228,7 @@ func TestDeletesAreMirrored(t *testing.T) {
 func TestTermsAreKeptAndPruned(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	for e := range uint64(120) {
-		if _, err := cli.Put(within(t), keys.Term(e+1), string(record.EncodeTerm(record.Term{Epoch: e + 1}))); err != nil {
+		if _, err := cli.Put(etcdtest.Within(t), keys.Term(e+1), string(record.EncodeTerm(record.Term{Epoch: e + 1}))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -268,7 +268,7 @@ func TestTheEndOfTheContextFlushesWithoutCallbacks(t *testing.T) {
 		t.Errorf("versions %d and %d after the final flush", v1, v2)
 	}
 	m.Append([]ledger.Change{task(3, 1)}, late)
-	if err := m.Flush(within(t)); err != nil && !errors.Is(err, mirror.ErrStopped) {
+	if err := m.Flush(etcdtest.Within(t)); err != nil && !errors.Is(err, mirror.ErrStopped) {
 		t.Errorf("flush says %v", err)
 	}
 }
@@ -315,7 +315,7 @@ func TestMetricsAreRegistered(t *testing.T) {
 func TestHoweverManyTermsThereAreOldOnesAreRemoved(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	for e := range uint64(400) {
-		if _, err := cli.Put(within(t), keys.Term(e+1), string(record.EncodeTerm(record.Term{Epoch: e + 1}))); err != nil {
+		if _, err := cli.Put(etcdtest.Within(t), keys.Term(e+1), string(record.EncodeTerm(record.Term{Epoch: e + 1}))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -331,7 +331,7 @@ func TestHoweverManyTermsThereAreOldOnesAreRemoved(t *testing.T) {
 	m.PutTerm(record.Term{Epoch: 401})
 	kept(302)
 	for epoch := uint64(402); epoch < 410; epoch++ {
-		if _, err := m.Reclaim(within(t), leader(epoch)); err != nil {
+		if _, err := m.Reclaim(etcdtest.Within(t), leader(epoch)); err != nil {
 			t.Fatal(err)
 		}
 		m.PutTerm(record.Term{Epoch: epoch})
@@ -363,7 +363,7 @@ func TestRecordsOfTheTermGoWithThePods(t *testing.T) {
 	m.PutTerm(record.Term{Epoch: 1, Reason: "leading"})
 	found := make(chan struct{})
 	m.AppendLater([]ledger.Change{task(1, 1)}, func() { close(found) })
-	if _, err := cli.Get(within(t), "/"); err != nil { // long enough for a batch that is not to be
+	if _, err := cli.Get(etcdtest.Within(t), "/"); err != nil { // long enough for a batch that is not to be
 		t.Fatal(err)
 	}
 	m.appendWait(t, task(2, 1))
@@ -375,7 +375,7 @@ func TestRecordsOfTheTermGoWithThePods(t *testing.T) {
 	all := strings.Join([]string{keys.Configuration(), keys.Record(task(1, 1).Key), keys.Record(task(2, 1).Key), keys.Term(1)}, " ")
 	m.PutTerm(record.Term{Epoch: 1, Reason: "alone"})
 	want := []string{all, keys.Term(1)}
-	eventually(t, "one batch, and the rest, though nobody flushes", func() bool {
+	etcdtest.Eventually(t, "one batch, and the rest, though nobody flushes", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Equal(batches, want)

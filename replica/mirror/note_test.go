@@ -30,13 +30,13 @@ func TestNotesAreDurableBeforeTheyAreTold(t *testing.T) {
 	}
 	etcd.Resume()
 	<-landed
-	resp, err := cli.Get(within(t), keys.EventRun(2, 3))
+	resp, err := cli.Get(etcdtest.Within(t), keys.EventRun(2, 3))
 	if err != nil || len(resp.Kvs) != 1 || !strings.HasPrefix(string(resp.Kvs[0].Value), "two") {
 		t.Errorf("%v, %v", resp, err)
 	}
 	m.PutNotes([]mirror.Note{{Key: keys.EventRun(0, 1)}}, nil)
 	m.flush(t)
-	if resp, err := cli.Get(within(t), keys.EventRun(0, 1)); err != nil || len(resp.Kvs) != 0 {
+	if resp, err := cli.Get(etcdtest.Within(t), keys.EventRun(0, 1)); err != nil || len(resp.Kvs) != 0 {
 		t.Errorf("not removed: %v, %v", resp, err)
 	}
 }
@@ -47,11 +47,11 @@ func TestNotesGoWithWhatGoesAnyway(t *testing.T) {
 	m := run(t, cli, claim(t, cli, 1), config())
 	m.PutNotes([]mirror.Note{{Key: keys.EventRun(0, 0), Value: []byte("x")}}, nil)
 	m.appendWait(t, task(1, 1))
-	note, err := cli.Get(within(t), keys.EventRun(0, 0))
+	note, err := cli.Get(etcdtest.Within(t), keys.EventRun(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := cli.Get(within(t), keys.Record(task(1, 1).Key))
+	record, err := cli.Get(etcdtest.Within(t), keys.Record(task(1, 1).Key))
 	if err != nil || len(note.Kvs) != 1 || len(record.Kvs) != 1 || note.Kvs[0].ModRevision != record.Kvs[0].ModRevision {
 		t.Errorf("%v and %v, %v", note, record, err)
 	}
@@ -66,7 +66,7 @@ func TestNotesAreFenced(t *testing.T) {
 	if err := old.ended(t); err == nil {
 		t.Error("the old lead goes on")
 	}
-	if resp, err := cli.Get(within(t), keys.EventRun(0, 0)); err != nil || len(resp.Kvs) != 0 {
+	if resp, err := cli.Get(etcdtest.Within(t), keys.EventRun(0, 0)); err != nil || len(resp.Kvs) != 0 {
 		t.Errorf("%v, %v", resp, err)
 	}
 }

@@ -18,7 +18,7 @@ func TestReclaimGoesOnInANewerEpoch(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	m := run(t, cli, claim(t, cli, 3), config())
 	m.appendWait(t, task(1, 1))
-	revision, err := m.Reclaim(within(t), leader(4))
+	revision, err := m.Reclaim(etcdtest.Within(t), leader(4))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestReclaimGoesOnInANewerEpoch(t *testing.T) {
 			t.Errorf("task %d is not signed by epoch %d", i, epoch)
 		}
 	}
-	if _, err := m.Reclaim(within(t), leader(4)); err == nil {
+	if _, err := m.Reclaim(etcdtest.Within(t), leader(4)); err == nil {
 		t.Error("an epoch was claimed twice")
 	}
 }
@@ -47,14 +47,14 @@ func TestNobodyReclaimsWhatAnotherHasHad(t *testing.T) {
 	m := run(t, cli, claim(t, cli, 3), config())
 	m.appendWait(t, task(1, 1))
 	claim(t, cli, 4)
-	if _, err := m.Reclaim(within(t), leader(5)); !errors.Is(err, mirror.ErrFenced) {
+	if _, err := m.Reclaim(etcdtest.Within(t), leader(5)); !errors.Is(err, mirror.ErrFenced) {
 		t.Fatalf("got %v, want ErrFenced", err)
 	}
 	if err := m.ended(t); !errors.Is(err, mirror.ErrFenced) {
 		t.Errorf("the mirror went on: %v", err)
 	}
 	known(t, cli, 4)
-	if _, err := m.Reclaim(within(t), leader(6)); !errors.Is(err, mirror.ErrStopped) {
+	if _, err := m.Reclaim(etcdtest.Within(t), leader(6)); !errors.Is(err, mirror.ErrStopped) {
 		t.Errorf("a mirror that has ended: %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestReclaimWhoseAnswerWasLost(t *testing.T) {
 		}
 		return resp, err
 	})
-	if _, err := m.Reclaim(within(t), leader(4)); err != nil || lost != 1 {
+	if _, err := m.Reclaim(etcdtest.Within(t), leader(4)); err != nil || lost != 1 {
 		t.Fatalf("%v, %d answers lost", err, lost)
 	}
 	m.appendWait(t, task(2, 1))

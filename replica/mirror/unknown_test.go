@@ -111,7 +111,7 @@ func TestFenceComesFirstAfterAnUnknownOutcome(t *testing.T) {
 	// Under the policy `available` effects run ahead, the debt waits.
 	m.appendWait(t, task(1, 2), task(2, 2))
 	claim(t, direct, 2)
-	if _, err := direct.Put(within(t), keys.Record(task(2, 0).Key), "the successor's"); err != nil {
+	if _, err := direct.Put(etcdtest.Within(t), keys.Record(task(2, 0).Key), "the successor's"); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Restore()
@@ -146,7 +146,7 @@ func TestTroubleOnTheNetwork(t *testing.T) {
 		done := make(chan struct{})
 		m.Append([]ledger.Change{task(1, n), task(2, n)}, func() { close(done) })
 		if name != "blink" {
-			eventually(t, name+" is noticed", func() bool { return m.Status().LastError != "" })
+			etcdtest.Eventually(t, name+" is noticed", func() bool { return m.Status().LastError != "" })
 		}
 		select {
 		case <-done:
@@ -164,7 +164,7 @@ func TestTroubleOnTheNetwork(t *testing.T) {
 		proxy.Restore()
 		select {
 		case <-done:
-		case <-time.After(patient):
+		case <-time.After(etcdtest.Patience):
 			t.Fatalf("%s: never done: %+v", name, m.Status())
 		}
 		if v1, v2 := version(t, direct, 1), version(t, direct, 2); v1 != n || v2 != n {

@@ -74,7 +74,7 @@ func TestViewsDoNotHearOfTheChronicle(t *testing.T) {
 			n := uint64(from + i)
 			l.PutNotes([]mirror.Note{{Key: keys.EventRun(n, n), Value: []byte(fmt.Sprint("event ", n))}}, nil)
 		}
-		if err := l.Flush(within(t)); err != nil {
+		if err := l.Flush(etcdtest.Within(t)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -78,7 +78,7 @@ func TestTheConfigurationIsFollowed(t *testing.T) {
 		t.Errorf("the digest counts more than applications and tasks: %+v", d)
 	}
 
-	gone, err := cli.Delete(within(t), keys.Configuration())
+	gone, err := cli.Delete(etcdtest.Within(t), keys.Configuration())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestAReloadKeepsAConfigurationThatCannotBeReadAnyMore(t *testing.T) {
 	reload := func() {
 		t.Helper()
 		rev := put(t, direct, keys.Root()+"from/a/newer/version", "x")
-		if _, err := direct.Compact(within(t), rev); err != nil {
+		if _, err := direct.Compact(etcdtest.Within(t), rev); err != nil {
 			t.Fatal(err)
 		}
 		proxy.Restore()
@@ -136,7 +136,7 @@ func TestAReloadKeepsAConfigurationThatCannotBeReadAnyMore(t *testing.T) {
 		t.Errorf("after a reload: %+v, %v", c, ok)
 	}
 	proxy.Cut()
-	if _, err := direct.Delete(within(t), keys.Configuration()); err != nil {
+	if _, err := direct.Delete(etcdtest.Within(t), keys.Configuration()); err != nil {
 		t.Fatal(err)
 	}
 	reload()

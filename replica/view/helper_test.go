@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"github.com/understudy-ha/understudy/replica/etcdtest"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -23,29 +24,6 @@ const prefix = "/understudy"
 var keys = record.Keys{Prefix: prefix}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patient is for what must happen, and soon does.
-const patient = time.Minute
-
-func within(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patient)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(patient); !ok(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never happened: %s", what)
-		}
-	}
-}
 
 func config() view.Config {
 	cfg := view.Default()
@@ -79,7 +57,7 @@ func follow(t *testing.T, cli *clientv3.Client, cfg view.Config) *following {
 
 func (f *following) wait(t *testing.T, revision int64) {
 	t.Helper()
-	if err := f.WaitRevision(within(t), revision); err != nil {
+	if err := f.WaitRevision(etcdtest.Within(t), revision); err != nil {
 		t.Fatalf("%v; status %+v", err, f.Status())
 	}
 }
@@ -126,7 +104,7 @@ func leading(t *testing.T, cli *clientv3.Client, epoch uint64) *lead {
 
 func claim(t *testing.T, cli *clientv3.Client, epoch uint64) mirror.Claimed {
 	t.Helper()
-	c, err := mirror.Claim(within(t), cli, prefix, record.Leader{Epoch: epoch, Incarnation: fmt.Sprintf("replica-%d", epoch)},
+	c, err := mirror.Claim(etcdtest.Within(t), cli, prefix, record.Leader{Epoch: epoch, Incarnation: fmt.Sprintf("replica-%d", epoch)},
 		record.Term{Epoch: epoch})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +123,7 @@ func (l *lead) change(changes ...ledger.Change) {
 // flush returns the revision at which everything is durable.
 func (l *lead) flush(t *testing.T) int64 {
 	t.Helper()
-	if err := l.Flush(within(t)); err != nil {
+	if err := l.Flush(etcdtest.Within(t)); err != nil {
 		t.Fatalf("%v; status %+v", err, l.Status())
 	}
 	return l.Status().Revision
@@ -165,7 +143,7 @@ func gone(ch ledger.Change) ledger.Change { return ledger.Change{Key: ch.Key} }
 
 func put(t *testing.T, cli *clientv3.Client, key, value string) int64 {
 	t.Helper()
-	resp, err := cli.Put(within(t), key, value)
+	resp, err := cli.Put(etcdtest.Within(t), key, value)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func TestWhateverHappensTheViewEndsUpEqual(t *testing.T) {
 		{1, server.Restart},
 		{2, func() {
 			if rev := f.Status().Revision + rng.Int64N(20); rev > 0 {
-				_, _ = direct.Compact(within(t), rev) // may be in the future, or compacted
+				_, _ = direct.Compact(etcdtest.Within(t), rev) // may be in the future, or compacted
 			}
 		}},
 	}

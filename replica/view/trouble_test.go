@@ -21,7 +21,7 @@ func TestKeepsWhatItHasWhileEtcdIsAway(t *testing.T) {
 	f := follow(t, cli, config())
 	f.wait(t, rev)
 	server.Kill()
-	eventually(t, "the view notices", func() bool { return !f.Status().Connected })
+	etcdtest.Eventually(t, "the view notices", func() bool { return !f.Status().Connected })
 	s := f.Status()
 	if !s.Synced || s.LastError == "" || s.Since.IsZero() || !stateOf(f).Equal(l.ledger) {
 		t.Errorf("with etcd away: %+v", s)
@@ -37,7 +37,7 @@ func TestKeepsWhatItHasWhileEtcdIsAway(t *testing.T) {
 	if !stateOf(f).Equal(l.ledger) {
 		t.Errorf("with etcd back: %+v", f.Status())
 	}
-	eventually(t, "the view is connected again", func() bool { s := f.Status(); return s.Connected && s.LastError == "" })
+	etcdtest.Eventually(t, "the view is connected again", func() bool { s := f.Status(); return s.Connected && s.LastError == "" })
 	if n := f.metric(t, "understudy_view_reloads_total"); n != 0 {
 		t.Errorf("%v reloads: a restart is no reason for one", n)
 	}
@@ -48,7 +48,7 @@ func TestWaitsForAnEtcdThatIsNotThereYet(t *testing.T) {
 	cli := server.Client()
 	server.Kill()
 	f := follow(t, cli, config())
-	eventually(t, "the view has tried", func() bool { return f.Status().LastError != "" && !f.Synced() })
+	etcdtest.Eventually(t, "the view has tried", func() bool { return f.Status().LastError != "" && !f.Synced() })
 	server.Restart()
 	f.wait(t, claim(t, cli, 1).Revision)
 }
@@ -104,7 +104,7 @@ func TestCompactionUnderASlowWatcherLeavesNoGap(t *testing.T) {
 	l.change(gone(task(31, 0)))
 	l.flush(t)
 	rev := put(t, direct, keys.Record(task(6, 0).Key), "garbage")
-	if _, err := direct.Compact(within(t), rev); err != nil {
+	if _, err := direct.Compact(etcdtest.Within(t), rev); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Restore()
@@ -176,7 +176,7 @@ func TestAnotherEtcdAtTheSameAddress(t *testing.T) {
 				rev = l.flush(t)
 			}
 			waiting := make(chan error, 1)
-			ctx := within(t)
+			ctx := etcdtest.Within(t)
 			// Of the claim: a revision that the view has long passed.
 			go func() { waiting <- f.WaitRevision(ctx, l.claimed.Revision) }()
 			proxy.Restore()
@@ -208,7 +208,7 @@ func TestAWipedEtcdIsNoticed(t *testing.T) {
 	f := follow(t, cli, config())
 	f.wait(t, l.flush(t))
 	server.Wipe()
-	eventually(t, "the view is empty", func() bool { return f.Synced() && stateOf(f).Equal(ledger.New()) })
+	etcdtest.Eventually(t, "the view is empty", func() bool { return f.Synced() && stateOf(f).Equal(ledger.New()) })
 }
 
 func TestTroubleOnTheNetwork(t *testing.T) {
@@ -225,7 +225,7 @@ func TestTroubleOnTheNetwork(t *testing.T) {
 		n++
 		trouble()
 		if name != "blink" {
-			eventually(t, name+" is noticed", func() bool { return !f.Status().Connected })
+			etcdtest.Eventually(t, name+" is noticed", func() bool { return !f.Status().Connected })
 		}
 		l.change(task(1, n), task(n+10, n))
 		rev := l.flush(t)

@@ -30,7 +30,7 @@ func TestLoadsInPagesAndFollows(t *testing.T) {
 	cfg := config()
 	cfg.PageSize = 3
 	f := follow(t, cli, cfg)
-	eventually(t, "the view is synced", f.Synced)
+	etcdtest.Eventually(t, "the view is synced", f.Synced)
 	if !stateOf(f).Equal(l.ledger) {
 		t.Error("what was loaded differs from the lead's ledger")
 	}
@@ -64,7 +64,7 @@ func TestTheBarrierHoldsUntilEverythingOlderIsApplied(t *testing.T) {
 		seen.Add(1)
 	}
 	f := follow(t, cli, cfg)
-	eventually(t, "the view is synced", f.Synced)
+	etcdtest.Eventually(t, "the view is synced", f.Synced)
 	const tasks = 500
 	l.change(task(0, 1))
 	first := l.flush(t)
@@ -105,7 +105,7 @@ func TestClaimsAreToldOf(t *testing.T) {
 	cfg := config()
 	cfg.OnLeader = func(leader record.Leader, revision int64) { claims <- told{leader.Epoch, revision} }
 	f := follow(t, cli, cfg)
-	eventually(t, "the view is synced", f.Synced)
+	etcdtest.Eventually(t, "the view is synced", f.Synced)
 	put(t, cli, "/somebody/else", "x")
 	watched := claim(t, cli, 2)
 	f.wait(t, watched.Revision) // of two claims that come together only the newer is told of
@@ -129,13 +129,13 @@ func TestARevisionWithoutEventsIsReached(t *testing.T) {
 	for range 3 {
 		f.wait(t, put(t, cli, "/somebody/else", "x"))
 	}
-	eventually(t, "there is no lag", func() bool { return f.Status().Lag == 0 })
+	etcdtest.Eventually(t, "there is no lag", func() bool { return f.Status().Lag == 0 })
 }
 
 func TestAnEmptyPrefixIsSynced(t *testing.T) {
 	cli := etcdtest.Start(t).Client()
 	f := follow(t, cli, config())
-	eventually(t, "the view is synced", f.Synced)
+	etcdtest.Eventually(t, "the view is synced", f.Synced)
 	claimed := claim(t, cli, 1)
 	f.wait(t, claimed.Revision)
 	if s := f.Status(); s.Leader.Epoch != 1 {
@@ -215,7 +215,7 @@ func TestTakeHandsOverAndEndsTheView(t *testing.T) {
 	}
 	l.change(task(1, 2))
 	rev := l.flush(t)
-	if err := f.WaitRevision(within(t), rev); !errors.Is(err, view.ErrTaken) {
+	if err := f.WaitRevision(etcdtest.Within(t), rev); !errors.Is(err, view.ErrTaken) {
 		t.Errorf("got %v", err)
 	}
 	if got, was := f.Counts(), l.ledger.Counts(); !reflect.DeepEqual(got, was) {
@@ -255,7 +255,7 @@ func TestAStalledWatchIsStartedAgain(t *testing.T) {
 	cfg := config()
 	cfg.StallTimeout = cfg.ProbeInterval
 	f := follow(t, cli, cfg)
-	eventually(t, "the view is synced", f.Synced)
+	etcdtest.Eventually(t, "the view is synced", f.Synced)
 	l.change(task(1, 1))
 	f.wait(t, l.flush(t))
 	if n := silent.watches.Load(); n < 2 {
