@@ -25,7 +25,7 @@ func (c command) coreEvents() *cobra.Command {
 	cmd := reading("events", "Show what the scheduling core has done with applications, pods, queues and nodes", `Show the events that the scheduling core has kept, oldest first, each with its number.
 With --follow go on with those to come, at any replica. Where the numbers begin anew,
 or some events are no more, that is said.`)
-	flags := addRESTFlags(cmd)
+	flags := addRESTFlags(cmd, "table", "wide", "json")
 	var follow bool
 	var objects, types []string
 	var start uint64
@@ -33,13 +33,8 @@ or some events are no more, that is said.`)
 	cmd.Flags().StringSliceVar(&objects, "object", nil, "show only events of these `IDS`: of applications, pods, queues, nodes or users")
 	cmd.Flags().StringSliceVar(&types, "type", nil, "show only these `TYPES`: app, node, queue, request, usergroup")
 	cmd.Flags().Uint64Var(&start, "start", 0, "begin with the event of this `NUMBER`")
-	format := outputFlag(cmd, "table", "wide", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		targets, err := flags.targets()
+		want, targets, err := flags.read()
 		if err != nil {
 			return err
 		}

@@ -23,14 +23,9 @@ func (c command) history() *cobra.Command {
 	cmd := reading("history", "Show who led from when to when, how it ended, and for how long nobody led", `Show the terms of leadership that are kept, oldest first. NOBODY LED is from the end of the
 term before to the end of the promotion, by the clocks of the two leads. Any replica
 knows this, also when nobody leads.`)
-	flags := addRESTFlags(cmd)
-	format := outputFlag(cmd, "table", "wide", "json", "yaml", "name")
+	flags := addRESTFlags(cmd, "table", "wide", "json", "yaml", "name")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		targets, err := flags.targets()
+		want, targets, err := flags.read()
 		if err != nil {
 			return err
 		}

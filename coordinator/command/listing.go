@@ -37,15 +37,16 @@ yunikorn-service, forwarded.`,
 	}
 }
 
-// restFlags say whom to ask, and for how long to wait.
+// restFlags say whom to ask, for how long to wait, and how to print what comes.
 type restFlags struct {
 	servers []string
 	lab     string
 	timeout time.Duration
+	format  func() (string, error)
 }
 
-func addRESTFlags(cmd *cobra.Command) *restFlags {
-	f := &restFlags{}
+func addRESTFlags(cmd *cobra.Command, formats ...string) *restFlags {
+	f := &restFlags{format: outputFlag(cmd, formats...)}
 	cmd.Flags().StringArrayVar(&f.servers, "server", nil, "`URL` of a replica's rest.address; may be repeated")
 	cmd.Flags().StringVar(&f.lab, "lab", "", "`DIR` of a local lab, whose replicas are asked")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for an answer")
@@ -53,20 +54,19 @@ func addRESTFlags(cmd *cobra.Command) *restFlags {
 	return f
 }
 
-func (f *restFlags) targets() ([]answer, error) {
-	return serversOf(f.servers, f.lab, func(p labProcess) string { return p.REST }, restForwarded)
+// read returns how to print, and whom to ask.
+func (f *restFlags) read() (format string, targets []answer, err error) {
+	if format, err = f.format(); err == nil {
+		targets, err = serversOf(f.servers, f.lab, func(p labProcess) string { return p.REST }, restForwarded)
+	}
+	return format, targets, err
 }
 
 // show completes a command that reads a path and prints what it finds there.
 func show[T any](c command, cmd *cobra.Command, path func(args []string) string, print func(io.Writer, T) error) *cobra.Command {
-	flags := addRESTFlags(cmd)
-	format := outputFlag(cmd, "table", "json")
+	flags := addRESTFlags(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		targets, err := flags.targets()
+		want, targets, err := flags.read()
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ type listing[T any] struct {
 const listPage = 1000
 
 func (l listing[T]) on(c command, cmd *cobra.Command) *cobra.Command {
-	flags := addRESTFlags(cmd)
+	flags := addRESTFlags(cmd, "table", "wide", "json", "yaml", "name")
 	values := make(map[string]*string)
 	for _, name := range l.filters {
 		values[name] = cmd.Flags().String(name, "", "show only those with one of these `VALUES`, which commas separate")
@@ -173,13 +173,8 @@ func (l listing[T]) on(c command, cmd *cobra.Command) *cobra.Command {
 	if l.follow {
 		cmd.Flags().BoolVarP(watch, "watch", "w", false, "go on with what changes, until interrupted")
 	}
-	format := outputFlag(cmd, "table", "wide", "json", "yaml", "name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		want, err := format()
-		if err != nil {
-			return err
-		}
-		targets, err := flags.targets()
+		want, targets, err := flags.read()
 		if err != nil {
 			return err
 		}
