@@ -33,33 +33,33 @@ type answer struct {
 }
 
 func answered(resp *http.Response, body []byte) answer {
-	var headers []string
-	if length := resp.Header.Get("Content-Length"); length == strconv.Itoa(len(body)) {
-		// Rejected applications are expired after a second: see package engine.
-		body = bytes.ReplaceAll(body, []byte("Expired"), []byte("Rejected"))
+	compressed := resp.Header.Get("Content-Encoding") != ""
+	if compressed {
+		if in, err := gzip.NewReader(bytes.NewReader(body)); err == nil {
+			body, _ = io.ReadAll(in)
+		}
+	}
+	full := resp.Header.Get("Content-Length") == strconv.Itoa(len(body))
+	// Rejected applications are expired after a second: see package engine.
+	body = bytes.ReplaceAll(body, []byte("Expired"), []byte("Rejected"))
+	if full {
 		resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
+	var headers []string
 	for name, values := range resp.Header {
 		// How long what is compressed gets depends on the order of lists.
-		if name == "Date" || strings.HasPrefix(name, "X-Understudy-") || name == "Content-Length" && resp.Header.Get("Content-Encoding") != "" {
+		if name == "Date" || strings.HasPrefix(name, "X-Understudy-") || name == "Content-Length" && compressed {
 			continue
 		}
 		headers = append(headers, fmt.Sprintf("%s: %q", name, values))
 	}
 	slices.Sort(headers)
-	if resp.Header.Get("Content-Encoding") == "gzip" {
-		if in, err := gzip.NewReader(bytes.NewReader(body)); err == nil {
-			body, _ = io.ReadAll(in)
-		}
-	}
 	return answer{resp.StatusCode, strings.Join(headers, "\n"), ordered(body)}
 }
 
 // ordered returns JSON with the elements of lists in order, and the bytes of the text in
 // order: what has the same of both is the same but for the order of lists.
 func ordered(body []byte) string {
-	// Rejected applications are expired after a second: see package engine.
-	body = bytes.ReplaceAll(body, []byte("Expired"), []byte("Rejected"))
 	var value any
 	in := json.NewDecoder(bytes.NewReader(body))
 	in.UseNumber()
