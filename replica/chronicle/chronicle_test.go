@@ -350,9 +350,19 @@ func TestSamplesOverLeads(t *testing.T) {
 		cfg.Now = func() time.Time { return start.Add(time.Duration(epoch) * time.Minute) }
 		l := begin(t, cli, epoch, cfg, nil)
 		etcdtest.Eventually(t, "a sample is taken", func() bool { return len(l.Samples()) == int(epoch) })
+		for i := range uint64(2) { // it has looked for news twice since
+			l.core.say("news")
+			l.read(t, 2*(epoch-1)+i, 1)
+		}
 		l.finish()
-		if n := count(t, cli, keys.Samples()); n != int(epoch) {
-			t.Errorf("epoch %d: %d samples", epoch, n)
+		taken, err := cli.Get(etcdtest.Within(t), keys.Samples(), clientv3.WithPrefix())
+		if err != nil || len(taken.Kvs) != int(epoch) {
+			t.Errorf("epoch %d: %v, %v", epoch, taken, err)
+		}
+		for _, kv := range taken.Kvs {
+			if kv.Version != 1 {
+				t.Errorf("epoch %d: %s was written %d times", epoch, kv.Key, kv.Version)
+			}
 		}
 	}
 	// A day later the slots are used again, and what is there is not told any more.
