@@ -33,10 +33,6 @@ func (r *replica) newChronicler() (*chronicler, error) {
 	return c, nil
 }
 
-// podsFirst is for how long a new lead leaves the chronicle alone: to read what older leads
-// have written takes as long as to bind the pods that wait for it.
-const podsFirst = time.Second
-
 // keepChronicle waits until this replica leads, and keeps the chronicle until it does not.
 func (r *replica) keepChronicle(ctx context.Context) error {
 	c := r.chronicler

@@ -49,6 +49,10 @@ func (r *replica) termDeps() term.Deps {
 	}
 }
 
+// podsFirst is for how long a new lead leaves processors, etcd and the API server to the pods
+// that wait for it: to read what older leads have written takes as long as to bind these.
+const podsFirst = time.Second
+
 // claim makes an epoch the one that etcd accepts writes of.
 func (r *replica) claim(ctx context.Context, leader record.Leader, begun record.Term) (term.Mirror, int64, error) {
 	claimed, err := mirror.Claim(ctx, r.etcd, r.cfg.Etcd.Prefix, leader, begun)

@@ -11,12 +11,8 @@ import (
 // It takes the mark off when its term is over, and the next process in the pod does for
 // one that has died; the successor does not wait for either.
 
-const (
-	// unmarkWithin bounds what a replica waits for the API server before it goes on.
-	unmarkWithin = time.Second
-	// unmarkAfter is how long a new lead leaves the API server to the pods that wait.
-	unmarkAfter = time.Second
-)
+// unmarkWithin bounds what a replica waits for the API server before it goes on.
+const unmarkWithin = time.Second
 
 // unmark takes the mark off the own pod, if it can.
 func (r *replica) unmark(ctx context.Context) {
@@ -46,7 +42,7 @@ func (r *replica) marks(ctx context.Context) error {
 		case epoch := <-r.leads:
 			select {
 			case <-ctx.Done():
-			case <-time.After(unmarkAfter):
+			case <-time.After(podsFirst):
 				r.unmarkOthers(ctx, epoch)
 			}
 		}

@@ -57,19 +57,20 @@ func (e *Engine) Engage(ctx context.Context) error {
 	return nil
 }
 
-// healthAfter is how long after its release the core looks at its health. That takes the locks of
-// everything, and pods wait to be bound.
-const healthAfter = time.Second
+// podsFirst is for how long after its release an engine leaves the core to the pods that wait. By
+// then the asks of all applications have come, which takes milliseconds.
+const podsFirst = time.Second
 
 // checkHealth has what the core found of itself while it was held, without capacity, forgotten, and has
-// it look again soon: by itself it would do so only after a while. It does not wait.
+// it look again soon, which takes the locks of everything. By itself it would look only after a while.
+// checkHealth does not wait.
 func (e *Engine) checkHealth() {
 	cluster := e.Cluster()
 	if cluster.GetLastHealthCheckResult() == nil {
 		return // it does not look at all
 	}
 	cluster.SetLastHealthCheckResult(nil)
-	time.AfterFunc(healthAfter, func() {
+	time.AfterFunc(podsFirst, func() {
 		e.chores.put(func() {
 			now := scheduler.GetSchedulerHealthStatus(metrics.GetSchedulerMetrics(), cluster)
 			cluster.SetLastHealthCheckResult(&now)

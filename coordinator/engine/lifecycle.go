@@ -55,17 +55,13 @@ func (e *Engine) vacant(id string, a *app) {
 	}
 }
 
-// asksFollow is how long after its release an engine waits for the asks of applications before
-// it takes them for idle. They come within milliseconds.
-const asksFollow = time.Second
-
 // completing has the core say of an application that its pods have come and gone, as the core
 // did that saw them: one that is told of none takes it for new. e.mu is held.
 func (e *Engine) completing(id string, a *app) {
 	if a.rec.State != ledger.AppStateRunning || a.rec.Originator == "" {
 		return // it has had no pod
 	}
-	time.AfterFunc(asksFollow, func() {
+	time.AfterFunc(podsFirst, func() {
 		e.chores.put(func() {
 			e.mu.Lock()
 			idle := !e.stopped && e.apps[id] == a && a.stage == accepted && len(a.tasks) == 0
