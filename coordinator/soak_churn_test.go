@@ -256,12 +256,15 @@ func (c *churn) podsOf(n int64) []*v1.Pod {
 		// The core remembers for a day each name that it has rejected: see docs/costs.md.
 		app = fmt.Sprint("rejected-", n/int64(c.appSize)%(5*soakInTurn))
 	}
+	// Each user has one application of each kind. The core can panic over the last one of a user
+	// that goes while it waits: see docs/decisions.md.
+	user := fmt.Sprint("user-", n/int64(c.appSize)/int64(len(kinds)))
 	pods := make([]*v1.Pod, c.appSize)
 	for i := range pods {
 		pod := soakPod("soak", fmt.Sprint(app, "-", i), "100m")
 		pod.Spec.SchedulerName = workload.DefaultSchedulerName
 		pod.Labels = map[string]string{
-			workload.KeyAppID: app, workload.KeyQueue: "root.dynamic." + app, workload.DefaultUserLabel: "user-" + app, "kind": kind,
+			workload.KeyAppID: app, workload.KeyQueue: "root.dynamic." + app, workload.DefaultUserLabel: user, "kind": kind,
 		}
 		switch kind {
 		case gang:
