@@ -98,13 +98,16 @@ func (e *Engine) goLive() (bool, error) {
 
 // catchUp emits what the core said while it was held and is still true.
 func (e *Engine) catchUp() {
+	quiet := make(map[string]*app)
 	for id, a := range e.apps {
 		if a.state != "" {
 			e.emit(ledger.AppEnded{Stamp: e.stamp(), AppID: id, State: a.state, Message: a.message})
 		}
 		if a.quiet {
 			e.idle(id, a)
-			e.completing(id, a)
+			if a.rec.State == ledger.AppStateRunning && a.rec.Originator != "" { // it has had a pod
+				quiet[id] = a
+			}
 		}
 		if queue := a.at.queue; a.stage == accepted && queue != "" && queue != a.rec.PlacedQueue {
 			e.emit(ledger.AppAccepted{Stamp: e.stamp(), AppID: id, PlacedQueue: queue})
@@ -120,6 +123,7 @@ func (e *Engine) catchUp() {
 	for _, t := range ending {
 		e.emitEnding(t)
 	}
+	e.completing(quiet)
 }
 
 // nodesKnown reports whether the core has all nodes it was told of.

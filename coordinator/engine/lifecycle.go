@@ -55,19 +55,22 @@ func (e *Engine) vacant(id string, a *app) {
 	}
 }
 
-// completing has the core say of an application that its pods have come and gone, as the core
-// did that saw them: one that is told of none takes it for new. e.mu is held.
-func (e *Engine) completing(id string, a *app) {
-	if a.rec.State != ledger.AppStateRunning || a.rec.Originator == "" {
-		return // it has had no pod
+// completing has the core say of applications that their pods have come and gone, as the core did
+// that saw them: one that is told of none takes them for new. It does not wait.
+func (e *Engine) completing(quiet map[string]*app) {
+	if len(quiet) == 0 {
+		return
 	}
 	time.AfterFunc(podsFirst, func() {
 		e.chores.put(func() {
-			e.mu.Lock()
-			idle := !e.stopped && e.apps[id] == a && a.stage == accepted && len(a.tasks) == 0
-			e.mu.Unlock()
-			if p := e.corePartition(); idle && p != nil {
-				e.completeInCore(id, p.GetApplication(id))
+			p := e.corePartition()
+			for id, a := range quiet {
+				e.mu.Lock()
+				idle := !e.stopped && e.apps[id] == a && a.stage == accepted && len(a.tasks) == 0
+				e.mu.Unlock()
+				if idle && p != nil {
+					e.completeInCore(id, p.GetApplication(id))
+				}
 			}
 		})
 	})
