@@ -255,8 +255,11 @@ func (e *Engine) appUpdated(u *si.UpdatedApplication) {
 		e.idle(u.ApplicationID, a)
 	case objects.Accepted.String(), objects.Running.String():
 		a.state, a.message = "", ""
-		a.stopIdle()
-		e.vacant(u.ApplicationID, a) // it may be our own doing: see check
+		if a.vacant() { // it is our own doing: see check and completing
+			e.idle(u.ApplicationID, a)
+		} else {
+			a.stopIdle()
+		}
 	}
 }
 

@@ -34,6 +34,13 @@ func IsNodeBarrier(r *si.NodeRequest) bool {
 	return len(r.Nodes) == 1 && r.Nodes[0].Attributes[sicommon.NodePartition] == barrierPartition
 }
 
+// IdleTimer returns the timer that runs while an application is idle.
+func (e *Engine) IdleTimer(id string) *time.Timer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.apps[id].idleTimer
+}
+
 // HangPredicates keeps the core's scheduling loop in the predicates until it is
 // let go.
 func (e *Engine) HangPredicates() (letGo func()) {

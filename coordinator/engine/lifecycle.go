@@ -26,12 +26,16 @@ import (
 const never = 100 * 365 * 24 * time.Hour
 
 // idle is called when the core has nothing more to do for an application. If
-// that is still so after a while, it has completed. A held core knows nothing of
-// asks, so that it has no say in this until it is released.
+// that is still so after a while, it has completed: what is said again begins no
+// new while. A held core knows nothing of asks, so that it has no say in this
+// until it is released.
 func (e *Engine) idle(id string, a *app) {
-	a.stopIdle()
 	if !e.live.Load() {
 		a.quiet = true
+		return
+	}
+	a.quiet = false
+	if a.idleTimer != nil {
 		return
 	}
 	a.idleTimer = time.AfterFunc(e.cfg.CompleteAfter, func() {
@@ -50,9 +54,13 @@ func (e *Engine) idle(id string, a *app) {
 // that the core was told of nothing, or that was kept for a task that was released
 // meanwhile, the core says nothing: it is idle as well. What a gang waits for comes.
 func (e *Engine) vacant(id string, a *app) {
-	if a.stage == accepted && len(a.tasks) == 0 && !reserving(a.rec) {
+	if a.vacant() {
 		e.idle(id, a)
 	}
+}
+
+func (a *app) vacant() bool {
+	return a.stage == accepted && len(a.tasks) == 0 && !reserving(a.rec)
 }
 
 // completing has the core say of applications that their pods have come and gone, as the core did

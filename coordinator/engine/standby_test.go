@@ -245,3 +245,22 @@ func TestIdleApplicationsAfterARelease(t *testing.T) {
 	f.do(ledger.Ask{App: had, Task: newTask(had, f.pod("more", "1"))})
 	f.allocated("more")
 }
+
+// What the core is made to say of an idle application is nothing new: the while after which
+// it has completed goes on.
+func TestWhatIsIdleStaysSo(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	had := newApp("had", "root.a")
+	had.State, had.Originator = ledger.AppStateRunning, "gone"
+	f.do(ledger.SubmitApp{App: had, Recovery: true})
+	f.engage()
+	began := f.engine.IdleTimer("had")
+	f.until("it is completing", func() bool { return f.coreApp("had").IsCompleting() })
+	f.sync()
+	if now := f.engine.IdleTimer("had"); began == nil || now != began {
+		t.Errorf("its timer was %p and is %p", began, now)
+	}
+}

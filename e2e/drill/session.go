@@ -27,8 +27,8 @@ import (
 )
 
 // restWithin is how long records and cluster may take to agree once all pods
-// are bound.
-const restWithin = 30 * time.Second
+// are bound: twice what an application takes to complete that has no pods.
+const restWithin = time.Minute
 
 // Session is a lab under observation.
 type Session struct {
