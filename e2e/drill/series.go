@@ -109,7 +109,9 @@ func (sr Series) Run(ctx context.Context, o lab.Options, log *slog.Logger, out i
 		return nil, err
 	}
 	defer func() {
-		report.Took = time.Since(begun).Seconds()
+		if report != nil {
+			report.Took = time.Since(begun).Seconds()
+		}
 		err = errors.Join(err, l.Down(err != nil))
 	}()
 	s, err := Begin(ctx, l, log)
