@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 )
@@ -50,23 +51,53 @@ func badRequest(detail string) *refusal { return &refusal{http.StatusBadRequest,
 func notFound(detail string) *refusal   { return &refusal{http.StatusNotFound, detail} }
 func failed(detail string) *refusal     { return &refusal{http.StatusInternalServerError, detail} }
 
-// turns bound how many answers are made at the same time. Between them a client that reads
-// slowly holds no turn.
-type turns chan struct{}
+// turns bound what answers take of the processors. Between turns a client that reads slowly
+// holds none.
+type turns chan *turn
 
-// newTurns leaves the scheduler half of the processors.
-func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
+// turn is one of them: how long work has taken since it last rested.
+type turn struct{ worked time.Duration }
+
+// stint is for how long a turn works before it rests for as long. Short answers do not wait.
+const stint = time.Millisecond
+
+// atOnce is how many answers are made at the same time: it leaves the scheduler half of the
+// processors.
+func atOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+// newTurns has half of the processors used for half of the time, so that those who read
+// leave three quarters of the machine to those who schedule.
+func newTurns() turns {
+	t := make(turns, atOnce())
+	for range cap(t) {
+		t <- new(turn)
+	}
+	return t
+}
 
 // take does work in turn. It reports false if ctx ends first.
 func (t turns) take(ctx context.Context, work func()) bool {
+	var mine *turn
 	select {
-	case t <- struct{}{}:
+	case mine = <-t:
 	case <-ctx.Done():
 		return false
 	}
-	defer func() { <-t }()
+	defer t.giveBack(mine, time.Now())
 	work()
 	return true
+}
+
+// giveBack gives a turn back, once it has rested. It does not wait.
+func (t turns) giveBack(mine *turn, since time.Time) {
+	mine.worked += time.Since(since)
+	if mine.worked < stint {
+		t <- mine
+		return
+	}
+	rest := mine.worked
+	mine.worked = 0
+	time.AfterFunc(rest, func() { t <- mine })
 }
 
 // write answers with what get returns, which is made in turn.

@@ -126,6 +126,8 @@ type route struct {
 	raw bool
 	// streams says that the answer does not end, watch that it does not if it is to be a watch.
 	streams, watch bool
+	// list says that the answer may be long, so that those who ask for the same share one.
+	list bool
 }
 
 // routes are the endpoints of yunikorn-core 1.9, and our own.
@@ -144,16 +146,16 @@ func (a *API) routes() []route {
 		{method: get, pattern: partition + "/placementrules", handle: c.placementRules},
 		{method: get, pattern: partition + "/queues", handle: c.queues, stale: a.staleQueues},
 		{method: get, pattern: partition + "/queue/:queue", handle: c.oneQueue},
-		{method: get, pattern: partition + "/nodes", handle: c.nodes},
+		{method: get, pattern: partition + "/nodes", handle: c.nodes, list: true},
 		{method: get, pattern: partition + "/node/:node", handle: c.node},
-		{method: get, pattern: partition + "/queue/:queue/applications", handle: c.queueApplications, stale: a.staleApplications},
+		{method: get, pattern: partition + "/queue/:queue/applications", handle: c.queueApplications, stale: a.staleApplications, list: true},
 		{method: get, pattern: partition + "/queue/:queue/application/:application", handle: c.application, stale: a.staleApplication},
 		{method: get, pattern: partition + "/application/:application", handle: c.application, stale: a.staleApplication},
-		{method: get, pattern: partition + "/applications/:state", handle: c.partitionApplications},
-		{method: get, pattern: partition + "/queue/:queue/applications/:state", handle: c.queueApplicationsByState},
-		{method: get, pattern: partition + "/usage/users", handle: c.users},
+		{method: get, pattern: partition + "/applications/:state", handle: c.partitionApplications, list: true},
+		{method: get, pattern: partition + "/queue/:queue/applications/:state", handle: c.queueApplicationsByState, list: true},
+		{method: get, pattern: partition + "/usage/users", handle: c.users, list: true},
 		{method: get, pattern: partition + "/usage/user/:user", handle: c.user},
-		{method: get, pattern: partition + "/usage/groups", handle: c.groups},
+		{method: get, pattern: partition + "/usage/groups", handle: c.groups, list: true},
 		{method: get, pattern: partition + "/usage/group/:group", handle: c.group},
 		{method: get, pattern: "/ws/v1/events/batch", handle: c.eventBatch},
 		{method: get, pattern: "/ws/v1/events/stream", handle: c.eventStream, streams: true, raw: true},
@@ -166,7 +168,7 @@ func (a *API) routes() []route {
 		{method: get, pattern: "/ws/v1/fullstatedump", handle: redirectDebug, local: true, bare: true},
 	}
 	for _, e := range a.own.Endpoints() {
-		own := route{method: get, pattern: e.Pattern, handle: e.Handle, local: e.Local, watch: e.Watch}
+		own := route{method: get, pattern: e.Pattern, handle: e.Handle, local: e.Local, watch: e.Watch, list: e.List}
 		if e.Stale {
 			own.stale = e.Handle
 		}
@@ -198,6 +200,9 @@ func (a *API) serve(to route) http.HandlerFunc {
 			return handle
 		}
 		short := compressed(handle)
+		if to.list {
+			short = (&shared{handle: handle, turns: a.core.turns, lines: a.core.lines}).ServeHTTP
+		}
 		if !to.watch {
 			return short
 		}

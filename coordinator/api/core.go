@@ -46,6 +46,7 @@ type core struct {
 	// objects are those of the API server, nil if nobody has them.
 	objects func() Objects
 	turns   turns
+	lines   *lines
 	streams *webservice.StreamingLimiter
 	open    openStreams
 	dumping chan struct{} // admits one dump at a time
@@ -64,7 +65,7 @@ func newCore(source Source, cfg Config) *core {
 		engine: func() Engine { return source.Engine() },
 		read:   func(ctx context.Context, read func(*ledger.Ledger)) bool { return source.Read(ctx, read) },
 		placed: func(ctx context.Context) map[types.UID]*ledger.Task { return placements(ctx, source) },
-		turns:  newTurns(), streams: webservice.NewStreamingLimiter(),
+		turns:  newTurns(), lines: newLines(), streams: webservice.NewStreamingLimiter(),
 		dumping: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }

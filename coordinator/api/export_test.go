@@ -1,6 +1,10 @@
 package api
 
-import "strings"
+import (
+	"context"
+	"net/http"
+	"strings"
+)
 
 // Route is one endpoint, as tests see it.
 type Route struct {
@@ -25,3 +29,15 @@ var (
 	AskOf         = askOf
 	PlaceholderOf = placeholderOf
 )
+
+// Shared answers with handle as long lists are answered with, and Turns does work as answers do,
+// one at a time.
+func Shared(handle http.HandlerFunc) http.Handler {
+	return &shared{handle: handle, turns: newTurns(), lines: newLines()}
+}
+
+func Turns() func(ctx context.Context, work func()) bool {
+	t := make(turns, 1)
+	t <- new(turn)
+	return t.take
+}

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +24,13 @@ import (
 // ReadersOptions says what is measured of those who read over YuniKorn's REST interface.
 type ReadersOptions struct {
 	Lab lab.Options
-	// Apps of one pod each, which all keep running, and are what clients list.
-	Apps int
+	// Apps of one pod each, which all keep running, and are what clients list. They are spread
+	// over Queues: the core looks at all applications of a queue for each pod that it places there.
+	Apps, Queues int
 	// Rate in pods a second that are bound meanwhile, for Duration in each half of each of
 	// the Rounds: one half with Clients that list all applications without a pause, spread
-	// over the replicas, and one without.
+	// over the replicas, and one without. They run on the same machine, so that they take what
+	// they are sent as it is: each unzips and counts its first list only.
 	Rate     float64
 	Duration time.Duration
 	Rounds   int
@@ -42,7 +46,7 @@ type ReadersOptions struct {
 // DefaultReaders is what `lab bench readers` measures.
 func DefaultReaders() ReadersOptions {
 	o := ReadersOptions{
-		Lab: lab.Default(), Apps: 20_000, Rate: 50, Duration: 20 * time.Second, Rounds: 5, Clients: 50, Streams: 100, Limit: 10 * time.Minute,
+		Lab: lab.Default(), Apps: 20_000, Queues: 100, Rate: 50, Duration: 20 * time.Second, Rounds: 5, Clients: 50, Streams: 100, Limit: 10 * time.Minute,
 	}
 	o.Lab.Dir, o.Lab.Nodes = ".lab-readers", 400
 	return o
@@ -91,7 +95,7 @@ func Readers(ctx context.Context, o ReadersOptions) (report *ReadersReport, err 
 	report = &ReadersReport{
 		Begun: time.Now(), Machine: lab.ThisMachine(), Replicas: o.Lab.Replicas, Apps: o.Apps, Clients: o.Clients, Streams: o.Streams,
 	}
-	o.Lab.Out = o.Out
+	o.Lab.Out, o.Lab.Queues = o.Out, o.queues()
 	l, err := lab.Up(ctx, o.Lab)
 	if err != nil {
 		return nil, err
@@ -123,10 +127,7 @@ func (r *readersBench) say(format string, args ...any) {
 
 func (r *readersBench) measure(ctx context.Context) error {
 	r.say("%d applications of one pod", r.Apps)
-	all := load.Default()
-	all.Name, all.Pods, all.Apps, all.Timeout = "listed", r.Apps, r.Apps, r.Limit
-	all.CPU, all.Memory = "1m", "1Mi"
-	if _, err := r.run(ctx, all); err != nil {
+	if err := r.fill(ctx); err != nil {
 		return err
 	}
 	replicas, err := r.session.Lab.Replicas()
@@ -154,6 +155,31 @@ func (r *readersBench) measure(ctx context.Context) error {
 		r.meter.compared(lead)
 	}
 	return errors.Join(err, streams.end(r.report))
+}
+
+// queues is a configuration with the queues.
+func (o ReadersOptions) queues() string {
+	text := lab.Queues("1M", "1Pi")
+	for i := range o.Queues {
+		text += fmt.Sprintf("          - name: %s\n", queueName(i))
+	}
+	return text
+}
+
+func queueName(i int) string { return fmt.Sprintf("listed-%d", i) }
+
+// fill creates the applications.
+func (r *readersBench) fill(ctx context.Context) error {
+	for i := range r.Queues {
+		cfg := load.Default()
+		cfg.Name, cfg.Queue, cfg.Timeout, cfg.CPU, cfg.Memory = queueName(i), "root."+queueName(i), r.Limit, "1m", "1Mi"
+		cfg.Apps = (i+1)*r.Apps/r.Queues - i*r.Apps/r.Queues
+		cfg.Pods = cfg.Apps
+		if _, err := r.run(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *readersBench) run(ctx context.Context, cfg load.Config) (load.Result, error) {
@@ -212,9 +238,9 @@ func (r *readersBench) reading(ctx context.Context, n int, round *Round) error {
 	var failed error
 	for i := range r.Clients {
 		clients.Go(func() {
-			for reading.Err() == nil {
+			for whole := true; reading.Err() == nil; whole = false {
 				began := time.Now()
-				size, err := list(reading, r.bases[i%len(r.bases)], r.Apps)
+				size, err := list(reading, r.bases[i%len(r.bases)], whole, r.Apps)
 				if reading.Err() != nil {
 					return
 				}
@@ -251,24 +277,38 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// list lists the applications of the queue, and wants at least so many.
-func list(ctx context.Context, base string, least int) (size int64, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/ws/v1/partition/default/queue/root.default/applications", nil)
+// list lists the applications. If it is to count them, it wants at least so many.
+func list(ctx context.Context, base string, counts bool, least int) (size int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/ws/v1/partition/default/applications/active", nil)
 	if err != nil {
 		return 0, err
 	}
+	req.Header.Set("Accept-Encoding", "gzip") // and so it is not unzipped here
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusServiceUnavailable {
+	switch {
+	case resp.StatusCode == http.StatusServiceUnavailable:
 		return 0, errNobodyLeads
+	case resp.StatusCode != http.StatusOK:
+		return 0, fmt.Errorf("%s: %s", base, resp.Status)
+	case !counts:
+		return io.Copy(io.Discard, resp.Body)
 	}
+	var zipped bytes.Buffer
 	var count counter
-	size, err = io.Copy(&count, resp.Body)
-	if err == nil && (resp.StatusCode != http.StatusOK || count.found < least) {
-		err = fmt.Errorf("%s lists %d of %d applications: %s", base, count.found, least, resp.Status)
+	size, err = io.Copy(&zipped, resp.Body)
+	if err != nil {
+		return size, err
+	}
+	unzipped, err := gzip.NewReader(&zipped)
+	if err != nil {
+		return size, fmt.Errorf("%s: %w", base, err)
+	}
+	if _, err = io.Copy(&count, unzipped); err == nil && count.found < least {
+		err = fmt.Errorf("%s lists %d of %d applications", base, count.found, least)
 	}
 	return size, err
 }

@@ -92,7 +92,7 @@ func (k *kind[T]) endpoints(a *API) []Endpoint {
 		k.item(a, w, r, q, httprouter.ParamsFromContext(r.Context()).ByName("id"))
 	}
 	return []Endpoint{
-		{Pattern: Prefix + k.name, Handle: list, Local: k.local, Stale: k.stale, Watch: k.followed != nil},
+		{Pattern: Prefix + k.name, Handle: list, Local: k.local, Stale: k.stale, Watch: k.followed != nil, List: true},
 		{Pattern: Prefix + k.name + "/:id", Handle: item, Local: k.local, Stale: k.stale},
 	}
 }

@@ -58,6 +58,8 @@ type Endpoint struct {
 	Local, Stale bool
 	// Watch says that the answer does not end if Watches says so of the request.
 	Watch bool
+	// List says that it has any number of items.
+	List bool
 }
 
 // Endpoints are all that there are.
