@@ -8,6 +8,8 @@
 //   - Nothing behind Guard sees a request whose token the API server has not taken for good, or whose
 //     user it does not let have the path.
 //   - What the API server has said holds for a short time. Where it does not answer, nobody may read.
+//   - A request that lasts, as a watch does, is asked about again every minute. It ends when its user
+//     may not make it any more, and when the API server has not said for five minutes that he may.
 //   - A request goes on as it came, its token included: another replica asks for itself.
 //   - Tokens are kept as hashes.
 package access
@@ -35,6 +37,8 @@ const (
 	// how long that a token is nobody's, or that they may not.
 	remembered = time.Minute
 	refused    = 10 * time.Second
+	// unheard is for how long a request goes on of which the API server does not say anything.
+	unheard = 5 * time.Minute
 	// answers is how many of either are remembered.
 	answers = 4096
 	// reviewTimeout bounds one review.
@@ -85,7 +89,41 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, http.StatusForbidden, fmt.Sprintf("User %s may not %s %s", user.Username, verb, r.URL.Path))
 		return
 	}
+	ctx, end := context.WithCancel(r.Context())
+	r = r.WithContext(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.last(r, end)
+	}()
+	defer func() { end(); <-ended }()
 	g.next.ServeHTTP(w, r)
+}
+
+// last asks about a request again for as long as it lasts, and ends it when it has lasted for too
+// long for its user.
+func (g *guard) last(r *http.Request, end func()) {
+	heard := time.Now()
+	for {
+		select {
+		case <-time.After(remembered):
+		case <-r.Context().Done():
+			return
+		}
+		user, err := g.user(r)
+		may := false
+		if user != nil {
+			may, err = g.may(r.Context(), user, strings.ToLower(r.Method), r.URL.Path)
+		}
+		switch {
+		case may:
+			heard = time.Now()
+		case err == nil || time.Since(heard) >= unheard:
+			g.log.Info("a request that lasts is ended: its user may not make it any more", "path", r.URL.Path, "err", err)
+			end()
+			return
+		}
+	}
 }
 
 // user returns who makes a request, nil for nobody who is known.

@@ -1,12 +1,15 @@
 package access_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -22,7 +25,15 @@ import (
 type reviewer struct {
 	mu    sync.Mutex
 	away  bool
+	over  bool           // no token is anybody's any more
+	bars  bool           // nobody may anything any more
 	asked map[string]int // reviews by kind
+}
+
+func (r *reviewer) becomes(change func(*reviewer)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(r)
 }
 
 func (r *reviewer) client() *fake.Clientset {
@@ -38,12 +49,13 @@ func (r *reviewer) client() *fake.Clientset {
 		case *authenticationv1.TokenReview:
 			r.asked["tokens"]++
 			user, ok := map[string]string{"token-a": "ann", "token-b": "bob"}[x.Spec.Token]
+			ok = ok && !r.over
 			x.Status = authenticationv1.TokenReviewStatus{Authenticated: ok, User: authenticationv1.UserInfo{Username: user}}
 			return true, x, nil
 		case *authorizationv1.SubjectAccessReview:
 			r.asked["access"]++
 			on := x.Spec.NonResourceAttributes
-			x.Status.Allowed = x.Spec.User == "ann" && on != nil && on.Verb == "get" && strings.HasPrefix(on.Path, "/ws/")
+			x.Status.Allowed = !r.bars && x.Spec.User == "ann" && on != nil && on.Verb == "get" && strings.HasPrefix(on.Path, "/ws/")
 			return true, x, nil
 		}
 		return false, nil, nil
@@ -118,5 +130,54 @@ func TestNobodyReadsWhereTheAPIServerIsAway(t *testing.T) {
 	ask := guarded(t, r)
 	if status, body := ask("GET", "/ws/v1/clusters", "Authorization", "Bearer token-a"); status != 401 || strings.Contains(body, "secret") {
 		t.Errorf("%d %q", status, body)
+	}
+}
+
+// TestAWatchEndsWithItsToken: a request that lasts goes on for as long as its user may make it.
+func TestAWatchEndsWithItsToken(t *testing.T) {
+	const soon = 2*time.Minute + time.Second
+	for name, c := range map[string]struct {
+		change func(*reviewer)
+		ends   time.Duration // after the change, at most; zero for never
+	}{
+		"when nothing changes":         {func(*reviewer) {}, 0},
+		"when the token has expired":   {func(r *reviewer) { r.over = true }, soon},
+		"when the right is taken":      {func(r *reviewer) { r.bars = true }, soon},
+		"when the API server has gone": {func(r *reviewer) { r.away = true }, 7 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &reviewer{asked: map[string]int{}}
+				ctx, leave := context.WithCancel(t.Context())
+				ended := make(chan time.Time, 1)
+				handler := access.Guard(r.client(), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					<-r.Context().Done()
+					ended <- time.Now()
+				}), func(_ http.ResponseWriter, _ *http.Request, status int, _ string) { t.Errorf("refused: %d", status) }, slog.New(slog.DiscardHandler))
+				request := httptest.NewRequest(http.MethodGet, "/ws/v1/events/stream", nil).WithContext(ctx)
+				request.Header.Set("Authorization", "Bearer token-a")
+				served := make(chan struct{})
+				go func() {
+					defer close(served)
+					handler.ServeHTTP(httptest.NewRecorder(), request)
+				}()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				changed := time.Now()
+				r.becomes(c.change)
+				// A moment of silence ends nothing.
+				r.becomes(func(r *reviewer) { r.away = true })
+				time.Sleep(90 * time.Second)
+				r.becomes(func(r *reviewer) { r.away = false })
+				r.becomes(c.change)
+				time.Sleep(time.Hour)
+				leave()
+				<-served
+				took := (<-ended).Sub(changed)
+				if never := took > time.Hour; never != (c.ends == 0) || !never && took > 90*time.Second+c.ends {
+					t.Errorf("it ended after %s", took)
+				}
+			})
+		})
 	}
 }
