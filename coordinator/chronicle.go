@@ -37,16 +37,7 @@ func (r *replica) newChronicler() (*chronicler, error) {
 func (r *replica) keepChronicle(ctx context.Context) error {
 	c := r.chronicler
 	defer close(c.ended)
-	select {
-	case <-c.begun:
-	case <-ctx.Done():
-		return nil
-	}
-	select {
-	case <-time.After(podsFirst):
-	case <-c.ending.Done():
-		return nil
-	case <-ctx.Done():
+	if !c.itsTurn(ctx) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -59,6 +50,23 @@ func (r *replica) keepChronicle(ctx context.Context) error {
 		Count:  func() (applications, containers int, ok bool) { return sampled(r.lead.Load().Counts()) },
 	})
 	return nil
+}
+
+// itsTurn waits until this replica leads, and has left a while to the pods that wait. It reports false
+// if that does not come about.
+func (c *chronicler) itsTurn(ctx context.Context) bool {
+	select {
+	case <-c.begun:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-time.After(podsFirst):
+		return true
+	case <-c.ending.Done():
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // sampled is what a sample has of what there is: as in the core, applications that run, and
