@@ -273,3 +273,50 @@ func TestOwnWatchIsPassedOn(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchOfTheCore: what the core has is watched by way of an understudy too.
+func TestWatchOfTheCore(t *testing.T) {
+	o, lead := ownWorld(t)
+	understudy := behind(lead).serve(t)
+	watched := func(list string) (next func() string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, understudy+apiv1.Prefix+list, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		in := bufio.NewScanner(resp.Body)
+		return func() string {
+			var event []string
+			for in.Scan() && in.Text() != "" {
+				event = append(event, in.Text())
+			}
+			return strings.Join(event, "|")
+		}
+	}
+	queues := watched("queues?watch=true&fields=name,max&name=root.small")
+	if got := queues(); got != `event: put|data: {"name":"root.small","max":{"cpu":"1"}}` {
+		t.Error(got)
+	}
+	nodes := watched("nodes?watch=true&fields=name,capacity&name=n3")
+	size := func(cpu string) string {
+		return `event: put|data: {"name":"n3","capacity":{"cpu":"` + cpu + `","memory":"8Gi","pods":"110"}}|id: `
+	}
+	if got := nodes() + "|id: "; got != size("500m") {
+		t.Error(got)
+	}
+	if got := nodes(); !strings.HasPrefix(got, "event: mark|") {
+		t.Error(got)
+	}
+	for _, cpu := range []string{"501m", "500m"} {
+		if err := o.addNode("n3", cpu)(); err != nil {
+			t.Fatal(err)
+		}
+		if got := nodes(); !strings.HasPrefix(got, size(cpu)) {
+			t.Error(got)
+		}
+	}
+}

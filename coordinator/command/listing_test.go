@@ -109,6 +109,24 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 }
 
+// TestWatchOfNodes: what is watched by name has its name shown.
+func TestWatchOfNodes(t *testing.T) {
+	for _, list := range []string{"nodes", "queues"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		served := &watched{over: cancel, texts: []string{
+			"event: put\ndata: {\"name\":\"a\"}\n\nevent: mark\ndata: {}\nid: 5\n\nevent: delete\ndata: {\"id\":\"a\"}\nid: 6\n\n",
+		}}
+		server := httptest.NewServer(served)
+		var out, errs bytes.Buffer
+		status := execute(ctx, []string{list, "a", "-w", "--server", server.URL, "-o", "name"}, command{out: &out, err: &errs, managers: coordinator.Managers()})
+		if status != exitOK || out.String() != "put a\ndelete a\n" {
+			t.Errorf("%s: exit %d, %s\n%s", list, status, errs.String(), out.String())
+		}
+		server.Close()
+		cancel()
+	}
+}
+
 // TestWatchInATable: what there is at the beginning is aligned.
 func TestWatchInATable(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

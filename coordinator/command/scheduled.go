@@ -87,7 +87,7 @@ func (c command) queues() *cobra.Command {
 	cmd := reading("queues [NAME...]", "Show the queues, what they may have and what they have", "List queues by their full names.")
 	cmd.Args = cobra.ArbitraryArgs
 	return listing[apiv1.Queue]{
-		list: "queues", filters: []string{"parent", "state", "leaf"}, argument: "name",
+		list: "queues", filters: []string{"parent", "state", "leaf"}, argument: "name", follow: true,
 		name:    func(q apiv1.Queue) string { return q.Name },
 		columns: []string{"QUEUE", "STATE", "RUNS", "MOST", "USED", "PENDING", "GUARANTEED", "MAX"},
 		row: func(q apiv1.Queue) []string {
@@ -109,7 +109,7 @@ func (c command) nodes() *cobra.Command {
 occupied.`)
 	cmd.Args = cobra.ArbitraryArgs
 	return listing[apiv1.Node]{
-		list: "nodes", filters: []string{"schedulable", "reserved"}, argument: "name",
+		list: "nodes", filters: []string{"schedulable", "reserved"}, argument: "name", follow: true,
 		name:    func(n apiv1.Node) string { return n.Name },
 		columns: []string{"NODE", "SCHEDULABLE", "PODS", "ALLOCATED", "OCCUPIED", "AVAILABLE", "RESERVED"},
 		row: func(n apiv1.Node) []string {

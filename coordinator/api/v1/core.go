@@ -25,8 +25,8 @@ func pieces[A, T any](list []A, yield func([]T) error, convert func(A) T) error 
 }
 
 func queues() *kind[Queue] {
-	return &kind[Queue]{
-		name: "queues", one: "queue",
+	return lookingAt(&kind[Queue]{
+		name: "queues", one: "queue", named: "name",
 		about: "queues, each after the one that it is part of, from the lead's scheduling core",
 		key:   func(x Queue) string { return x.Name }, id: func(x Queue) string { return x.Name },
 		walk: func(_ context.Context, a *API, after string, yield func([]Queue) error) error {
@@ -41,7 +41,7 @@ func queues() *kind[Queue] {
 			slices.SortFunc(all, func(a, b *dao.PartitionQueueDAOInfo) int { return strings.Compare(a.QueueName, b.QueueName) })
 			return pieces(all, yield, queueIn)
 		},
-	}
+	})
 }
 
 func flatten(q *dao.PartitionQueueDAOInfo, to *[]*dao.PartitionQueueDAOInfo) {
@@ -65,8 +65,8 @@ func queueIn(q *dao.PartitionQueueDAOInfo) Queue {
 }
 
 func nodes() *kind[Node] {
-	return &kind[Node]{
-		name: "nodes", one: "node",
+	return lookingAt(&kind[Node]{
+		name: "nodes", one: "node", named: "name",
 		about: "nodes, as the lead's scheduling core counts them",
 		key:   func(x Node) string { return x.Name }, id: func(x Node) string { return x.Name },
 		walk: func(_ context.Context, a *API, after string, yield func([]Node) error) error {
@@ -90,7 +90,7 @@ func nodes() *kind[Node] {
 			x := nodeIn(node)
 			return &x, nil
 		},
-	}
+	})
 }
 
 func nodeIn(n *objects.Node) Node {

@@ -34,6 +34,7 @@ type replica struct {
 	terms   []serve.Term
 	events  *chronicle.Log
 	blind   bool // it has nothing to read
+	api     *API
 	router  *httprouter.Router
 }
 
@@ -50,7 +51,7 @@ func newReplica() *replica {
 // serve makes what answers.
 func (r *replica) serve() {
 	r.router = httprouter.New()
-	a := New(Replica{
+	r.api = New(Replica{
 		Read: func(ctx context.Context, read func(*ledger.Ledger)) bool {
 			select {
 			case r.turn <- struct{}{}:
@@ -70,7 +71,11 @@ func (r *replica) serve() {
 		Turn: func(ctx context.Context, work func()) bool { work(); return ctx.Err() == nil },
 		Over: r.over, RevisionHeader: "Revision",
 	})
-	for _, e := range a.Endpoints() {
+	r.handle(r.api.Endpoints())
+}
+
+func (r *replica) handle(endpoints []Endpoint) {
+	for _, e := range endpoints {
 		r.router.Handler(http.MethodGet, e.Pattern, e.Handle)
 	}
 }

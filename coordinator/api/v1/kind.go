@@ -2,15 +2,18 @@ package v1
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"reflect"
 	"strconv"
+	"time"
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/understudy-ha/understudy/coordinator/changes"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -28,16 +31,37 @@ type kind[T any] struct {
 	// local and stale are those of Endpoint.
 	local, stale bool
 	// followed is set if there can be a watch.
-	followed *followed[T]
+	followed followed[T]
+	// named is the field that has the id, empty for id.
+	named string
 }
 
-// followed says how items change.
-type followed[T any] struct {
-	// of is the key of the item that changes with a record, false if none does.
-	of func(ledger.Key) (ledger.Key, bool)
-	// now returns an item, false if there is none any more.
-	now  func(*ledger.Ledger, ledger.Key) (T, bool)
-	gone func(ledger.Key) Gone
+// followed says which items change.
+type followed[T any] interface {
+	// join begins a watch. An error says why there can be none now.
+	join(ctx context.Context, a *API) (following[T], error)
+	// look has the log know what has changed, and says how long to wait until it has to be done
+	// again, zero for never.
+	look(ctx context.Context, a *API) (time.Duration, error)
+	// found returns the items that keys of the log are about.
+	found(ctx context.Context, a *API, keys []ledger.Key) ([]current[T], error)
+}
+
+// following is what a watch follows.
+type following[T any] struct {
+	// log has the keys of what changes.
+	log *changes.Log
+	// walk has all items, at least as new as the log: as the kind's.
+	walk func(ctx context.Context, a *API, after string, yield func([]T) error) error
+	// leave ends the watch.
+	leave func()
+}
+
+// current is an item as it is, or that there is none any more.
+type current[T any] struct {
+	item T
+	here bool
+	gone Gone
 }
 
 // resource is a kind of any type.
@@ -78,6 +102,7 @@ func (k *kind[T]) endpoints(a *API) []Endpoint {
 		case bad != nil:
 			bad.Write(w)
 		case watch:
+			q.named = cmp.Or(k.named, q.named)
 			k.watch(a, w, r, q)
 		default:
 			k.list(a, w, r, q)
@@ -169,7 +194,7 @@ func (k *kind[T]) item(a *API, w http.ResponseWriter, r *http.Request, q *query,
 		Unavailable(err.Error()).Write(w)
 		return
 	case found == nil:
-		notFound("there is no %s %q", k.one, id).Write(w)
+		NotFound("there is no %s %q", k.one, id).Write(w)
 		return
 	}
 	var body []byte

@@ -92,7 +92,7 @@ func TestRefusals(t *testing.T) {
 		"applications?watch=true&limit=3":                     "there is no parameter limit here",
 		"applications?watch=true&revision=-1":                 `revision: "-1" is not a revision`,
 		"applications?revision=1":                             "there is no parameter revision here",
-		"queues?watch=true":                                   "there is no parameter watch here",
+		"users?watch=true":                                    "there is no parameter watch here",
 		"tasks?placeholder=perhaps":                           `placeholder: "perhaps" is not a bool`,
 		"tasks?placeholder=null":                              `placeholder: "null" is not a bool`,
 		"terms?epoch=-1":                                      `epoch: "-1" is not a uint64`,

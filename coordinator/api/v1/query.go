@@ -38,6 +38,7 @@ type query struct {
 	// from is the revision up to which a watch has been followed; nil if it begins.
 	from  *int64
 	stale bool
+	named string // the field that has the id of an item
 }
 
 // chosen is a field and the values that it may have.
@@ -65,7 +66,7 @@ func (q *query) judge(item any) verdict {
 	for _, f := range q.filters {
 		switch {
 		case isGone:
-			if f.name == "id" && !slices.Contains(f.values, gone.ID) ||
+			if f.name == q.named && !slices.Contains(f.values, gone.ID) ||
 				f.name == "application" && !slices.Contains(f.values, gone.Application) {
 				return other
 			}
@@ -94,16 +95,16 @@ var (
 // parse reads what a client asks for; more are the parameters that it may use besides filters.
 func parse(r *http.Request, fields []field, more []string, filters bool) (*query, *Error) {
 	if len(r.URL.RawQuery) > maxQuery {
-		return nil, badRequest("the query is longer than %d bytes", maxQuery)
+		return nil, BadRequest("the query is longer than %d bytes", maxQuery)
 	}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, badRequest("%s", err.Error())
+		return nil, BadRequest("%s", err.Error())
 	}
-	q := &query{stale: values.Has(paramStale)}
+	q := &query{stale: values.Has(paramStale), named: "id"}
 	for name, given := range values { // which of several mistakes is told does not matter
 		if len(given) > 1 {
-			return nil, badRequest("%s is given %d times; several values are a list with commas", name, len(given))
+			return nil, BadRequest("%s is given %d times; several values are a list with commas", name, len(given))
 		}
 		at := slices.IndexFunc(fields, func(f field) bool { return f.name == name && f.filter })
 		var bad *Error
@@ -113,7 +114,7 @@ func parse(r *http.Request, fields []field, more []string, filters bool) (*query
 		case slices.Contains(more, name):
 			bad = q.take(name, given[0], fields)
 		default:
-			bad = badRequest("there is no parameter %s here", name)
+			bad = BadRequest("there is no parameter %s here", name)
 		}
 		if bad != nil {
 			return nil, bad
@@ -129,7 +130,7 @@ func (q *query) choose(f field, list string) *Error {
 	values := strings.Split(list, ",")
 	for _, value := range values {
 		if wrong := f.checked(value); wrong != "" {
-			return badRequest("%s", wrong)
+			return BadRequest("%s", wrong)
 		}
 	}
 	q.filters = append(q.filters, chosen{f, values})
@@ -142,7 +143,7 @@ func (q *query) take(name, value string, fields []field) *Error {
 		for want := range strings.SplitSeq(value, ",") {
 			at := slices.IndexFunc(fields, func(f field) bool { return f.name == want })
 			if at < 0 {
-				return badRequest("fields: there is no field %q", want)
+				return BadRequest("fields: there is no field %q", want)
 			}
 			if !slices.ContainsFunc(q.fields, func(f field) bool { return f.at == at }) {
 				q.fields = append(q.fields, fields[at])
@@ -152,18 +153,18 @@ func (q *query) take(name, value string, fields []field) *Error {
 	case paramLimit:
 		limit, err := strconv.Atoi(value)
 		if err != nil || limit < 1 || limit > maxLimit {
-			return badRequest("limit: %q is not a number from 1 to %d", value, maxLimit)
+			return BadRequest("limit: %q is not a number from 1 to %d", value, maxLimit)
 		}
 		q.limit = limit
 	case paramContinue:
 		after, err := base64.RawURLEncoding.DecodeString(value)
 		if err != nil || value == "" {
-			return badRequest("continue: %q is not what a list has given", value)
+			return BadRequest("continue: %q is not what a list has given", value)
 		}
 		q.after = string(after)
 	case paramWatch:
 		if value != "true" && value != "false" {
-			return badRequest("watch: %q is not true or false", value)
+			return BadRequest("watch: %q is not true or false", value)
 		}
 	case paramRevision:
 		return q.resume(paramRevision, value)
@@ -174,7 +175,7 @@ func (q *query) take(name, value string, fields []field) *Error {
 func (q *query) resume(name, value string) *Error {
 	from, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || from < 0 {
-		return badRequest("%s: %q is not a revision", name, value)
+		return BadRequest("%s: %q is not a revision", name, value)
 	}
 	q.from = &from
 	return nil
@@ -183,11 +184,13 @@ func (q *query) resume(name, value string) *Error {
 // continued is the parameter of the page after a key.
 func continued(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
 
-func badRequest(format string, args ...any) *Error {
+// BadRequest is the answer to a request that is wrong.
+func BadRequest(format string, args ...any) *Error {
 	return &Error{http.StatusBadRequest, "BadRequest", fmt.Sprintf(format, args...)}
 }
 
-func notFound(format string, args ...any) *Error {
+// NotFound is the answer to a request for what there is not.
+func NotFound(format string, args ...any) *Error {
 	return &Error{http.StatusNotFound, "NotFound", fmt.Sprintf(format, args...)}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 
@@ -62,8 +63,44 @@ func walkRecords[T any](ctx context.Context, a *API, from string, get func(l *le
 	return err
 }
 
+// recorded are items that change with records, which tell of themselves.
+type recorded[T any] struct {
+	// of is the key of the item that changes with a record, false if none does.
+	of func(ledger.Key) (ledger.Key, bool)
+	// now returns an item, false if there is none any more.
+	now  func(*ledger.Ledger, ledger.Key) (T, bool)
+	gone func(ledger.Key) Gone
+	kind *kind[T]
+}
+
+// recording has the records tell of changes of a kind.
+func recording[T any](k *kind[T], r *recorded[T]) *kind[T] {
+	r.kind, k.followed = k, r
+	return k
+}
+
+func (r *recorded[T]) join(ctx context.Context, a *API) (following[T], error) {
+	return following[T]{a.Changes, r.kind.walk, func() {}}, a.read(ctx, func(*ledger.Ledger) {})
+}
+
+func (r *recorded[T]) look(context.Context, *API) (time.Duration, error) { return 0, nil }
+
+func (r *recorded[T]) found(ctx context.Context, a *API, keys []ledger.Key) (all []current[T], err error) {
+	known := make(map[ledger.Key]bool, len(keys))
+	err = a.read(ctx, func(l *ledger.Ledger) {
+		for _, changed := range keys {
+			if key, ok := r.of(changed); ok && !known[key] {
+				known[key] = true
+				item, here := r.now(l, key)
+				all = append(all, current[T]{item, here, r.gone(key)})
+			}
+		}
+	})
+	return all, err
+}
+
 func applications() *kind[Application] {
-	return &kind[Application]{
+	return recording(&kind[Application]{
 		name: "applications", one: "application", stale: true,
 		about: "applications, those that have ended included, from the records",
 		key:   func(x Application) string { return x.ID }, id: func(x Application) string { return x.ID },
@@ -83,12 +120,11 @@ func applications() *kind[Application] {
 			})
 			return found, err
 		},
-		followed: &followed[Application]{
-			of:   func(k ledger.Key) (ledger.Key, bool) { return ledger.Key{AppID: k.AppID}, true },
-			now:  applicationIn,
-			gone: func(k ledger.Key) Gone { return Gone{ID: k.AppID} },
-		},
-	}
+	}, &recorded[Application]{
+		of:   func(k ledger.Key) (ledger.Key, bool) { return ledger.Key{AppID: k.AppID}, true },
+		now:  applicationIn,
+		gone: func(k ledger.Key) Gone { return Gone{ID: k.AppID} },
+	})
 }
 
 func applicationIn(l *ledger.Ledger, key ledger.Key) (Application, bool) {
@@ -172,7 +208,7 @@ type ofApp struct {
 }
 
 func tasks() *kind[Task] {
-	return &kind[Task]{
+	return recording(&kind[Task]{
 		name: "tasks", one: "task", stale: true,
 		about: "tasks, which are pods, in the order of their applications, from the records",
 		key:   func(x Task) string { return taskKey(x.Application, x.ID) }, id: func(x Task) string { return x.ID },
@@ -189,19 +225,18 @@ func tasks() *kind[Task] {
 			}
 			return found, err
 		},
-		followed: &followed[Task]{
-			of: func(k ledger.Key) (ledger.Key, bool) { return k, k.TaskID != "" },
-			// Whichever application it is one of: a record of another is none of a task.
-			now: func(l *ledger.Ledger, k ledger.Key) (Task, bool) {
-				t := l.TaskByID(k.TaskID)
-				if t == nil {
-					return Task{}, false
-				}
-				return taskOf(l.App(t.AppID), t), true
-			},
-			gone: func(k ledger.Key) Gone { return Gone{ID: k.TaskID, Application: k.AppID} },
+	}, &recorded[Task]{
+		of: func(k ledger.Key) (ledger.Key, bool) { return k, k.TaskID != "" },
+		// Whichever application it is one of: a record of another is none of a task.
+		now: func(l *ledger.Ledger, k ledger.Key) (Task, bool) {
+			t := l.TaskByID(k.TaskID)
+			if t == nil {
+				return Task{}, false
+			}
+			return taskOf(l.App(t.AppID), t), true
 		},
-	}
+		gone: func(k ledger.Key) Gone { return Gone{ID: k.TaskID, Application: k.AppID} },
+	})
 }
 
 func walkTasks(ctx context.Context, a *API, after string, yield func([]Task) error) error {

@@ -43,7 +43,8 @@ type watching[T any] struct {
 	kind  *kind[T]
 	api   *API
 	query *query
-	w     http.ResponseWriter
+	following[T]
+	w http.ResponseWriter
 	// control sets deadlines, and flushes.
 	control *http.ResponseController
 	at      changes.Position
@@ -60,11 +61,13 @@ func (k *kind[T]) watch(a *API, w http.ResponseWriter, r *http.Request, q *query
 		Unavailable("this replica serves " + strconv.Itoa(maxWatches) + " watches already").Write(w)
 		return
 	}
-	if err := a.read(r.Context(), func(*ledger.Ledger) {}); err != nil {
+	followed, err := k.followed.join(r.Context(), a)
+	if err != nil {
 		Unavailable(err.Error()).Write(w)
 		return
 	}
-	s := &watching[T]{kind: k, api: a, query: q, w: w, control: http.NewResponseController(w)}
+	defer followed.leave()
+	s := &watching[T]{kind: k, api: a, query: q, following: followed, w: w, control: http.NewResponseController(w)}
 	_ = s.control.SetReadDeadline(time.Time{}) // a server that has none need not be told
 	h := w.Header()
 	h.Set("Content-Type", eventStream)
@@ -87,7 +90,7 @@ func (k *kind[T]) watch(a *API, w http.ResponseWriter, r *http.Request, q *query
 func (s *watching[T]) follow(ctx context.Context) error {
 	known := false
 	if s.query.from != nil {
-		if s.at, known = s.api.Changes.From(*s.query.from); !known {
+		if s.at, known = s.log.From(*s.query.from); !known {
 			if err := s.send(event(EventResync, struct{}{})); err != nil {
 				return err
 			}
@@ -102,7 +105,11 @@ func (s *watching[T]) follow(ctx context.Context) error {
 	timer := time.NewTimer(markEvery)
 	defer timer.Stop()
 	for s.answers() {
-		more := s.api.Changes.Changed()
+		again, err := s.kind.followed.look(ctx, s.api)
+		if err != nil {
+			return err
+		}
+		more := s.log.Changed()
 		told, err := s.next(ctx)
 		switch {
 		case err != nil:
@@ -116,6 +123,7 @@ func (s *watching[T]) follow(ctx context.Context) error {
 			if !sleep(ctx, pace) {
 				return ctx.Err()
 			}
+		case <-after(again):
 		case <-timer.C:
 			if err := s.mark(); err != nil {
 				return err
@@ -126,6 +134,14 @@ func (s *watching[T]) follow(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// after is time.After, or never if d is zero.
+func after(d time.Duration) <-chan time.Time {
+	if d == 0 {
+		return nil
+	}
+	return time.After(d)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -145,9 +161,9 @@ func (s *watching[T]) answers() bool {
 
 // begin tells of everything that there is.
 func (s *watching[T]) begin(ctx context.Context) error {
-	s.at = s.api.Changes.Newest() // before the items, which have all of it
+	s.at = s.log.Newest() // before the items, which have all of it
 	s.told = 0
-	err := s.kind.walk(ctx, s.api, "", func(items []T) error {
+	err := s.walk(ctx, s.api, "", func(items []T) error {
 		var body []byte
 		var failed error
 		if !s.api.Turn(ctx, func() {
@@ -172,7 +188,7 @@ func (s *watching[T]) begin(ctx context.Context) error {
 
 // next tells of the changes that have come, some at a time. It reports false if there are none.
 func (s *watching[T]) next(ctx context.Context) (bool, error) {
-	keys, to, ok := s.api.Changes.After(s.at, watchPiece)
+	keys, to, ok := s.log.After(s.at, watchPiece)
 	if !ok {
 		if err := s.send(event(EventResync, struct{}{})); err != nil {
 			return false, err
@@ -196,30 +212,15 @@ func (s *watching[T]) next(ctx context.Context) (bool, error) {
 	return true, s.send(body)
 }
 
-// changed are the events of some records.
+// changed are the events of some changes.
 func (s *watching[T]) changed(ctx context.Context, keys []ledger.Key) (body []byte, err error) {
-	type found struct {
-		key  ledger.Key
-		item T
-		here bool
-	}
-	var all []found
-	known := make(map[ledger.Key]bool, len(keys))
-	if err := s.api.read(ctx, func(l *ledger.Ledger) {
-		for _, changed := range keys {
-			if key, ok := s.kind.followed.of(changed); ok && !known[key] {
-				known[key] = true
-				item, here := s.kind.followed.now(l, key)
-				all = append(all, found{key, item, here})
-			}
-		}
-	}); err != nil {
+	all, err := s.kind.followed.found(ctx, s.api, keys)
+	if err != nil {
 		return nil, err
 	}
 	if !s.api.Turn(ctx, func() {
 		for _, x := range all {
-			gone := s.kind.followed.gone(x.key)
-			said := s.query.judge(gone)
+			said := s.query.judge(x.gone)
 			if x.here {
 				said = s.query.judge(x.item)
 			}
@@ -228,7 +229,7 @@ func (s *watching[T]) changed(ctx context.Context, keys []ledger.Key) (body []by
 			case x.here && said == matches:
 				err = s.put(&body, x.item)
 			case said != other:
-				body = append(body, event(EventDelete, gone)...)
+				body = append(body, event(EventDelete, x.gone)...)
 			}
 		}
 	}) {
