@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
+
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 )
 
 // The content types of answers.
@@ -41,9 +43,13 @@ func (r *refusal) write(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(dao.NewYAPIError(nil, r.code, r.detail)) // the client has gone: nobody to tell
 }
 
-// Refuse answers a request that is not let through, in the form of the core's errors.
+// Refuse answers a request that is not let through, in the form of the errors of what it asks for.
 func Refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
 	writeHeaders(w, r.Method)
+	if ours(r) {
+		(&apiv1.Error{Status: status, Reason: http.StatusText(status), Message: why}).Write(w)
+		return
+	}
 	(&refusal{status, why}).write(w)
 }
 

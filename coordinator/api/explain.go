@@ -2,7 +2,6 @@ package api
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,7 +62,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 	pod, app, queue := query.Get("pod"), query.Get("application"), query.Get("queue")
 	switch {
 	case len(slices.DeleteFunc([]string{pod, app, queue}, func(s string) bool { return s == "" })) != 1:
-		badRequest("one of pod=NAMESPACE/NAME, application=ID and queue=NAME is needed").write(w)
+		apiv1.BadRequest("one of pod=NAMESPACE/NAME, application=ID and queue=NAME is needed").Write(w)
 	case app != "":
 		a.explainApplication(w, r, app)
 	case queue != "":
@@ -71,7 +70,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 	default:
 		namespace, name, ok := strings.Cut(pod, "/")
 		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-			badRequest("a pod is NAMESPACE/NAME").write(w)
+			apiv1.BadRequest("a pod is NAMESPACE/NAME").Write(w)
 			return
 		}
 		a.explainPod(w, r, namespace, name)
@@ -92,7 +91,7 @@ func (a *API) explainPod(w http.ResponseWriter, r *http.Request, namespace, name
 		return
 	}
 	if pod == nil && found.task == nil {
-		notFound(fmt.Sprintf("pod %s/%s is not known", namespace, name)).write(w)
+		apiv1.NotFound("pod %s/%s is not known", namespace, name).Write(w)
 		return
 	}
 	a.core.turns.write(w, r, func() any { return explain.Explain(a.asking().facts(found, pod)) })
@@ -224,7 +223,7 @@ func (a *API) explainApplication(w http.ResponseWriter, r *http.Request, id stri
 		return
 	}
 	if x.Application == "" {
-		notFound(fmt.Sprintf("application %s is not known", id)).write(w)
+		apiv1.NotFound("application %s is not known", id).Write(w)
 		return
 	}
 	a.core.turns.write(w, r, func() any {
@@ -249,7 +248,7 @@ func (a *API) explainQueue(w http.ResponseWriter, r *http.Request, queue string)
 		return
 	}
 	if !known {
-		notFound(fmt.Sprintf("there is no application in queue %s", queue)).write(w)
+		apiv1.NotFound("there is no application in queue %s", queue).Write(w)
 		return
 	}
 	a.core.turns.write(w, r, func() any { return QueueExplanation{queue, a.grouped(waiting)} })

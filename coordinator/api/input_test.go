@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apache/yunikorn-core/pkg/webservice/dao"
-
 	"github.com/understudy-ha/understudy/coordinator/api"
+	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
 )
 
 // badNames are names that nothing has, or that are no names, as a path carries them.
@@ -91,7 +90,7 @@ func explains(t testing.TB, by http.Handler, method, query string) int {
 	by.ServeHTTP(rec, &http.Request{
 		Method: method, URL: &url.URL{Path: api.PathExplain, RawQuery: query}, Header: http.Header{}, Body: http.NoBody, Host: "h",
 	})
-	var refused dao.YAPIError
+	var refused apiv1.Error
 	err := json.Unmarshal(rec.Body.Bytes(), &refused)
 	switch rec.Code {
 	case http.StatusOK:
@@ -99,7 +98,7 @@ func explains(t testing.TB, by http.Handler, method, query string) int {
 			t.Errorf("%s %q: %v in %.200s", method, query, err, rec.Body)
 		}
 	case http.StatusBadRequest, http.StatusNotFound:
-		if err != nil || refused.StatusCode != rec.Code || refused.Message == "" {
+		if err != nil || refused.Status != rec.Code || refused.Reason == "" || refused.Message == "" {
 			t.Errorf("%s %q: %d with %.200s", method, query, rec.Code, rec.Body)
 		}
 	case http.StatusMethodNotAllowed:

@@ -44,6 +44,4 @@ func (a *API) ownPartition() *scheduler.PartitionContext {
 }
 
 // ours reports whether a request is for /api/v1, whose errors have a form of their own.
-func ours(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, apiv1.Prefix) && r.URL.Path != PathExplain
-}
+func ours(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, apiv1.Prefix) }
