@@ -33,6 +33,7 @@ func podWith(labels, annotations set) *v1.Pod {
 // sources first.
 func TestPrecedence(t *testing.T) {
 	user := func(p *v1.Pod) string { m, _ := ParseApplication(p, nil, DefaultUserLabel); return m.User }
+	others := func(p *v1.Pod) string { m, _ := ParseApplication(p, nil, "example.com/owner"); return m.User }
 	held := func(p *v1.Pod) string { m, _ := ParseTask(p); return fmt.Sprint(m.Placeholder) }
 	tests := []struct {
 		fact    string
@@ -50,6 +51,9 @@ func TestPrecedence(t *testing.T) {
 		{"user", user, []string{
 			`annotation yunikorn.apache.org/user.info={"user":"ann","groups":["g"]}`, "label yunikorn.apache.org/username=bob",
 		}, []string{"ann", "bob", "nobody"}},
+		{"user by a label of one's own", others, []string{
+			"label example.com/owner=ann", "label yunikorn.apache.org/username=bob",
+		}, []string{"ann", "nobody", "nobody"}},
 		{"placeholder", held, []string{
 			"annotation internal.yunikorn.apache.org/placeholder=true", "annotation yunikorn.apache.org/placeholder=true", "label placeholder=true",
 		}, []string{"true", "true", "true", "false"}},
