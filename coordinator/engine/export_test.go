@@ -191,3 +191,21 @@ func (e *Engine) LoseQueue(name string) {
 		q.IncAllocatedResource(x.GetAllocatedResource(), false)
 	}
 }
+
+// QueueSays is what the core allows a queue.
+func (e *Engine) QueueSays(name string) string {
+	q := e.corePartition().GetQueue(name).GetPartitionQueueDAOInfo(false)
+	return fmt.Sprintf("%s: max vcore %d, guaranteed vcore %d, %d applications, %s",
+		q.QueueName, q.MaxResource["vcore"], q.GuaranteedResource["vcore"], q.MaxRunningApps, q.SortingPolicy)
+}
+
+// QueueWaits is how long the core waits in a queue before it does something.
+func (e *Engine) QueueWaits(name string) string {
+	q := e.corePartition().GetQueue(name)
+	return fmt.Sprintf("preemption after %v, back-off after %d for %v", q.GetPreemptionDelay(), q.GetMaxAppUnschedAskBackoff(), q.GetBackoffDelay())
+}
+
+// Preempting is how much of a queue, in milli-CPUs, the core has chosen to preempt.
+func (e *Engine) Preempting(name string) int64 {
+	return int64(e.corePartition().GetQueue(name).GetPreemptingResource().Resources["vcore"])
+}
