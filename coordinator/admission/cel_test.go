@@ -70,7 +70,7 @@ func TestCELNamesUsersAsGoDoes(t *testing.T) {
 
 func TestCELTrustsWhomGoTrusts(t *testing.T) {
 	for _, config := range []set{nil, {keyTrust: "false"}, {keySystem: `"bri, é`}, {keyUsers: "^ann$,x"}, {keyGroups: `^]}$,^c\\$`}} {
-		s := settings(t, config)
+		s := settingsOf(t, config)
 		for _, who := range people {
 			_, want := s.trusts(who.Username, who.Groups)
 			if got := evaluate(t, celTrusted(s), map[string]any{"request": asker(who, "")}); got != want {
@@ -82,7 +82,7 @@ func TestCELTrustsWhomGoTrusts(t *testing.T) {
 
 func TestCELTreatsNamespacesAsGoDoes(t *testing.T) {
 	for _, config := range []set{nil, {keyBypass: "^a"}, {keyProcess: "a,b$"}, {keyProcess: "a", keyBypass: "a$"}, {keyProcess: "[a-c]{2}"}} {
-		s := settings(t, config)
+		s := settingsOf(t, config)
 		for _, name := range []string{"a", "ab", "xb", "kube-system", "none"} {
 			for _, annotations := range []set{nil, {annotationEnable: "true"}, {annotationEnable: "false"}, {annotationEnable: "?"}} {
 				want := s.treat(name, &v1.Namespace{ObjectMeta: metav1.ObjectMeta{Annotations: annotations}}).process

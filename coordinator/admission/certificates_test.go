@@ -269,7 +269,7 @@ func TestObjectsOfTheModes(t *testing.T) {
 	count := func(mode string, data set) map[string]int {
 		cfg.Mode = mode
 		kinds := map[string]int{}
-		for _, o := range cfg.wanted(settings(t, data), []byte("bundle")) {
+		for _, o := range cfg.wanted(settingsOf(t, data), []byte("bundle")) {
 			fields, err := plain(o)
 			if err != nil {
 				t.Fatal(err)
@@ -301,7 +301,7 @@ func TestWebhookConfiguration(t *testing.T) {
 		Namespace: own, ServiceAccount: "understudy", SchedulerName: "yunikorn", FailurePolicy: "Fail", Workloads: BuiltIn(),
 		ConfigMaps: []string{"a", "b"}, Where: Where{URLs: []string{"https://one:1", "https://two:2"}},
 	}
-	hooks := cfg.mutations(settings(t, nil), []byte("bundle")).Webhooks
+	hooks := cfg.mutations(settingsOf(t, nil), []byte("bundle")).Webhooks
 	if len(hooks) != 2 || *hooks[0].ClientConfig.URL != "https://one:1/mutate" || *hooks[1].ClientConfig.URL != "https://two:2/mutate" {
 		t.Fatalf("%+v", hooks)
 	}

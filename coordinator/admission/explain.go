@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
 // Manifest is what is known without a cluster.
@@ -87,12 +87,12 @@ func (m *Manifest) Explain(ctx context.Context, who authenticationv1.UserInfo) (
 	for _, name := range maps.Names {
 		maps.Held = append(maps.Held, m.maps[name])
 	}
-	data, err := kube.Merge(maps.Held)
+	merged, err := settings.Merge(maps.Held...)
 	if err != nil {
-		data = nil // said of the ConfigMap
+		merged.Data = nil // said of the ConfigMap
 	}
-	settings, _ := ReadSettings(data)
-	rules := Rules{Settings: settings, SchedulerName: m.Config.SchedulerName, Workloads: m.Config.Workloads, Facts: m}
+	read, _ := ReadSettings(merged.Data)
+	rules := Rules{Settings: read, SchedulerName: m.Config.SchedulerName, Workloads: m.Config.Workloads, Facts: m}
 	var list []Explained
 	for _, o := range m.asked {
 		encoded, err := o.MarshalJSON()

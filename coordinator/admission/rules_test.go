@@ -15,6 +15,8 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
 // known are facts; err is in the way of all of them.
@@ -57,7 +59,7 @@ const (
 
 var annGroups = []string{"dev", "system:authenticated"}
 
-func settings(t *testing.T, data set) Settings {
+func settingsOf(t *testing.T, data set) Settings {
 	t.Helper()
 	s, wrong := ReadSettings(data)
 	if len(wrong) > 0 {
@@ -218,7 +220,7 @@ func TestPods(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rules := Rules{
-				Settings: settings(t, c.config), SchedulerName: "yunikorn", Workloads: BuiltIn(),
+				Settings: settingsOf(t, c.config), SchedulerName: "yunikorn", Workloads: BuiltIn(),
 				Facts: known{namespaces: map[string]map[string]string{"team": c.namespace}, classes: map[string]map[string]string{"calm": {allowKey: "false"}}},
 			}
 			req := requestFor(t, "pods", podOf(c.labels, c.annotations, c.spec), nil)
@@ -265,7 +267,7 @@ func TestPods(t *testing.T) {
 }
 
 func TestAnIDThatNoLabelCanHoldIsLeftToTheScheduler(t *testing.T) {
-	rules := Rules{Settings: settings(t, nil), SchedulerName: "yunikorn", Facts: known{}}
+	rules := Rules{Settings: settingsOf(t, nil), SchedulerName: "yunikorn", Facts: known{}}
 	req := requestFor(t, "pods", podOf(nil, nil, nil), nil)
 	req.Namespace = strings.Repeat("n", 63)
 	d, err := rules.Mutate(t.Context(), req)
@@ -302,7 +304,7 @@ func TestPodUpdates(t *testing.T) {
 			if c.user != "" {
 				req.UserInfo.Username = c.user
 			}
-			d, err := Rules{Settings: settings(t, c.config), SchedulerName: "yunikorn", Facts: known{}}.Mutate(t.Context(), req)
+			d, err := Rules{Settings: settingsOf(t, c.config), SchedulerName: "yunikorn", Facts: known{}}.Mutate(t.Context(), req)
 			if err != nil || len(d.Patch) > 0 {
 				t.Fatalf("%+v, %v", d, err)
 			}
@@ -315,7 +317,7 @@ func TestPodUpdates(t *testing.T) {
 
 func TestWithoutFactsThereIsNoDecision(t *testing.T) {
 	away := errors.New("away")
-	rules := Rules{Settings: settings(t, nil), SchedulerName: "yunikorn", Facts: known{err: away}}
+	rules := Rules{Settings: settingsOf(t, nil), SchedulerName: "yunikorn", Facts: known{err: away}}
 	if d, err := rules.Mutate(t.Context(), requestFor(t, "pods", podOf(nil, nil, nil), nil)); !errors.Is(err, away) {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -329,8 +331,8 @@ func TestBadSettingsCountAsTheDefaults(t *testing.T) {
 	if !s.Bypass.match("kube-system") || s.Bypass.match("ok") || !s.TrustControllers || !s.Process.match("my-team-x") {
 		t.Errorf("%+v", s)
 	}
-	for key, value := range defaults {
-		if _, wrong := ReadSettings(set{key: value}); len(wrong) > 0 {
+	for _, key := range settings.Table() {
+		if _, wrong := ReadSettings(set{key.Name: key.Default}); len(wrong) > 0 {
 			t.Error(wrong)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
 // Config says how admission is done.
@@ -157,7 +157,8 @@ func (s *Service) read(ctx context.Context) (changed bool) {
 	}
 	was := s.current.Load()
 	next := &configuration{maps: Maps{Names: s.cfg.ConfigMaps, Held: held}}
-	data, err := kube.Merge(held)
+	merged, err := settings.Merge(held...)
+	data := merged.Data
 	switch {
 	case err != nil && was == nil:
 		s.say("the ConfigMaps cannot be read, the defaults count", err)

@@ -6,27 +6,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
-// The keys of the ConfigMaps that are read here. Those that only name where YuniKorn's
-// admission controller and its scheduler find each other mean nothing here.
+// The keys of the ConfigMaps that are read here.
 const (
-	keyPrefix = "admissionController."
-
-	keyProcess    = keyPrefix + "filtering.processNamespaces"
-	keyBypass     = keyPrefix + "filtering.bypassNamespaces"
-	keyLabel      = keyPrefix + "filtering.labelNamespaces"
-	keyNoLabel    = keyPrefix + "filtering.noLabelNamespaces"
-	keyUnique     = keyPrefix + "filtering.generateUniqueAppId"
-	keyBypassAuth = keyPrefix + "accessControl.bypassAuth"
-	keyTrust      = keyPrefix + "accessControl.trustControllers"
-	keySystem     = keyPrefix + "accessControl.systemUsers"
-	keyUsers      = keyPrefix + "accessControl.externalUsers"
-	keyGroups     = keyPrefix + "accessControl.externalGroups"
-	keyService    = keyPrefix + "webHook.amServiceName"
-	keyScheduler  = keyPrefix + "webHook.schedulerServiceAddress"
-
-	keyHotRefresh = "service.enableConfigHotRefresh"
+	keyProcess    = settings.KeyProcessNamespaces
+	keyBypass     = settings.KeyBypassNamespaces
+	keyLabel      = settings.KeyLabelNamespaces
+	keyNoLabel    = settings.KeyNoLabelNamespaces
+	keyUnique     = settings.KeyUniqueAppID
+	keyBypassAuth = settings.KeyBypassAuth
+	keyTrust      = settings.KeyTrustControllers
+	keySystem     = settings.KeySystemUsers
+	keyUsers      = settings.KeyExternalUsers
+	keyGroups     = settings.KeyExternalGroups
+	keyHotRefresh = settings.KeyHotRefresh
 )
 
 // Patterns are the regular expressions of one key. A text matches if one of them matches
@@ -51,13 +47,6 @@ type Settings struct {
 	HotRefresh bool
 }
 
-// defaults are YuniKorn's.
-var defaults = map[string]string{
-	keyProcess: "", keyBypass: "^kube-system$", keyLabel: "", keyNoLabel: "", keyUnique: "false",
-	keyBypassAuth: "false", keyTrust: "true", keySystem: "^system:serviceaccount:kube-system:", keyUsers: "", keyGroups: "",
-	keyService: "yunikorn-admission-controller-service", keyScheduler: "yunikorn-service:9080", keyHotRefresh: "true",
-}
-
 // ReadSettings reads the merged data of the ConfigMaps. A value that cannot be read counts
 // as its default, as it does in YuniKorn, and an error names its key.
 func ReadSettings(data map[string]string) (Settings, []error) {
@@ -80,14 +69,14 @@ func (r *reader) value(key string) string {
 	if value, ok := r.data[key]; ok {
 		return value
 	}
-	return defaults[key]
+	return settings.Default(key)
 }
 
 func (r *reader) patterns(key string) Patterns {
-	patterns, err := compile(r.value(key))
+	patterns, err := settings.CompilePatterns(r.value(key))
 	if err != nil {
-		r.wrong = append(r.wrong, fmt.Errorf("%s: %w; the default %q counts instead", key, err, defaults[key]))
-		patterns, _ = compile(defaults[key]) // a test compiles them
+		r.wrong = append(r.wrong, fmt.Errorf("%s: %w; the default %q counts instead", key, err, settings.Default(key)))
+		patterns, _ = settings.CompilePatterns(settings.Default(key)) // a test compiles them
 	}
 	return patterns
 }
@@ -95,27 +84,10 @@ func (r *reader) patterns(key string) Patterns {
 func (r *reader) boolean(key string) bool {
 	value, err := strconv.ParseBool(strings.TrimSpace(r.value(key)))
 	if err != nil {
-		r.wrong = append(r.wrong, fmt.Errorf("%s: %q is neither true nor false; the default %s counts instead", key, r.value(key), defaults[key]))
-		value, _ = strconv.ParseBool(defaults[key])
+		r.wrong = append(r.wrong, fmt.Errorf("%s: %q is neither true nor false; the default %s counts instead", key, r.value(key), settings.Default(key)))
+		value, _ = strconv.ParseBool(settings.Default(key))
 	}
 	return value
-}
-
-// compile reads regular expressions that commas separate.
-func compile(list string) (Patterns, error) {
-	var patterns Patterns
-	for part := range strings.SplitSeq(list, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
-		pattern, err := regexp.Compile(part)
-		if err != nil {
-			return nil, err
-		}
-		patterns = append(patterns, pattern)
-	}
-	return patterns, nil
 }
 
 // trusts reports whether a requester may name another user, and by which key.

@@ -74,7 +74,7 @@ func TestWorkloads(t *testing.T) {
 				if c.user != "" {
 					req.UserInfo.Username = c.user
 				}
-				rules := Rules{Settings: settings(t, c.config), SchedulerName: "yunikorn", Workloads: BuiltIn(), Facts: known{}}
+				rules := Rules{Settings: settingsOf(t, c.config), SchedulerName: "yunikorn", Workloads: BuiltIn(), Facts: known{}}
 				d, err := rules.Mutate(t.Context(), req)
 				if err != nil {
 					t.Fatal(err)
@@ -102,7 +102,7 @@ func TestWorkloads(t *testing.T) {
 func TestReplicaSetsOfControllersAreLeftAlone(t *testing.T) {
 	req := requestFor(t, "apps/replicasets", templated([]string{"spec", "template"}, nil), nil)
 	req.UserInfo.Username = controller
-	d, err := Rules{Settings: settings(t, nil), SchedulerName: "yunikorn", Workloads: BuiltIn(), Facts: known{}}.Mutate(t.Context(), req)
+	d, err := Rules{Settings: settingsOf(t, nil), SchedulerName: "yunikorn", Workloads: BuiltIn(), Facts: known{}}.Mutate(t.Context(), req)
 	if err != nil || d.Refusal != "" || len(d.Patch) > 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -158,7 +158,7 @@ func TestCustomResources(t *testing.T) {
 			}
 			w := chosen[len(chosen)-1]
 			req := requestFor(t, w.Group+"/"+w.Resource, json.RawMessage(c.object), nil)
-			rules := Rules{Settings: settings(t, nil), SchedulerName: "yunikorn", Workloads: chosen, Facts: known{}}
+			rules := Rules{Settings: settingsOf(t, nil), SchedulerName: "yunikorn", Workloads: chosen, Facts: known{}}
 			d, err := rules.Mutate(t.Context(), req)
 			if err != nil || d.Refusal != "" {
 				t.Fatalf("%+v, %v", d, err)
@@ -201,7 +201,7 @@ func TestExamplesOfPresets(t *testing.T) {
 			example, _ := object.(map[string]any)
 			req := requestFor(t, w.Group+"/"+w.Resource, example["object"], nil)
 			req.UserInfo.Username = controller // one of them names a user
-			d, err := Rules{Settings: settings(t, nil), SchedulerName: "yunikorn", Workloads: []Workload{w}, Facts: known{}}.Mutate(t.Context(), req)
+			d, err := Rules{Settings: settingsOf(t, nil), SchedulerName: "yunikorn", Workloads: []Workload{w}, Facts: known{}}.Mutate(t.Context(), req)
 			if err != nil || d.Refusal != "" {
 				t.Errorf("%s: %+v, %v", w.Name, d, err)
 			}

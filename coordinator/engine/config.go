@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/common/configs"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
 // Keys of YuniKorn's configuration that mean something here.
 const (
 	queuesKey   = "queues.yaml"
-	logLevelKey = "log.level"
+	logLevelKey = settings.KeyLogLevel
 )
 
 // Config says how the engine is run.
@@ -72,7 +72,7 @@ func (c Config) Validate() error {
 	if c.PolicyGroup == "" {
 		errs = append(errs, errors.New("policyGroup: must be set"))
 	}
-	if err := validateLevel(c.LogLevel); err != nil {
+	if err := settings.Check(map[string]string{logLevelKey: c.LogLevel}); err != nil {
 		errs = append(errs, fmt.Errorf("logLevel: %w", err))
 	}
 	if c.ExplainInterval <= 0 {
@@ -88,38 +88,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Validate checks YuniKorn's configuration as far as the engine reads it; each
-// error names the key. Keys that other components read are ignored.
-func Validate(data map[string]string) error {
-	captureCoreLog() // the core's validation logs what it also returns
-	var errs []error
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		if err := validateKey(key, data[key]); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func validateKey(key, value string) error {
-	var err error
-	switch {
-	case key == queuesKey:
-		if strings.TrimSpace(value) != "" {
-			_, err = configs.LoadSchedulerConfigFromByteArray([]byte(value))
-		}
-	case key == logLevelKey, strings.HasPrefix(key, "log.") && strings.HasSuffix(key, ".level"):
-		err = validateLevel(value)
-	case key == configs.CMEventTrackingEnabled:
-		_, err = strconv.ParseBool(value)
-	case key == configs.CMEventRequestCapacity, key == configs.CMEventRingBufferCapacity,
-		key == configs.CMMaxEventStreams, key == configs.CMMaxEventStreamsPerHost, key == configs.CMRESTResponseSize:
-		_, err = strconv.ParseUint(value, 10, 64)
-	case key == configs.HealthCheckInterval:
-		_, err = time.ParseDuration(value)
-	}
-	return err
-}
+// Validate checks YuniKorn's configuration; each error names the key, and a line where
+// that can be said.
+func Validate(data map[string]string) error { return settings.Check(data) }
 
 // split separates the queues from the rest, which the core wants apart. The
 // core logs at the level given unless data says otherwise: its chatter is several

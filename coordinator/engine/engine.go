@@ -22,6 +22,7 @@ import (
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
+	"github.com/understudy-ha/understudy/coordinator/engine/chatter"
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
@@ -102,15 +103,15 @@ var ErrStopped = errors.New("the engine has been stopped")
 
 // Start starts the core, held. It works once per process.
 func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*Engine, error) {
-	captureCoreLog()
+	chatter.Capture()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("engine configuration: %w", err)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	coreLog.direct(log.Handler())
-	coreLog.held.Store(true)
+	chatter.Direct(log.Handler())
+	chatter.Hold(true)
 	objects.SetCompletingTimeout(never) // see lifecycle.go
 	rounds, err := newCycles()
 	if err != nil {
@@ -239,7 +240,7 @@ func (e *Engine) corePartition() *scheduler.PartitionContext {
 
 // barrierPartition is a partition that does not exist. An application or node
 // for it is refused by the core, in order, and leaves nothing behind.
-const barrierPartition = "[understudy]barrier"
+const barrierPartition = chatter.BarrierPartition
 
 // Sync waits until the core has taken over everything it was fed before: nodes,
 // applications, allocations and asks. While it is held, applications are at home then.

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/scheduler"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
+	"github.com/understudy-ha/understudy/coordinator/engine/chatter"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -52,7 +53,7 @@ func (e *Engine) Engage(ctx context.Context) error {
 	if err := poll(ctx, e.nodesOpen); err != nil {
 		return fmt.Errorf("nodes are not open yet: %w", err)
 	}
-	coreLog.held.Store(false)
+	chatter.Hold(false)
 	e.checkHealth()
 	return nil
 }

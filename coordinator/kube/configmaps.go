@@ -1,17 +1,12 @@
 package kube
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
 // Configuration returns the queue configuration: the data of the ConfigMaps, a
@@ -50,75 +45,9 @@ func (c *Cluster) ConfigMaps() (held []*v1.ConfigMap, listed bool) {
 
 func (c *Cluster) readConfiguration() (map[string]string, error) {
 	held, _ := c.ConfigMaps()
-	return Merge(held)
-}
-
-// Merge returns the data of ConfigMaps, a later one overriding an earlier one key by key;
-// nil ones say nothing.
-func Merge(held []*v1.ConfigMap) (map[string]string, error) {
-	merged := make(map[string]string)
-	for _, cm := range held {
-		if cm == nil {
-			continue
-		}
-		data, err := unpack(cm)
-		if err != nil {
-			return nil, fmt.Errorf("ConfigMap %s/%s: %w", cm.Namespace, cm.Name, err)
-		}
-		maps.Copy(merged, data)
-	}
-	return merged, nil
-}
-
-// unpack returns the data of a ConfigMap under its plain keys. Binary data is
-// gzip, and its key loses a suffix ".gz".
-func unpack(cm *v1.ConfigMap) (map[string]string, error) {
-	data := make(map[string]string, len(cm.Data)+len(cm.BinaryData))
-	maps.Copy(data, cm.Data)
-	for _, key := range slices.Sorted(maps.Keys(cm.BinaryData)) {
-		plain, err := gunzip(cm.BinaryData[key], maxUnpacked)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		name := strings.TrimSuffix(key, ".gz")
-		if _, twice := data[name]; twice {
-			return nil, fmt.Errorf("%s: %s is there twice", key, name)
-		}
-		data[name] = plain
-	}
-	return data, nil
-}
-
-// maxUnpacked bounds what a few kilobytes of gzip may unfold to.
-const maxUnpacked = 16 << 20
-
-var (
-	gzipMagic  = []byte{0x1f, 0x8b}
-	errTooBig  = errors.New("unpacks to more than a configuration can be")
-	errNotGzip = errors.New("neither gzip nor gzip in base64")
-)
-
-// gunzip unpacks gzip, also where it is written in base64 once more: that is
-// what YuniKorn's documentation makes of it. More than limit bytes are refused.
-func gunzip(packed []byte, limit int) (string, error) {
-	if !bytes.HasPrefix(packed, gzipMagic) {
-		decoded := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
-		n, err := base64.StdEncoding.Decode(decoded, bytes.TrimSpace(packed))
-		if err != nil || !bytes.HasPrefix(decoded[:n], gzipMagic) {
-			return "", errNotGzip
-		}
-		packed = decoded[:n]
-	}
-	reader, err := gzip.NewReader(bytes.NewReader(packed))
+	merged, err := settings.Merge(held...)
 	if err != nil {
-		return "", fmt.Errorf("gzip: %w", err)
+		return nil, err
 	}
-	plain, err := io.ReadAll(io.LimitReader(reader, int64(limit)+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("gzip: %w", err)
-	case len(plain) > limit:
-		return "", errTooBig
-	}
-	return string(plain), nil
+	return merged.Data, nil
 }

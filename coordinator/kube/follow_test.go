@@ -2,15 +2,11 @@ package kube
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/base64"
-	"fmt"
 	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -188,7 +184,7 @@ func TestConfiguration(t *testing.T) {
 	bad.BinaryData = map[string][]byte{"x.gz": []byte("??")}
 	_, err = maps.Update(ctx, bad, metav1.UpdateOptions{})
 	fatal(t, err)
-	j.expect(t, "refuse ConfigMap own/yunikorn-configs: x.gz: neither gzip nor gzip in base64")
+	j.expect(t, "refuse ConfigMap yunikorn-configs: x.gz: neither gzip nor gzip in base64")
 	if got, err := c.Configuration(); err == nil {
 		t.Errorf("configuration = %v in spite of a value that cannot be read", got)
 	}
@@ -198,62 +194,6 @@ func TestConfiguration(t *testing.T) {
 	if none := s.cluster(t, ClusterConfig{Namespace: "elsewhere", ConfigMaps: names}); none.ConfigMap() != nil {
 		t.Errorf("one that does not exist: %v", none.ConfigMap())
 	}
-}
-
-func zipped(t *testing.T, plain string) []byte {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, err := w.Write([]byte(plain))
-	fatal(t, err)
-	fatal(t, w.Close())
-	return b.Bytes()
-}
-
-func TestUnpack(t *testing.T) {
-	packed := zipped(t, "partitions: []")
-	for name, value := range map[string][]byte{
-		"gzip":           packed,
-		"gzip in base64": []byte(base64.StdEncoding.EncodeToString(packed) + "\n"),
-	} {
-		cm := &v1.ConfigMap{Data: map[string]string{"a": "b"}, BinaryData: map[string][]byte{"queues.yaml.gz": value}}
-		before := cm.DeepCopy()
-		got, err := unpack(cm)
-		if err != nil || got["queues.yaml"] != "partitions: []" || got["a"] != "b" {
-			t.Errorf("%s: %v, %v", name, got, err)
-		}
-		if !equality.Semantic.DeepEqual(cm, before) {
-			t.Errorf("%s: the cached object was changed", name)
-		}
-	}
-	for name, cm := range map[string]*v1.ConfigMap{
-		"cut off": {BinaryData: map[string][]byte{"q.gz": packed[:len(packed)-6]}},
-		"twice":   {Data: map[string]string{"q": ""}, BinaryData: map[string][]byte{"q.gz": packed}},
-		"no gzip": {BinaryData: map[string][]byte{"q": {1, 2, 3}}},
-	} {
-		if got, err := unpack(cm); err == nil {
-			t.Errorf("%s: accepted as %d keys", name, len(got))
-		}
-	}
-}
-
-func TestUnpackHasALimit(t *testing.T) {
-	packed := zipped(t, strings.Repeat("x", 1001))
-	if _, err := gunzip(packed, 1000); err == nil {
-		t.Error("a value beyond the limit was unpacked")
-	}
-	if _, err := gunzip(packed, 1001); err != nil {
-		t.Errorf("a value within the limit was refused: %v", err)
-	}
-}
-
-func FuzzGunzip(f *testing.F) {
-	f.Add([]byte("H4sIAAAAAAAA"))
-	f.Add([]byte{0x1f, 0x8b, 8, 0})
-	f.Fuzz(func(t *testing.T, packed []byte) {
-		if plain, err := gunzip(packed, 1<<20); err != nil && plain != "" {
-			t.Fatal(fmt.Sprint(len(plain), " bytes in spite of ", err))
-		}
-	})
 }
 
 func TestWatchErrorsAreReportedOncePerReason(t *testing.T) {

@@ -1,10 +1,8 @@
-package engine
+package chatter
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -13,11 +11,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// coreLog receives what the core logs. It is the one global of this package
+// sink receives what the core logs. It is the one global of this package
 // because the core's logger is one: whoever logs first initialises it for the
 // life of the process, even a mere validation of queues. So it is set up once,
-// silent, and Start gives it a destination.
-var coreLog = new(logSink)
+// silent, and Direct gives it a destination.
+var sink = new(logSink)
 
 // logSink is a zap core that writes to a slog handler that can be set later.
 type logSink struct {
@@ -32,18 +30,27 @@ type logSink struct {
 // healthLogger is the name of that check's logger.
 const healthLogger = "core.scheduler.health"
 
-// captureCoreLog routes the core's logger into coreLog. Only the first call in
+// Capture takes the core's log. Only the first call in
 // a process has an effect, and it must come before any use of the core: later ones,
 // by the validation of a configuration, leave the levels that are in force.
-func captureCoreLog() {
-	coreLog.captured.Do(func() {
+func Capture() {
+	sink.captured.Do(func() {
 		level := zap.NewAtomicLevelAt(zapcore.DebugLevel)
-		corelog.InitializeLogger(zap.New(coreLog), &zap.Config{Level: level})
-		corelog.UpdateLoggingConfig(map[string]string{logLevelKey: slog.LevelWarn.String()})
+		corelog.InitializeLogger(zap.New(sink), &zap.Config{Level: level})
+		corelog.UpdateLoggingConfig(map[string]string{"log.level": slog.LevelWarn.String()})
 	})
 }
 
-func (s *logSink) direct(h slog.Handler) { s.dest.Store(&h) }
+// Direct has what the core logs from now on go to a handler.
+func Direct(h slog.Handler) { sink.dest.Store(&h) }
+
+// Hold says whether nodes have allocations and no capacity: then nothing is told of the health
+// check.
+func Hold(held bool) { sink.held.Store(held) }
+
+// BarrierPartition is a partition that does not exist: the engine uses it for requests that
+// only tell how far the core has come. Nothing is told of them.
+const BarrierPartition = "[understudy]barrier"
 
 func (s *logSink) handler() slog.Handler {
 	if h := s.dest.Load(); h != nil {
@@ -82,7 +89,7 @@ func (s *logSink) write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {
-		if f.Key == "partitionName" && f.String == barrierPartition {
+		if f.Key == "partitionName" && f.String == BarrierPartition {
 			return nil // our own barrier: see Sync
 		}
 		f.AddTo(enc)
@@ -135,16 +142,4 @@ func slogLevel(l zapcore.Level) slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug
-}
-
-// validateLevel accepts what the core accepts: a name, or a number from -1
-// (debug) to 5.
-func validateLevel(value string) error {
-	if _, err := zapcore.ParseLevel(value); err == nil {
-		return nil
-	}
-	if _, err := strconv.ParseInt(value, 10, 8); err == nil {
-		return nil
-	}
-	return fmt.Errorf("unknown log level %q", value)
 }
