@@ -15,25 +15,38 @@ import (
 // property is one of a queue.
 type property struct {
 	name string
+	// standard is the default.
+	standard string
 	// values are those that there are; empty if check says.
 	values []string
 	// exact says that letters of another case are not understood.
-	exact bool
-	check func(string) error
+	exact   bool
+	check   func(string) error
+	kind    string // what check takes
+	meaning string
 }
 
 // properties are those that the core reads. It ignores others, and what it cannot read, without
 // a word.
 var properties = []property{
-	{name: configs.ApplicationSortPolicy, values: []string{"fifo", "fair"}, exact: true},
-	{name: configs.ApplicationSortPriority, values: []string{configs.ApplicationSortPriorityEnabled, configs.ApplicationSortPriorityDisabled}},
-	{name: configs.PriorityPolicy, values: []string{"default", "fence"}},
-	{name: configs.PriorityOffset, check: checkOffset},
-	{name: configs.PreemptionPolicy, values: []string{"default", "fence", "disabled"}},
-	{name: configs.PreemptionDelay, check: checkDelay},
-	{name: configs.QuotaPreemptionDelay, check: checkDelay},
-	{name: configs.ApplicationUnschedulableAsksBackoff, check: checkBackoff},
-	{name: configs.ApplicationUnschedulableAsksBackoffDelay, check: checkDelay},
+	{name: configs.ApplicationSortPolicy, standard: "fifo", values: []string{"fifo", "fair"}, exact: true,
+		meaning: "The order of applications in a queue."},
+	{name: configs.ApplicationSortPriority, standard: "enabled", values: []string{configs.ApplicationSortPriorityEnabled, configs.ApplicationSortPriorityDisabled},
+		meaning: "Whether priority comes before that order."},
+	{name: configs.PriorityPolicy, standard: "default", values: []string{"default", "fence"},
+		meaning: "With fence, priorities count only within the queue."},
+	{name: configs.PriorityOffset, standard: "0", check: checkOffset, kind: "whole number",
+		meaning: "What is added to the priority of all that is in the queue."},
+	{name: configs.PreemptionPolicy, standard: "default", values: []string{"default", "fence", "disabled"},
+		meaning: "With fence, pods of the queue stop none outside it; with disabled, none is stopped."},
+	{name: configs.PreemptionDelay, standard: "30s", check: checkDelay, kind: "duration",
+		meaning: "How long a pod waits before others are stopped for it."},
+	{name: configs.QuotaPreemptionDelay, standard: "0s", check: checkDelay, kind: "duration",
+		meaning: "How long after its max has become smaller pods are stopped; 0s means never. It needs preemption.quotapreemptionenabled."},
+	{name: configs.ApplicationUnschedulableAsksBackoff, standard: "0", check: checkBackoff, kind: string(Uint),
+		meaning: "After how many pods that fit nowhere an application waits; 0 means never."},
+	{name: configs.ApplicationUnschedulableAsksBackoffDelay, standard: "30s", check: checkDelay, kind: "duration",
+		meaning: "How long it waits."},
 }
 
 func checkOffset(value string) error {
