@@ -36,7 +36,6 @@ var exceptions = []exception{
 	{"/api/v1/events", `\.items\[.*`, "likewise"},
 	{"/ws/v1/scheduler/healthcheck", `.*`, "what the core last found when it looked, once in half a minute"},
 	{"", `\.allocationLog(\[.*)?`, "what a core has met with in its own attempts, which go on; `explain` has the reason"},
-	{"", `\.placeholderUsed`, "no record says which pods have taken the places of placeholders"},
 	{"", `\.maxUsedResource(\..*)?`, "the most that was used under one lead: the application's record would be written with each of its pods"},
 	{"", `\.resourceHistory(\..*)?`, "what pods have used that ended under one lead: likewise"},
 	{"", `\.allocatingAcceptedApps(\[.*)?`, "gangs that wait, from when the new core gives one a place: it can not be told"},

@@ -117,11 +117,16 @@ func minResourceOf(app *ledger.App, group string) map[string]int64 {
 	return nil
 }
 
-// recallAllocations puts in when pods were submitted and when they got their places. Since
-// 1.9 the core has the former for both.
+// recallAllocations puts in when pods were submitted, when they got their places, and whether
+// placeholders held these. Since 1.9 the core has the first time for both.
 func recallAllocations(l *ledger.Ledger, all []*dao.AllocationDAOInfo) {
 	for _, alloc := range all {
-		if task := l.TaskByID(alloc.AllocationKey); task != nil && task.Submitted != 0 && task.Allocated != 0 {
+		task := l.TaskByID(alloc.AllocationKey)
+		if task == nil {
+			continue
+		}
+		alloc.PlaceholderUsed = alloc.PlaceholderUsed || task.Swapped
+		if task.Submitted != 0 && task.Allocated != 0 {
 			alloc.RequestTime, alloc.AllocationTime = int64(task.Submitted), int64(task.Allocated)
 			alloc.AllocationDelay = max(0, alloc.AllocationTime-alloc.RequestTime)
 		}

@@ -145,6 +145,7 @@ func staleAllocation(app *ledger.App, task *ledger.Task) *dao.AllocationDAOInfo 
 		NodeID:           task.Node,
 		ApplicationID:    task.AppID,
 		Placeholder:      task.Placeholder,
+		PlaceholderUsed:  task.Swapped,
 		TaskGroupName:    task.TaskGroup,
 		Preempted:        task.Termination == ledger.PreemptedByEngine,
 		Originator:       task.ID == app.Originator,

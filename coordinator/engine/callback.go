@@ -61,7 +61,7 @@ func (e *Engine) allocated(appID, key, node string) {
 	// Before the core can look for the next place: it waits for us here.
 	e.preds.Assume(key, node)
 	e.explain.forget(key)
-	e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: key, Node: node})
+	e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: key, Node: node, Swapped: t.swapped})
 }
 
 // restored takes note that the core has an allocation that it was told of.
@@ -133,7 +133,7 @@ func (e *Engine) lost(t *task) {
 	}
 	a := e.apps[t.rec.AppID]
 	a.setSent(t, false)
-	t.node, t.ending = "", ledger.NotTerminated
+	t.node, t.ending, t.swapped = "", ledger.NotTerminated, false
 	e.emit(ledger.NodeLost{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: t.rec.ID})
 	err := errors.Join(e.sendRelease(t, ledger.StoppedByRM), e.sendTask(a, t))
 	e.logErr("cannot restore allocation", err, attrTask(t.rec.ID))

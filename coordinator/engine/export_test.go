@@ -108,7 +108,7 @@ func (e *Engine) ReleaseWhileSwapping(app *ledger.App, real, placeholder *ledger
 	if err := e.ask(app, real); err != nil {
 		return err
 	}
-	for !e.swapping(placeholder.ID, node) {
+	for e.swapping(placeholder.ID, node) == nil {
 		time.Sleep(pollEvery)
 	}
 	return e.release(placeholder, ledger.StoppedByRM)

@@ -41,6 +41,12 @@ func TestPlaceholderIsReplaced(t *testing.T) {
 	}
 	f.allocated("ph0")
 	f.allocated("ph1")
+	swapped := func(task string) bool {
+		return waitFor(f, func(e ledger.Allocated) bool { return e.TaskID == task }).Swapped
+	}
+	if swapped("ph0") {
+		t.Error("a placeholder is said to have the place of another")
+	}
 	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
 	rel := waitFor(f, func(e ledger.Released) bool { return e.Termination == ledger.PlaceholderReplaced })
 	if !strings.Contains(rel.Message, "real") {
@@ -52,8 +58,8 @@ func TestPlaceholderIsReplaced(t *testing.T) {
 			f.do(ledger.Release{Task: h, Termination: ledger.PlaceholderReplaced})
 		}
 	}
-	if node := f.allocated("real"); node != "n1" {
-		t.Errorf("swapped to %s", node)
+	if node := f.allocated("real"); node != "n1" || !swapped("real") {
+		t.Errorf("swapped to %s: %t", node, swapped("real"))
 	}
 	if got := f.vcore("root.a"); got != 2000 {
 		t.Errorf("usage %d after the swap", got)

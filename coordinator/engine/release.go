@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -58,7 +59,7 @@ func (e *Engine) releaseHeld(t *task, why ledger.Termination) {
 	group, node := groupOf(t.rec), t.node
 	e.releaseLater(t, func() ledger.Termination {
 		e.grants.settle(func(g grant) bool { return g.group == group })
-		if e.swapping(t.rec.ID, node) {
+		if e.swaps(t.rec.ID, node) {
 			return ledger.PlaceholderReplaced
 		}
 		return why
@@ -186,26 +187,44 @@ func (e *Engine) releaseLater(t *task, why func() ledger.Termination) {
 func (e *Engine) confirmSwap(t *task) {
 	node := t.node
 	e.releaseLater(t, func() ledger.Termination {
-		if e.swapping(t.rec.ID, node) {
+		if e.swaps(t.rec.ID, node) {
 			return ledger.PlaceholderReplaced
 		}
 		return ledger.StoppedByRM
 	})
 }
 
-// swapping reports whether the core is about to put a real task in the place
-// of a placeholder.
-func (e *Engine) swapping(id, node string) bool {
+// swaps reports whether the core is about to put a real task in the place of a
+// placeholder, and takes note of which.
+func (e *Engine) swaps(id, node string) bool {
+	real := e.swapping(id, node)
+	if real == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.tasks[real.GetAllocationKey()]; t != nil {
+		t.swapped = true
+	}
+	return true
+}
+
+// swapping returns what the core is about to put in the place of a placeholder, nil
+// for nothing.
+func (e *Engine) swapping(id, node string) *objects.Allocation {
 	p := e.corePartition()
 	if p == nil {
-		return false
+		return nil
 	}
 	n := p.GetNode(node)
 	if n == nil {
-		return false
+		return nil
 	}
 	a := n.GetAllocation(id)
-	return a != nil && a.HasRelease()
+	if a == nil {
+		return nil
+	}
+	return a.GetRelease()
 }
 
 func (e *Engine) sendRelease(t *task, why ledger.Termination) error {

@@ -30,6 +30,8 @@ type task struct {
 	// carried out yet.
 	ending  ledger.Termination
 	message string
+	// swapped says that a placeholder holds, or held, its place for it.
+	swapped bool
 	// attempts counts submissions that the core answered with not knowing the
 	// application.
 	attempts int
@@ -134,7 +136,7 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 			return e.sendTask(a, t)
 		}
 		// Decided already; the ledger cannot have heard, or would not ask.
-		e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: rec.AppID, TaskID: rec.ID, Node: t.node})
+		e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: rec.AppID, TaskID: rec.ID, Node: t.node, Swapped: t.swapped})
 		return nil
 	}
 	if t.sent && t.bare && e.preds.Pod(rec.ID) != nil {

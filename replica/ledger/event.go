@@ -143,11 +143,13 @@ type (
 		State   AppState
 		Message string
 	}
-	// Allocated says that the engine chose Node for the task.
+	// Allocated says that the engine chose Node for the task; Swapped, that a placeholder held
+	// that place for it.
 	Allocated struct {
 		Stamp
 		AppID, TaskID string
 		Node          string
+		Swapped       bool
 	}
 	// Released says that the engine wants, or has confirmed, the end of an
 	// allocation.

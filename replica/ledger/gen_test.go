@@ -116,7 +116,7 @@ func (g *generator) answer() Event {
 		if fails {
 			return AskRejected{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
 		}
-		return Allocated{g.stamp(), e.Task.AppID, e.Task.ID, g.node()}
+		return Allocated{g.stamp(), e.Task.AppID, e.Task.ID, g.node(), e.Task.TaskGroup != ""}
 	case Bind:
 		if fails {
 			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 70)}
@@ -276,7 +276,7 @@ func (g *generator) engine() Event {
 		}).Draw(g.t, "state")
 		return AppEnded{g.stamp(), app, state, g.text()}
 	case 4:
-		return Allocated{g.stamp(), app, task, g.node()}
+		return Allocated{g.stamp(), app, task, g.node(), g.chance("swapped", 50)}
 	case 5:
 		return Released{g.stamp(), app, task, why, g.text()}
 	case 6:

@@ -262,6 +262,9 @@ func checkTask(t *rapid.T, app *App, task *Task) {
 			fail("lives on though its application is killed")
 		}
 	}
+	if task.Swapped && task.Node == "" {
+		fail("swapped in, and nowhere")
+	}
 	if task.DeletePod != (task.State == TaskStateKilling) {
 		fail("deletion and state disagree")
 	}

@@ -136,6 +136,8 @@ type Task struct {
 	Node      string
 	Allocated Time
 	Bound     Time
+	// Swapped says that the allocation is the place that a placeholder held for it.
+	Swapped bool
 	// Termination says why the allocation ends or ended.
 	Termination Termination
 	// DeletePod asks for the pod's deletion until the pod is seen to be gone.

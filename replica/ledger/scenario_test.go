@@ -232,6 +232,7 @@ func (s *scene) change(c Change) {
 		t := c.Task
 		fmt.Fprintf(&b, "  task %s/%s %s", t.AppID, t.ID, t.State)
 		field("node", t.Node, t.Node != "")
+		field("swapped", "in", t.Swapped)
 		field("ends", t.Termination, t.Termination != "")
 		field("delete", "pod", t.DeletePod)
 		field("fail", "pod", t.FailPod)

@@ -189,7 +189,7 @@ func (s *step) allocated(e Allocated) {
 		s.refuse("the allocation of task %s names no node", t.ID)
 	case t.State == TaskStateScheduling && !t.FailPod:
 		task := s.moveTask(n, t, taskAllocated)
-		task.Node, task.Allocated = e.Node, s.at
+		task.Node, task.Allocated, task.Swapped = e.Node, s.at, e.Swapped
 		if len(task.Avoid) == 0 {
 			task.Retries = 0
 		}

@@ -108,6 +108,7 @@ func DecodeTask(b []byte) (*ledger.Task, error) {
 		Trace:       m.Trace,
 		Avoid:       m.Avoid,
 		Reason:      m.Reason,
+		Swapped:     m.Swapped,
 		Unknown:     unknown(m),
 	}, nil
 }

@@ -96,6 +96,7 @@ func EncodeTask(t *ledger.Task) []byte {
 		Trace:       t.Trace,
 		Avoid:       t.Avoid,
 		Reason:      t.Reason,
+		Swapped:     t.Swapped,
 	}
 	if len(t.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(t.Unknown)

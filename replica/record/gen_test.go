@@ -154,6 +154,7 @@ func drawTask(t *rapid.T) *ledger.Task {
 		Message:     text.Draw(t, "message"),
 		Trace:       text.Draw(t, "trace"),
 		Reason:      text.Draw(t, "reason"),
+		Swapped:     rapid.Bool().Draw(t, "swapped"),
 		Avoid:       sliceOf(t, "avoid", func(t *rapid.T) string { return text.Draw(t, "node") }),
 		Unknown:     drawUnknown(t),
 	}

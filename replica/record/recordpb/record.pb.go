@@ -631,7 +631,9 @@ type Task struct {
 	// The nodes that have refused the pod for good.
 	Avoid []string `protobuf:"bytes,23,rep,name=avoid,proto3" json:"avoid,omitempty"`
 	// The reason, in one word, that fail_pod writes to the pod.
-	Reason        string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	// It has the place that a placeholder held for it.
+	Swapped       bool `protobuf:"varint,25,opt,name=swapped,proto3" json:"swapped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,6 +827,13 @@ func (x *Task) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Task) GetSwapped() bool {
+	if x != nil {
+		return x.Swapped
+	}
+	return false
 }
 
 type Leader struct {
@@ -1662,7 +1671,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
 	"\x05bound\x18\x03 \x01(\x05R\x05bound\x12\x1a\n" +
 	"\breplaced\x18\x04 \x01(\x05R\breplaced\x12\x1b\n" +
-	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xce\x05\n" +
+	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xe8\x05\n" +
 	"\x04Task\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x15\n" +
 	"\x06app_id\x18\x02 \x01(\tR\x05appId\x12\x0e\n" +
@@ -1689,7 +1698,8 @@ const file_record_proto_rawDesc = "" +
 	"\x05trace\x18\x15 \x01(\tR\x05trace\x12\x14\n" +
 	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05avoid\x18\x17 \x03(\tR\x05avoid\x12\x16\n" +
-	"\x06reason\x18\x18 \x01(\tR\x06reason\x1a<\n" +
+	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x18\n" +
+	"\aswapped\x18\x19 \x01(\bR\aswapped\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01J\x04\b\x0f\x10\x10\"\x84\x01\n" +
