@@ -46,8 +46,10 @@ func recallApp(app *ledger.App, out *dao.ApplicationDAOInfo) {
 	if app.Submitted != 0 {
 		out.SubmissionTime = int64(app.Submitted)
 	}
-	if app.State.Terminal() { // A core takes out what has ended in its own way.
+	if ends(app.State) {
 		out.State = string(app.State)
+	}
+	if app.State.Terminal() { // A core takes out what has ended in its own way.
 		out.MaxRequestPriority = math.MinInt32 // the core's for one without asks
 		if app.Finished != 0 {
 			finished := int64(app.Finished)
@@ -65,6 +67,16 @@ func recallApp(app *ledger.App, out *dao.ApplicationDAOInfo) {
 	if len(app.Gang) > 0 {
 		out.PlaceholderData = placeholdersOf(app)
 	}
+}
+
+// ends reports whether an application has ended, or is on its way there, or gives up its gang: in these
+// states a new core is told of its pods alone, and takes it for one that runs.
+func ends(state ledger.AppState) bool {
+	switch state {
+	case ledger.AppStateResuming, ledger.AppStateFailing, ledger.AppStateKilling:
+		return true
+	}
+	return state.Terminal()
 }
 
 // rankOf orders the states in which an application can be in the core.

@@ -45,6 +45,9 @@ type app struct {
 	// run says that its gang was complete before the core was told of it, so
 	// that the core has to be told that as well: see runCore.
 	run bool
+	// untimed says that the core was told of a gang that had been given up: no timer of
+	// its own goes on, with which it would end an application that fails already.
+	untimed bool
 	// state is the core's last word on an application, empty while there is
 	// nothing the ledger must know.
 	state   ledger.AppState
@@ -132,6 +135,7 @@ func (e *Engine) submit(a *app, recovery bool, queue string) error {
 	a.stage, a.at, a.forced, a.state, a.message = submitted, placed{}, recovery, "", ""
 	a.again, a.forgotten, a.used = false, false, false
 	a.run = len(a.rec.TaskGroups) > 0 && !reserving(a.rec)
+	a.untimed = a.run && gaveUp(a.rec)
 	request := addRequest(a.rec, recovery, e.cfg.Now())
 	request.QueueName = queue
 	if err := e.send(&si.ApplicationRequest{RmID: e.cfg.RMID, New: []*si.AddApplicationRequest{request}}); err != nil {
@@ -172,11 +176,17 @@ func addRequest(rec *ledger.App, recovery bool, now time.Time) *si.AddApplicatio
 // placeholderTimeout is what is left of the time to wait for the gang. Zero
 // selects the core's default, which is the ledger's.
 func placeholderTimeout(rec *ledger.App, now time.Time) time.Duration {
+	if gaveUp(rec) {
+		return noTimeout
+	}
 	if rec.PlaceholderDeadline == 0 {
 		return time.Duration(rec.PlaceholderTimeout) * time.Second
 	}
 	return max(rec.PlaceholderDeadline.Time().Sub(now)-coreFirst, time.Millisecond)
 }
+
+// noTimeout is longer than any gang lasts.
+const noTimeout = 10 * 365 * 24 * time.Hour
 
 // coreFirst lets the core's timer of a restored gang run out a little before
 // the ledger's. The core then counts the placeholders it never allocated as

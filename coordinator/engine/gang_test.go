@@ -8,6 +8,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
+
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -168,6 +170,57 @@ func TestRunningGangIsRestoredAsRunning(t *testing.T) {
 	if n := count(f, func(e ledger.AskReleased) bool { return true }); n != 0 {
 		t.Errorf("an ordinary ask was dropped: %s", show(f.events))
 	}
+}
+
+// A gang that was given up before a failover, and of which a placeholder is left, is not taken for
+// one that runs: it does not count as such in its queue.
+func TestAGangThatWasGivenUpDoesNotRun(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, withQueues(quotaQueues))
+	f.node("n1")
+	wants := map[string]func(*objects.Application) bool{
+		"resumes": (*objects.Application).IsResuming, "fails": (*objects.Application).IsFailing, "is-killed": (*objects.Application).IsAccepted,
+		"runs": (*objects.Application).IsRunning, "ran-and-fails": (*objects.Application).IsRunning,
+	}
+	var holders []*ledger.Task
+	for id, state := range map[string]ledger.AppState{
+		"resumes": ledger.AppStateResuming, "fails": ledger.AppStateFailing, "is-killed": ledger.AppStateKilling,
+		"runs": ledger.AppStateRunning, "ran-and-fails": ledger.AppStateFailing,
+	} {
+		app := newApp(id, "root.a")
+		app.TaskGroups, app.State, app.Style = gang(2), state, ledger.Hard
+		if id == "resumes" {
+			app.Style = ledger.Soft
+		}
+		if id != "is-killed" {
+			app.PlaceholderDeadline = 1 // long ago
+		}
+		if strings.HasPrefix(id, "r") && id != "resumes" {
+			app.StateLog = []ledger.Transition{{State: ledger.AppStateRunning}}
+			app.PlaceholderDeadline = ledger.At(time.Now().Add(time.Hour))
+		}
+		holder := gangTask(app, f.pod("ph-"+id, "1", on("n1")), true)
+		holders = append(holders, holder)
+		f.do(ledger.SubmitApp{App: app, Recovery: true}, ledger.Restore{App: app, Task: holder})
+	}
+	f.engage()
+	f.sync()
+	for id, is := range wants {
+		f.until(id+" is in its state", func() bool { return is(f.coreApp(id)) })
+	}
+	<-time.After(100 * time.Millisecond) // a timer that has run out would have fired
+	for id, is := range wants {
+		if app := f.coreApp(id); app == nil || !is(app) {
+			t.Errorf("%s does not stay in its state", id)
+		}
+	}
+	for _, holder := range holders { // and goes with what is left
+		f.preds.RemovePod(holder.ID)
+		f.do(ledger.Release{Task: holder, Termination: ledger.Timeout})
+	}
+	f.until("nothing is charged", func() bool { return f.vcore("root.a") == 0 })
 }
 
 // A placeholder may go, with its node for instance, at the moment at which the core swaps

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
@@ -258,7 +259,27 @@ func (e *Engine) reviveInCore(id string) bool {
 // not find out: it sees only the placeholders that are left. And if it thought
 // that they are still being waited for when their time is up, it would take
 // asks of ordinary pods for placeholders, and panic over them.
+//
+// Of a gang that never was complete the core is told what became of it, so that the
+// application does not count among those that run.
 func (e *Engine) runCore(id string) {
+	e.mu.Lock()
+	a := e.apps[id]
+	event := objects.RunApplication
+	if a != nil && !ran(a.rec) {
+		switch a.rec.State {
+		case ledger.AppStateKilling:
+			e.mu.Unlock()
+			return
+		case ledger.AppStateResuming:
+			event = objects.ResumeApplication
+		case ledger.AppStateFailing:
+			if a.untimed {
+				event = objects.FailApplication
+			}
+		}
+	}
+	e.mu.Unlock()
 	p := e.corePartition()
 	if p == nil {
 		return
@@ -270,6 +291,17 @@ func (e *Engine) runCore(id string) {
 	x.Lock()
 	defer x.Unlock()
 	if x.IsAccepted() {
-		e.logErr("cannot run application", x.HandleApplicationEvent(objects.RunApplication), attrApp(id))
+		e.logErr("cannot run application", x.HandleApplicationEvent(event), attrApp(id))
 	}
+}
+
+// ran reports whether an application has run.
+func ran(rec *ledger.App) bool {
+	return slices.ContainsFunc(rec.StateLog, func(t ledger.Transition) bool { return t.State == ledger.AppStateRunning })
+}
+
+// gaveUp reports whether an application has given up its gang, or fails over it, and waits for
+// what is left of it to go.
+func gaveUp(rec *ledger.App) bool {
+	return !ran(rec) && (rec.State == ledger.AppStateResuming || rec.State == ledger.AppStateFailing)
 }
