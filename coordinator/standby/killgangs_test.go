@@ -8,6 +8,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // gangScripts are the lives of gangs: with placeholders, as YuniKorn has them, and crews.
@@ -47,6 +48,23 @@ var gangScripts = map[string][]state{
 		{"running", run("c", "d")},
 		{"all have ended", ends("c", "d")},
 	},
+	"gang Soft is shed slowly": shed("Soft", ledger.AppStateResuming,
+		state{"room", room},
+		state{"running", run("a", "b")},
+		state{"Running", in(ledger.AppStateRunning)},
+		state{"all have ended", ends("a", "b")},
+		state{"all are gone", gone("a", "b")},
+		state{"it has completed", nil},
+	),
+	"gang Hard is shed slowly": shed("Hard", ledger.AppStateFailing,
+		state{"all are gone", gone("a", "b")},
+		state{"it has failed", nil},
+		state{"Failed", in(ledger.AppStateFailed)},
+	),
+	"gang Soft is replaced in time":      replaced("Soft", false),
+	"gang Hard is replaced in time":      replaced("Hard", false),
+	"gang Soft is replaced in part only": replaced("Soft", true),
+	"gang Hard is replaced in part only": replaced("Hard", true),
 	"gang is deleted while it waits": {
 		{"no room", noRoom},
 		{"created", gang("Hard", "a", "b")},
@@ -133,6 +151,55 @@ var gangScripts = map[string][]state{
 		{"pods are gone", gone("a", "b")},
 		{"it has completed", nil},
 	},
+}
+
+// shed is the life of a gang that is not complete in time, and whose placeholders cannot be
+// deleted for a while, so that it stays in a stage.
+func shed(style string, stage ledger.AppState, rest ...state) []state {
+	return append([]state{
+		{"no room", noRoom},
+		{"created", gang(style, "a", "b")},
+		{"one placeholder fits", roomFor(1)},
+		{"Reserving", in(ledger.AppStateReserving)},
+		{"nothing can be deleted", func(w *killWorld) { w.stuck.Store(true) }},
+		{"its time is up", nil},
+		{string(stage), in(stage)},
+		{"it can be deleted", func(w *killWorld) { w.stuck.Store(false) }},
+		{"placeholders are gone", nil},
+	}, rest...)
+}
+
+// replaced is the life of a gang of which one member comes later than the other: in time, or
+// when its placeholder is gone.
+func replaced(style string, late bool) []state {
+	script := []state{
+		{"created", gang(style, "a")},
+		{"running", run("a")},
+		{"Running", in(ledger.AppStateRunning)},
+	}
+	if late {
+		script = append(script, state{"its time is up", nil})
+	}
+	return append(script,
+		state{"the other comes", gang(style, "b")},
+		state{"it runs too", run("b")},
+		state{"Running still", in(ledger.AppStateRunning)},
+		state{"all have ended", ends("a", "b")},
+		state{"all are gone", gone("a", "b")},
+		state{"it has completed", nil},
+	)
+}
+
+// in checks that the gang is in a stage, so that who dies before or after dies in it.
+func in(stage ledger.AppState) func(*killWorld) {
+	return func(w *killWorld) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		key := ledger.Key{AppID: "gang"}
+		if app := decoded(w.t, key, w.etcd[key]).App; app == nil || app.State != stage {
+			w.t.Errorf("the gang is not %s: %+v", stage, app)
+		}
+	}
 }
 
 func roomFor(pods int64) func(*killWorld) { return func(w *killWorld) { w.room(pods) } }

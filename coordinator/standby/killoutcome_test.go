@@ -33,6 +33,7 @@ func (w *killWorld) outcome() outcome {
 	for key, value := range w.etcd {
 		o.state = append(o.state, unnumbered("record "+timeless(w.t, decoded(w.t, key, value))))
 	}
+	o.state = append(o.state, fmt.Sprint("placeholders made: ", len(w.made)))
 	w.mu.Unlock()
 	pods, err := w.tracker.List(podResource, v1.SchemeGroupVersion.WithKind("Pod"), "")
 	w.do(err)

@@ -3,6 +3,7 @@ package standby
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -51,7 +52,9 @@ type killWorld struct {
 	tracker  clienttesting.ObjectTracker
 	version  atomic.Int64
 	// places is for how many pods nodes have room.
-	places  atomic.Int64
+	places atomic.Int64
+	// stuck says that no pod can be deleted by who leads.
+	stuck   atomic.Bool
 	started int
 
 	mu      sync.Mutex // guards what follows
@@ -62,6 +65,8 @@ type killWorld struct {
 	dieAt     int
 	lost      bool
 	followers []*killReplica
+	// made are the placeholders that there have ever been, by name.
+	made map[string]bool
 
 	lead, next *killReplica
 }
@@ -69,11 +74,15 @@ type killWorld struct {
 func newKillWorld(t *testing.T, enabled []managers.Entry) *killWorld {
 	w := &killWorld{
 		t: t, World: managerstest.New(t, killKinds), managers: enabled, etcd: make(map[ledger.Key][]byte), api: &fake.Clientset{},
+		made:    make(map[string]bool),
 		tracker: clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder()),
 	}
 	w.places.Store(manyPods)
 	w.api.AddReactor("create", "pods", w.createPod)
 	w.api.AddReactor("patch", "pods", w.patchPod)
+	w.api.AddReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return w.stuck.Load(), nil, apierrors.NewInternalError(errors.New("stuck"))
+	})
 	w.api.AddReactor("*", "*", clienttesting.ObjectReaction(w.tracker))
 	w.api.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
 		var opts metav1.ListOptions
@@ -113,7 +122,14 @@ func (w *killWorld) createPod(a clienttesting.Action) (bool, runtime.Object, err
 		pod.UID = types.UID(fmt.Sprintf("%s-%010d", pod.Name, w.version.Add(1)))
 		pod = w.stamped(pod)
 		pod.Status.Phase = v1.PodPending
-		return true, pod, w.tracker.Create(podResource, pod, pod.Namespace)
+		err := w.tracker.Create(podResource, pod, pod.Namespace)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if err == nil && w.made[pod.Name] {
+			w.t.Errorf("placeholder %s is created again", pod.Name)
+		}
+		w.made[pod.Name] = w.made[pod.Name] || err == nil
+		return true, pod, err
 	}
 	binding, ok := create.GetObject().(*v1.Binding)
 	if !ok {
@@ -380,6 +396,7 @@ func (r *killReplica) Append(changes []ledger.Change, done func()) {
 
 // put writes a change, and tells those who follow. w.mu is held.
 func (w *killWorld) put(c ledger.Change) {
+	w.deadlineStays(c)
 	if c.Deleted() {
 		delete(w.etcd, c.Key)
 	} else {
@@ -391,6 +408,18 @@ func (w *killWorld) put(c ledger.Change) {
 		f.view.l.Apply(change)
 		f.s.Apply(f.view.l, change)
 		f.view.mu.Unlock()
+	}
+}
+
+// deadlineStays checks that a gang has one deadline in its life, whoever leads. w.mu is held.
+func (w *killWorld) deadlineStays(c ledger.Change) {
+	if c.App == nil || w.etcd[c.Key] == nil {
+		return
+	}
+	was := decoded(w.t, c.Key, w.etcd[c.Key]).App
+	same := len(was.StateLog) > 0 && len(c.App.StateLog) > 0 && was.StateLog[0] == c.App.StateLog[0]
+	if same && was.PlaceholderDeadline != 0 && was.PlaceholderDeadline != c.App.PlaceholderDeadline {
+		w.t.Errorf("the deadline of %s was %v and is %v", c.Key.AppID, was.PlaceholderDeadline, c.App.PlaceholderDeadline)
 	}
 }
 
