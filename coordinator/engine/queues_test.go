@@ -56,7 +56,7 @@ func TestApplicationsAreSortedAsTheirQueueSays(t *testing.T) {
 		{name: ranked}, {name: unranked, properties: {application.sort.priority: disabled}}]`, "")))
 	f.engage()
 	queues := map[string]string{
-		"stock": "old old new new", "fifo": "old old new new", "fair": "old new old new", "stateaware": "old old new new",
+		"stock": "old old new new", "fifo": "old old new new", "fair": "each in turn", "stateaware": "old old new new",
 		"ranked": "new new old old", "unranked": "old old new new",
 	}
 	for queue := range queues {
@@ -78,7 +78,9 @@ func TestApplicationsAreSortedAsTheirQueueSays(t *testing.T) {
 		got[parts[0]] = append(got[parts[0]], parts[1])
 	}
 	for queue, want := range queues {
-		if order := strings.Join(got[queue], " "); order != want {
+		order := strings.Join(got[queue], " ")
+		// Of two that have the same any may be first.
+		if fair := queue == "fair"; fair && (got[queue][0] == got[queue][1] || got[queue][2] == got[queue][3]) || !fair && order != want {
 			t.Errorf("%s: %s, want %s", queue, order, want)
 		}
 	}
