@@ -98,6 +98,8 @@ func (e *Engine) released(rel *si.AllocationRelease) {
 		// Released in order to be placed or reported anew.
 	case why == ledger.StoppedByRM:
 		e.lost(t)
+	case why == ledger.PreemptedByEngine && !e.live.Load():
+		e.spare(t)
 	default:
 		t.ending, t.message = why, e.because(rel)
 		if t.node == "" {

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apache/yunikorn-core/pkg/common/resources"
 	"github.com/apache/yunikorn-core/pkg/metrics"
 	"github.com/apache/yunikorn-core/pkg/scheduler"
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 
 	"github.com/understudy-ha/understudy/coordinator/engine/chatter"
@@ -55,6 +57,7 @@ func (e *Engine) Engage(ctx context.Context) error {
 	}
 	chatter.Hold(false)
 	e.checkHealth()
+	e.enforceQuotas()
 	return nil
 }
 
@@ -125,6 +128,55 @@ func (e *Engine) catchUp() {
 		e.emitEnding(t)
 	}
 	e.completing(quiet)
+}
+
+// spare has a held core take back that it preempts a task. The core enforces a lowered quota
+// without being asked to place anything, and need not choose those pods that the lead does.
+// See enforceQuotas for when the quota is still exceeded once the engine is released.
+func (e *Engine) spare(t *task) {
+	key, name := t.rec.ID, t.node
+	e.chores.put(func() {
+		p := e.corePartition()
+		if p == nil {
+			return
+		}
+		node := p.GetNode(name)
+		if node == nil {
+			return
+		}
+		a := node.GetAllocation(key)
+		if a == nil || !a.IsPreempted() {
+			return
+		}
+		a.MarkUnPreempted()
+		if app := p.GetApplication(a.GetApplicationID()); app != nil {
+			p.GetQueue(app.GetQueuePath()).DecPreemptingResource(a.GetAllocatedResource())
+		}
+	})
+}
+
+// enforceQuotas begins the delay anew after which the core enforces quotas that are exceeded: it
+// enforces each change once, and what it did while it was held was taken back. It waits until
+// none of that is under way any more.
+func (e *Engine) enforceQuotas() {
+	time.AfterFunc(podsFirst, func() {
+		e.chores.put(func() {
+			if p := e.corePartition(); p != nil && p.IsQuotaPreemptionEnabled() {
+				enforceQuota(p.GetQueue("root"))
+			}
+		})
+	})
+}
+
+// enforceQuota has a queue, those above it and those below it see that they have more than their
+// quota, as when something more is allocated.
+func enforceQuota(q *objects.Queue) {
+	for _, below := range q.GetCopyOfChildren() {
+		enforceQuota(below)
+	}
+	if q.IsLeafQueue() {
+		q.IncAllocatedResource(resources.NewResource(), true)
+	}
 }
 
 // nodesKnown reports whether the core has all nodes it was told of.

@@ -3,20 +3,17 @@ package engine
 import (
 	"cmp"
 	"log/slog"
-	"strconv"
 	"strings"
 
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	v1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
-
-// allowPreemption is the annotation by which a pod or its priority class
-// refuses to be preempted.
-const allowPreemption = sicommon.DomainYuniKorn + "allow-preemption"
 
 // ownLabels begins the labels that the replicas put on pods. A binding does too, so that a pod
 // has them only once it is bound: they are no tags.
@@ -104,24 +101,12 @@ func (e *Engine) preemptionOf(pod *v1.Pod) *si.PreemptionPolicy {
 	if policy := pod.Spec.PreemptionPolicy; policy != nil && *policy == v1.PreemptNever {
 		p.AllowPreemptOther = false
 	}
-	if v, ok := pod.Annotations[allowPreemption]; ok {
-		p.AllowPreemptSelf = allowed(v)
-		return p
-	}
+	var class *schedulingv1.PriorityClass
 	if e.cfg.PriorityClass != nil && pod.Spec.PriorityClassName != "" {
-		if class := e.cfg.PriorityClass(pod.Spec.PriorityClassName); class != nil {
-			if v, ok := class.Annotations[allowPreemption]; ok {
-				p.AllowPreemptSelf = allowed(v)
-			}
-		}
+		class = e.cfg.PriorityClass(pod.Spec.PriorityClassName)
 	}
+	p.AllowPreemptSelf = workload.AllowPreemption(pod, class)
 	return p
-}
-
-// allowed reads the annotation's value; what is not a clear no is a yes.
-func allowed(value string) bool {
-	v, err := strconv.ParseBool(value)
-	return err != nil || v
 }
 
 // bySubmission orders tasks as they were submitted.
