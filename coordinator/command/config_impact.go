@@ -107,10 +107,11 @@ func podsOf(tasks []apiv1.Task, app string) []string {
 func beyond(q apiv1.Queue, next configs.QueueConfig) []string {
 	var why []string
 	limits, err := resources.NewResourceFromConf(next.Resources.Max)
-	if err != nil {
-		return nil // such queues are not valid
+	names := slices.Sorted(maps.Keys(next.Resources.Max))
+	if err != nil || !resources.StrictlyGreaterThanZero(limits) {
+		names = nil // zeros alone are no limit
 	}
-	for _, name := range slices.Sorted(maps.Keys(next.Resources.Max)) {
+	for _, name := range names {
 		named := name
 		if name == "vcore" {
 			named = "cpu"

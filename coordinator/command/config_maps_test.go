@@ -205,7 +205,7 @@ func TestConfigDiffLive(t *testing.T) {
 
 func TestOverIsSaidOfWhatIsOver(t *testing.T) {
 	q := apiv1.Queue{Used: apiv1.Resources{"cpu": "2", "memory": "2Gi"}, Running: 3}
-	for max, want := range map[string]int{"{vcore: 2}": 0, "{vcore: 1999m}": 1, "{memory: 2Gi}": 0, "{memory: 2G}": 1, "{vcore: 1, memory: 1}": 2, "{nvidia.com/gpu: 0}": 0} {
+	for max, want := range map[string]int{"{vcore: 2}": 0, "{vcore: 1999m}": 1, "{memory: 2Gi}": 0, "{memory: 2G}": 1, "{vcore: 1, memory: 1}": 2, "{nvidia.com/gpu: 0, vcore: 8}": 0, "{vcore: 0}": 0} {
 		_, queues, err := settings.Partition(map[string]string{"queues.yaml": "partitions: [{name: default, queues: [{name: root, queues: [{name: a, resources: {max: " + max + "}}]}]}]"})
 		if err != nil {
 			t.Fatal(err)

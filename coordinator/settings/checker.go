@@ -7,7 +7,6 @@ import (
 
 	"github.com/apache/yunikorn-core/pkg/common/configs"
 	"github.com/apache/yunikorn-core/pkg/common/resources"
-	"github.com/apache/yunikorn-core/pkg/scheduler/objects/template"
 	"github.com/apache/yunikorn-core/pkg/scheduler/placement"
 	"go.yaml.in/yaml/v3"
 )
@@ -90,7 +89,8 @@ func hasRoot(top []configs.QueueConfig) bool {
 	return len(top) == 1 && strings.EqualFold(top[0].Name, configs.RootQueue)
 }
 
-// amounts names each amount that cannot be read, and takes it out.
+// amounts names each amount that cannot be read, and takes it out. The core looks at those of
+// templates only when it makes a queue.
 func (c *checker) amounts(p *configs.PartitionConfig) {
 	each := func(what string, amounts map[string]string, path ...any) {
 		for _, resource := range sortedKeys(amounts) {
@@ -114,10 +114,6 @@ func (c *checker) amounts(p *configs.PartitionConfig) {
 		each(name+": childtemplate guaranteed", q.ChildTemplate.Resources.Guaranteed, append(path, "childtemplate", "resources", "guaranteed")...)
 		each(name+": childtemplate max", q.ChildTemplate.Resources.Max, append(path, "childtemplate", "resources", "max")...)
 		limits(name, q.Limits, path...)
-		// The core looks at a template only when it makes the queue.
-		if _, err := template.FromConf(&q.ChildTemplate); err != nil {
-			c.errorf(c.line(append(path, "childtemplate")...), "%s: childtemplate: %v", name, err)
-		}
 	})
 }
 

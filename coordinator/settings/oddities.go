@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/yunikorn-core/pkg/common"
 	"github.com/apache/yunikorn-core/pkg/common/configs"
+	"github.com/apache/yunikorn-core/pkg/common/resources"
 )
 
 // property is one of a queue.
@@ -115,6 +116,8 @@ func (c *checker) oddities(p configs.PartitionConfig) {
 	walk(&p, func(name string, q *configs.QueueConfig, path []any) {
 		c.propertiesOf("queue "+name, q.Properties, quota, append(slices.Clip(path), "properties")...)
 		c.propertiesOf("queue "+name+": childtemplate", q.ChildTemplate.Properties, quota, append(slices.Clip(path), "childtemplate", "properties")...)
+		c.zeros("queue "+name, q.Resources.Max, append(slices.Clip(path), "resources", "max")...)
+		c.zeros("queue "+name+": childtemplate", q.ChildTemplate.Resources.Max, append(slices.Clip(path), "childtemplate", "resources", "max")...)
 		c.access("queue "+name, q.SubmitACL, append(slices.Clip(path), "submitacl")...)
 		c.access("queue "+name, q.AdminACL, append(slices.Clip(path), "adminacl")...)
 	})
@@ -130,6 +133,13 @@ func (c *checker) propertiesOf(what string, all map[string]string, quota bool, p
 		if d, err := time.ParseDuration(all[name]); name == configs.QuotaPreemptionDelay && err == nil && d > 0 && !quota {
 			c.warnf(keyLine(node, name), "%s: %s has no effect: preemption.quotapreemptionenabled is not true", what, name)
 		}
+	}
+}
+
+// zeros warns of a limit that lets nothing run, which the core takes for none.
+func (c *checker) zeros(what string, max map[string]string, path ...any) {
+	if limit, err := resources.NewResourceFromConf(max); err == nil && len(max) > 0 && !resources.StrictlyGreaterThanZero(limit) {
+		c.warnf(c.line(path...), "%s: max has zeros alone, which counts as no limit", what)
 	}
 }
 

@@ -195,6 +195,8 @@ func TestOddities(t *testing.T) {
 		{"quota preemption off", with(line("quota.preemption.delay: 1m")), []string{"quota.preemption.delay has no effect: preemption.quotapreemptionenabled is not true"}},
 		{"quota preemption on", strings.Replace(with(line("quota.preemption.delay: 1m")), "    placementrules", "    preemption: {quotapreemptionenabled: true}\n    placementrules", 1), nil},
 		{"resolver", replaced("    placementrules", "    usergroupresolver: {type: unix}\n    placementrules"), []string{"warning queues.yaml:3 usergroupresolver is \"unix\""}},
+		{"zeros", replaced("{vcore: 4, memory: 8G}", "{vcore: 0}"), []string{"warning queues.yaml:11 queue root.a: max has zeros alone"}},
+		{"a zero beside others", replaced("{vcore: 4, memory: 8G}", "{vcore: 0, memory: 1}"), nil},
 		{"filter of several", replaced("name: provided", "name: provided\n        filter:\n          users: [ann, 'b.*']"), []string{`warning queues.yaml:6 rule provided: "b.*" matches nobody`}},
 		{"filter in capitals", replaced("name: provided", "name: provided\n        filter: {type: Deny, users: [ann]}"), []string{"warning queues.yaml:5 rule provided: the filter's type Deny counts as allow"}},
 		{"filter of a parent", replaced("name: provided", "name: provided\n        parent: {name: user, filter: {groups: [a, '+b']}}"), []string{`rule user: "+b" matches nobody`}},
