@@ -61,8 +61,15 @@ type list struct {
 }
 
 func (l *list) add(severity Severity, line int, format string, args ...any) {
-	l.all = append(l.all, Problem{ConfigMap: l.configMap, Key: l.key, Line: line, Severity: severity, Message: fmt.Sprintf(format, args...)})
+	message := fmt.Sprintf(format, args...)
+	if runes := []rune(message); len(runes) > maxMessage {
+		message = string(runes[:maxMessage]) + "…"
+	}
+	l.all = append(l.all, Problem{ConfigMap: l.configMap, Key: l.key, Line: line, Severity: severity, Message: message})
 }
+
+// maxMessage bounds what is said of one problem, in letters: values may be long.
+const maxMessage = 500
 
 func (l *list) errorf(line int, format string, args ...any) { l.add(Error, line, format, args...) }
 func (l *list) warnf(line int, format string, args ...any)  { l.add(Warning, line, format, args...) }

@@ -35,7 +35,29 @@ func validate(merged Merged) []Problem {
 	key := QueuesKey(merged.Data)
 	queues := list{configMap: merged.Source[key], key: key}
 	queues.checkQueues(merged.Data[key])
-	return append(problems, queues.all...)
+	return bounded(append(problems, queues.all...))
+}
+
+// maxProblems is how many are named.
+const maxProblems = 100
+
+// bounded leaves out what is too much to be told, warnings first, and says so.
+func bounded(problems []Problem) []Problem {
+	more := len(problems) - maxProblems
+	if more <= 0 {
+		return problems
+	}
+	var chosen []Problem
+	for _, severity := range []Severity{Error, Warning} {
+		for _, p := range problems {
+			if p.Severity == severity && len(chosen) < maxProblems {
+				chosen = append(chosen, p)
+			}
+		}
+	}
+	last := list{}
+	last.add(chosen[len(chosen)-1].Severity, 0, "and %d more problems", more)
+	return append(chosen, last.all...)
 }
 
 // hidden warns of data that the binary data of the same ConfigMap override.

@@ -233,6 +233,23 @@ func TestManyQueues(t *testing.T) {
 	}
 }
 
+// What is said goes to the API server and to terminals.
+func TestWhatIsSaidIsBounded(t *testing.T) {
+	data := map[string]string{KeyQPS: strings.Repeat("ü", 1<<16), "queues.yaml": "partitions:\n" + strings.Repeat("  - {a: 1, b: 2, c: 3}\n", 1000)}
+	for i := range 1000 {
+		data[fmt.Sprint("unknown.", i)] = "x"
+	}
+	got := Validate(configMap(ConfigMap, data))
+	if n := len(got); n != maxProblems+1 || got[0].Key != KeyQPS || got[n-2].Severity != Error || !strings.Contains(got[n-1].Message, "more problems") || got[n-1].Severity != Error {
+		t.Errorf("%d problems: %v", len(got), said(got)[max(0, len(got)-2):])
+	}
+	for _, p := range got {
+		if len(p.Message) > 3*maxMessage {
+			t.Errorf("a message of %d bytes", len(p.Message))
+		}
+	}
+}
+
 // What the core refuses is refused here, and what it takes is taken, but for what it only looks
 // at when it is too late.
 func FuzzValidate(f *testing.F) {
