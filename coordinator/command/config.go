@@ -86,11 +86,12 @@ func (c command) look(file string, maps *sources) ([]mistake, error) {
 		return nil, err
 	}
 	if !replicas(data) {
-		switch err := maps.add(file, data); {
-		case err == nil:
+		err := maps.add(file, data)
+		if err == nil {
 			return nil, nil
-		case !errors.Is(err, settings.ErrNoConfiguration):
-			return []mistake{{File: file, Problem: settings.Problem{Severity: settings.Error, Message: err.Error()}}}, nil
+		}
+		if p := (*settings.Problem)(nil); errors.As(err, &p) {
+			return []mistake{{file, p.Line, *p}}, nil
 		}
 	}
 	cfg, err := config.Parse(data)

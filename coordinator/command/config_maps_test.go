@@ -63,6 +63,10 @@ func TestConfigValidateOfConfigMaps(t *testing.T) {
 	if e := json.Unmarshal([]byte(out), &list); e != nil || status != exitFailed || len(list) != 2 || list[1].FileLine != 13 || list[1].Line != 6 || list[1].Severity != settings.Error {
 		t.Errorf("exit %d, %v\n%s", status, e, out)
 	}
+	broken := file(t, "broken.yaml", "kind: ConfigMap\ndata:\n  a: b\n c: d\n")
+	if status, out, _ := invoke(t, "config", "validate", broken); status != exitFailed || !strings.HasPrefix(out, broken+":") || strings.HasPrefix(out, broken+": ") {
+		t.Errorf("exit %d, %s", status, out)
+	}
 	plain := file(t, "queues.yaml", "partitions:\n  - name: default\n    queues: [{name: root, resources: {max: {vcore: x}}}]\n")
 	if status, out, _ := invoke(t, "config", "validate", plain); status != exitFailed || !strings.Contains(out, plain+":3: queues.yaml: queue root: max: vcore is \"x\"") {
 		t.Errorf("exit %d, %s", status, out)

@@ -177,25 +177,20 @@ func (c *checker) locate(p configs.PartitionConfig, err error) (*found, configs.
 		again := c.refusal(p)
 		return again != nil && again.Error() == err.Error()
 	}
-	for i := len(p.PlacementRules) - 1; i >= 0; i-- {
-		less := p
-		less.PlacementRules = slices.Clone(p.PlacementRules)
-		less.PlacementRules[i] = configs.PlacementRule{Name: "provided"} // numbers of others stay
-		if !same(less) {
-			return &found{"placement rule", []any{"placementrules", i}}, less
-		}
-	}
 	less := p
+	if less.PlacementRules = nil; !same(less) {
+		return locateRule(p, same)
+	}
+	less = p
 	less.NodeSortPolicy = configs.NodeSortingPolicy{}
 	if !same(less) {
 		return &found{"nodesortpolicy", []any{"nodesortpolicy"}}, less
 	}
-	if i := lastToBlame(p.Limits, func(rest []configs.Limit) bool {
-		less := p
-		less.Limits = rest
-		return !same(less)
+	less = p
+	if i := limitToBlame(p.Limits, func(some []configs.Limit) bool {
+		less.Limits = some
+		return same(less)
 	}); i >= 0 {
-		less := p
 		less.Limits = nil
 		return &found{"limits of the partition", []any{"limits", i}}, less
 	}
@@ -217,11 +212,35 @@ func (c *checker) locate(p configs.PartitionConfig, err error) (*found, configs.
 	return place, less
 }
 
-// lastToBlame is the index of the last without which the core does not say the same; -1 if there
-// is none.
-func lastToBlame(limits []configs.Limit, mended func([]configs.Limit) bool) int {
+// locateRule finds the rule that is to blame without the others, whose numbers stay.
+func locateRule(p configs.PartitionConfig, same func(configs.PartitionConfig) bool) (*found, configs.PartitionConfig) {
+	harmless := configs.PlacementRule{Name: "provided"}
+	for i, rule := range p.PlacementRules {
+		less := p
+		less.PlacementRules = slices.Repeat([]configs.PlacementRule{harmless}, len(p.PlacementRules))
+		less.PlacementRules[i] = rule
+		if same(less) {
+			less.PlacementRules = slices.Clone(p.PlacementRules)
+			less.PlacementRules[i] = harmless
+			return &found{"placement rule", []any{"placementrules", i}}, less
+		}
+	}
+	return nil, p
+}
+
+// limitToBlame is the index of one that is to blame by itself, or else of the last without which
+// the core does not say the same; -1 if there is none.
+func limitToBlame(limits []configs.Limit, same func([]configs.Limit) bool) int {
+	if len(limits) == 0 || same(nil) {
+		return -1
+	}
+	for i := range limits {
+		if same(limits[i : i+1]) {
+			return i
+		}
+	}
 	for i := len(limits) - 1; i >= 0; i-- {
-		if mended(slices.Delete(slices.Clone(limits), i, i+1)) {
+		if !same(slices.Delete(slices.Clone(limits), i, i+1)) {
 			return i
 		}
 	}
@@ -253,7 +272,7 @@ func locateQueue(queues []configs.QueueConfig, within func([]configs.QueueConfig
 				return place.below(q.Name, i), instead(q)
 			}
 		}
-		if field, less := blame(q, children, func(q configs.QueueConfig) bool { return same(alone(q)) }); field != nil {
+		if field, less := blame(q, i, children, func(q configs.QueueConfig) bool { return same(alone(q)) }); field != nil {
 			return (&found{"", field}).below(q.Name, i), instead(less)
 		}
 		if children {
@@ -272,13 +291,16 @@ func locateQueue(queues []configs.QueueConfig, within func([]configs.QueueConfig
 func locateName(queues []configs.QueueConfig, within func([]configs.QueueConfig) configs.PartitionConfig, same func(configs.PartitionConfig) bool) (*found, []configs.QueueConfig) {
 	for i := len(queues) - 1; i >= 0; i-- {
 		less := slices.Clone(queues)
-		less[i].Name = fmt.Sprintf("renamed%d", i)
+		less[i].Name = renamed(i)
 		if !same(within(less)) {
 			return (&found{"", []any{"name"}}).below(queues[i].Name, i), less
 		}
 	}
 	return nil, queues
 }
+
+// renamed is a name that no sibling is given.
+func renamed(index int) string { return fmt.Sprintf("renamed:%d", index) }
 
 // below puts the place into a queue.
 func (f *found) below(queue string, index int) *found {
@@ -290,8 +312,8 @@ func (f *found) below(queue string, index int) *found {
 }
 
 // blame finds the field of a queue without which the core does not say the same. The name is none
-// of them if it takes the children as well.
-func blame(q configs.QueueConfig, children bool, same func(configs.QueueConfig) bool) (path []any, without configs.QueueConfig) {
+// of them if it takes the children as well. index is that of the queue among its siblings.
+func blame(q configs.QueueConfig, index int, children bool, same func(configs.QueueConfig) bool) (path []any, without configs.QueueConfig) {
 	try := func(change func(*configs.QueueConfig), field ...any) bool {
 		less := q
 		change(&less)
@@ -301,10 +323,10 @@ func blame(q configs.QueueConfig, children bool, same func(configs.QueueConfig) 
 		path, without = field, less
 		return true
 	}
-	if i := lastToBlame(q.Limits, func(rest []configs.Limit) bool {
+	if i := limitToBlame(q.Limits, func(some []configs.Limit) bool {
 		less := q
-		less.Limits = rest
-		return !same(less)
+		less.Limits = some
+		return same(less)
 	}); i >= 0 {
 		without := q
 		without.Limits = nil // the others keep no index without this one
@@ -316,7 +338,7 @@ func blame(q configs.QueueConfig, children bool, same func(configs.QueueConfig) 
 		try(func(q *configs.QueueConfig) { q.Resources.Max = nil }, "resources", "max"),
 		try(func(q *configs.QueueConfig) { q.Resources.Guaranteed = nil }, "resources", "guaranteed"),
 		try(func(q *configs.QueueConfig) { q.MaxApplications = 0 }, "maxapplications"),
-		!children && try(func(q *configs.QueueConfig) { q.Name = fmt.Sprintf("renamed%d", len(q.Name)) }, "name"):
+		!children && try(func(q *configs.QueueConfig) { q.Name = renamed(index) }, "name"):
 		return path, without
 	}
 	return nil, q

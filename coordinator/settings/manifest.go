@@ -36,7 +36,8 @@ func (f *File) Line(configMap, key string, line int) int {
 }
 
 // ReadFile reads manifests of ConfigMaps, a plain queues.yaml, or a mapping of keys and values.
-// Other objects are left out. The error is ErrNoConfiguration, or says that it is no YAML.
+// Other objects are left out. The error is ErrNoConfiguration, or a *Problem
+// that says why it is no YAML.
 func ReadFile(text []byte) (*File, error) {
 	f := &File{lines: make(map[[2]string]int)}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
@@ -47,7 +48,8 @@ func ReadFile(text []byte) (*File, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			line, message := explainYAML(strings.TrimPrefix(err.Error(), "yaml: "))
+			return nil, &Problem{Line: line, Severity: Error, Message: message}
 		}
 		if len(document.Content) > 0 {
 			f.read(document.Content[0], text)

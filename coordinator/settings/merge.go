@@ -31,37 +31,43 @@ type Merged struct {
 // and in one ConfigMap binary data override data. Nil ones say nothing. The error, an
 // errors.Join of *Problem, has what cannot be unpacked; the rest is merged all the same.
 func Merge(held ...*v1.ConfigMap) (Merged, error) {
+	merged, problems := merge(held)
+	return merged, Refusal(problems)
+}
+
+func merge(held []*v1.ConfigMap) (Merged, []Problem) {
 	merged := Merged{Data: make(map[string]string), Source: make(map[string]string)}
-	var errs []error
+	var problems []Problem
 	for _, cm := range held {
 		if cm == nil {
 			continue
 		}
 		data, wrong := unpack(cm)
-		errs = append(errs, wrong...)
+		problems = append(problems, wrong...)
 		maps.Copy(merged.Data, data)
 		for key := range data {
 			merged.Source[key] = cm.Name
 		}
 	}
-	return merged, errors.Join(errs...)
+	return merged, problems
 }
 
 // unpack returns the data of a ConfigMap under its plain keys. Binary data is gzip, and its key
 // loses a suffix ".gz". What cannot be unpacked is left out.
-func unpack(cm *v1.ConfigMap) (map[string]string, []error) {
+func unpack(cm *v1.ConfigMap) (map[string]string, []Problem) {
 	data := make(map[string]string, len(cm.Data)+len(cm.BinaryData))
 	maps.Copy(data, cm.Data)
-	var errs []error
+	l := list{configMap: cm.Name}
 	for _, key := range sortedKeys(cm.BinaryData) {
 		plain, err := gunzip(cm.BinaryData[key], maxUnpacked)
+		l.key = key
 		if err != nil {
-			errs = append(errs, &Problem{ConfigMap: cm.Name, Key: key, Severity: Error, Message: err.Error()})
+			l.errorf(0, "%s", err)
 			continue
 		}
 		data[unpackedKey(key)] = plain
 	}
-	return data, errs
+	return data, l.all
 }
 
 // unpackedKey is what the key of binary data is called unpacked.

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -11,13 +10,7 @@ import (
 // Validate returns everything that is wrong with ConfigMaps together, a later one overriding an
 // earlier one; nil ones say nothing. What is overridden is not looked at.
 func Validate(held ...*v1.ConfigMap) []Problem {
-	merged, err := Merge(held...)
-	var problems []Problem
-	for _, e := range flatten(err) {
-		if p := (*Problem)(nil); errors.As(e, &p) {
-			problems = append(problems, *p)
-		}
-	}
+	merged, problems := merge(held)
 	for _, cm := range held {
 		problems = append(problems, hidden(cm)...)
 	}
@@ -134,20 +127,4 @@ func hint(like string) string {
 		return ""
 	}
 	return ", did you mean " + like + "?"
-}
-
-// flatten takes a joined error apart.
-func flatten(err error) []error {
-	if err == nil {
-		return nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, flatten(e)...)
-	}
-	return all
 }
