@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills soak managers vet lint jaeger fuzz clean
+.PHONY: help demo test drills soak histories managers vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -46,7 +46,7 @@ UNCACHED := -count=1
 test: vet tools build lab
 	$(call step,tests of the packages,go test -race -timeout 20m ./...)
 	$(call step,tests over which the core races with itself,go test -run 'TestEnginesAgree|TestAHeldEngineLoses|TestAQueue|TestWhereAnApplication|TestHousing|TestAnApplicationThatIsRefused|TestLogLevel|TestConfigurationIsReloaded' -timeout 10m ./coordinator/engine)
-	$(call step,a short soak,go test -run '^TestSoak$$' ./coordinator)
+	$(call step,a short soak and some histories,go test -run '^Test(Soak|Histories)$$' ./coordinator)
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
 
 LONG := slow-apiserver-long slow-lease-long busy-host-long
@@ -63,6 +63,10 @@ drills: tools build failpoints lab
 # have to end with the memory that they had after a tenth of it.
 soak: tools
 	$(call step,soak,go test $(UNCACHED) -v -run '^TestSoak$$' -timeout 120m ./coordinator -args -soak.nodes 10000 -soak.pods 200000 -soak.app 10)
+
+# histories has anything happen to 300 clusters, at random, while their replicas are killed.
+histories: tools
+	$(call step,histories,go test $(UNCACHED) -v -run '^TestHistories$$' -timeout 180m ./coordinator -args -histories.n 300)
 
 # managers measures app managers with 2,000 SparkApplications and 2,000 RayJobs, whose
 # statuses are updated 100 times a second.

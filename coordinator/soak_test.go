@@ -119,21 +119,28 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func startSoaked(t *testing.T, name, kubeconfig, etcd string) *soaked {
+// replicaConfig is that of a replica which serves on free addresses.
+func replicaConfig(t *testing.T, name, kubeconfig, etcd string) config.Config {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Identity, cfg.Namespace, cfg.Kubernetes.Kubeconfig = name, soakNamespace, kubeconfig
 	cfg.Etcd.Endpoints, cfg.HTTP.Address, cfg.REST.Address = []string{"http://" + etcd}, freeAddress(t), ""
-	// A machine that is too slow for a Lease is no matter of this test.
+	// A machine that is too slow for a Lease is no matter of these tests.
 	cfg.Election.LeaseDuration, cfg.Election.RenewDeadline, cfg.Election.MaxLeaseDuration = 60*time.Second, 40*time.Second, 60*time.Second
 	cfg.Engine.LogLevel = "fatal" // it calls what is rejected an error
+	return cfg
+}
+
+// launch runs a replica in a process of its own, which ends with its standard input.
+func launch(t *testing.T, cfg config.Config, log io.Writer) (*soaked, *exec.Cmd) {
+	t.Helper()
 	encoded, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), soakReplica+"="+string(encoded))
-	cmd.Stderr = t.Output()
+	cmd.Stderr = log
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -145,15 +152,23 @@ func startSoaked(t *testing.T, name, kubeconfig, etcd string) *soaked {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return &soaked{
+		name: cfg.Identity, url: "http://" + cfg.HTTP.Address, in: in, out: bufio.NewReader(out), client: http.Client{Timeout: 10 * time.Second},
+	}, cmd
+}
+
+func startSoaked(t *testing.T, name, kubeconfig, etcd string) *soaked {
+	t.Helper()
+	s, cmd := launch(t, replicaConfig(t, name, kubeconfig, etcd), t.Output())
 	t.Cleanup(func() {
-		_ = in.Close() // which ends it, as the end of this process would
+		_ = s.in.Close() // which ends it, as the end of this process would
 		kill := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("replica %s: %v", name, err)
 		}
 	})
-	return &soaked{name: name, url: "http://" + cfg.HTTP.Address, in: in, out: bufio.NewReader(out), client: http.Client{Timeout: 10 * time.Second}}
+	return s
 }
 
 // memory has the replica measure itself.

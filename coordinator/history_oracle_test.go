@@ -1,0 +1,394 @@
+package coordinator_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// The oracle knows what a cluster looked like at each time, and nothing of the coordinator:
+// this file imports none of it, and has its own arithmetic, its own names of labels, and its
+// own idea of what fits where. It counts CPU alone, in thousandths.
+
+// fact is something that happened to a cluster. One of the pointers is set.
+type fact struct {
+	at   time.Time
+	pod  *v1.Pod  // as it is now
+	node *v1.Node // as it is now
+	gone bool     // pod or node
+	// queues are all that there are now, by path.
+	queues map[string]quota
+	asked  *asked
+	said   string // which the oracle does not heed
+}
+
+// quota is how much the pods of a queue may have, negative for any amount, and how much
+// they have coming.
+type quota struct{ max, guaranteed int64 }
+
+// asked is what a replica asks of the API server about a pod.
+type asked struct {
+	by, verb, pod string
+	uid           types.UID // that is meant, empty for any
+	node          string    // of a binding
+}
+
+const (
+	labelApp          = "yunikorn.apache.org/app-id"
+	labelQueue        = "yunikorn.apache.org/queue"
+	noteGroup         = "yunikorn.apache.org/task-group-name"
+	noteGroups        = "yunikorn.apache.org/task-groups"
+	notePolicy        = "yunikorn.apache.org/schedulingPolicyParameters"
+	notePlaceholder   = "yunikorn.apache.org/placeholder"
+	oracleScheduler   = "yunikorn"
+	reasonRefused     = "OutOfcpu" // a kubelet has not taken a pod
+	rootQueue         = "root"
+	oracleGracePeriod = 5 * time.Second
+)
+
+// oracle goes through the facts of a cluster and notes what must not have been.
+type oracle struct {
+	at       time.Time
+	pods     map[string]*v1.Pod
+	nodes    map[string]*v1.Node
+	queues   map[string]quota
+	narrowed map[string]time.Time // when a node or a queue last got less room by what is no decision of a lead
+	gangs    map[string]*gangSeen // by application
+	deletes  map[string]bool      // pods that a replica has asked to delete
+	faults   []string
+}
+
+// gangSeen is what has been seen of a gang.
+type gangSeen struct {
+	members int
+	hard    bool
+	held    map[types.UID]bool // placeholders that have a node, or had one until a replica deleted them
+	started bool               // a pod of it has a node
+}
+
+// judge goes through facts in their order.
+func judge(facts []fact) *oracle {
+	o := &oracle{
+		pods: make(map[string]*v1.Pod), nodes: make(map[string]*v1.Node), queues: make(map[string]quota),
+		narrowed: make(map[string]time.Time), gangs: make(map[string]*gangSeen), deletes: make(map[string]bool),
+	}
+	for _, f := range facts {
+		o.at = f.at
+		switch {
+		case f.pod != nil:
+			o.seePod(f.pod, f.gone)
+		case f.node != nil:
+			o.seeNode(f.node, f.gone)
+		case f.queues != nil:
+			o.seeQueues(f.queues)
+		case f.asked != nil:
+			o.seeAsked(f.asked)
+		}
+	}
+	return o
+}
+
+// fault notes what must not have been: what it is, and in detail.
+func (o *oracle) fault(what, format string, args ...any) {
+	o.faults = append(o.faults, what+": "+fmt.Sprintf(format, args...))
+}
+
+// unaware reports whether a lead may not know yet how little room a node or queue has.
+func (o *oracle) unaware(of string) bool { return o.at.Sub(o.narrowed[of]) < oracleGracePeriod }
+
+func (o *oracle) seeNode(node *v1.Node, gone bool) {
+	before := o.nodes[node.Name]
+	if before != nil && (gone || node.Spec.Unschedulable && !before.Spec.Unschedulable || cpuOfNode(node) < cpuOfNode(before)) {
+		o.narrowed[node.Name] = o.at
+	}
+	if gone {
+		delete(o.nodes, node.Name)
+		return
+	}
+	o.nodes[node.Name] = node
+}
+
+func (o *oracle) seeQueues(queues map[string]quota) {
+	for path, now := range queues {
+		if before, ok := o.queues[path]; ok && now.max >= 0 && (before.max < 0 || now.max < before.max) {
+			o.narrowed[path] = o.at
+		}
+	}
+	o.queues = queues
+}
+
+func (o *oracle) seeAsked(a *asked) {
+	pod := o.pods[a.pod]
+	if pod == nil || a.uid != "" && a.uid != pod.UID {
+		return // nothing comes of it
+	}
+	switch a.verb {
+	case "DELETE":
+		o.deletes[a.pod] = true
+		if !held(pod) && occupies(pod) {
+			o.evicted(pod)
+		}
+	case "BIND":
+		if pod.Spec.NodeName != "" && pod.Spec.NodeName != a.node {
+			o.fault("a pod is decided on twice", "%s binds %s to %s, which is on %s", a.by, a.pod, a.node, pod.Spec.NodeName)
+		}
+	}
+}
+
+func (o *oracle) seePod(pod *v1.Pod, gone bool) {
+	before := o.pods[pod.Name]
+	if before != nil && before.UID != pod.UID {
+		before = nil
+	}
+	if before == nil {
+		delete(o.deletes, pod.Name)
+		if ours(pod) && !gone {
+			o.created(pod)
+		}
+	}
+	switch {
+	case gone || before != nil && over(pod) && !over(before):
+		o.ended(pod, gone)
+	case pod.Spec.NodeName != "" && (before == nil || before.Spec.NodeName == ""):
+		if ours(pod) {
+			o.bound(pod)
+		} else {
+			o.narrowed[pod.Spec.NodeName] = o.at
+		}
+	case before != nil && occupies(pod) && cpuOf(pod) > cpuOf(before):
+		o.narrowed[pod.Spec.NodeName] = o.at
+		for _, path := range paths(pod) {
+			o.narrowed[path] = o.at
+		}
+	}
+	if gone {
+		delete(o.pods, pod.Name)
+		return
+	}
+	o.pods[pod.Name] = pod
+}
+
+// created is told of a pod of ours.
+func (o *oracle) created(pod *v1.Pod) {
+	app := pod.Labels[labelApp]
+	g := o.gangs[app]
+	switch {
+	case held(pod) && g == nil:
+		o.fault("a placeholder of nobody", "%s of %s", pod.Name, app)
+	case held(pod) && g.started:
+		o.fault("a placeholder after its gang has started", "%s of %s", pod.Name, app)
+	case !held(pod) && g == nil && pod.Annotations[noteGroups] != "":
+		g := &gangSeen{held: make(map[types.UID]bool), hard: strings.Contains(pod.Annotations[notePolicy], "Hard")}
+		var groups []struct{ MinMember int }
+		if err := json.Unmarshal([]byte(pod.Annotations[noteGroups]), &groups); err != nil {
+			panic(err)
+		}
+		for _, group := range groups {
+			g.members += group.MinMember
+		}
+		o.gangs[app] = g
+	}
+}
+
+// ended is told of a pod that runs no more, or is gone.
+func (o *oracle) ended(pod *v1.Pod, gone bool) {
+	if !ours(pod) {
+		return
+	}
+	g := o.gangs[pod.Labels[labelApp]]
+	switch {
+	case held(pod) && g != nil && !o.deletes[pod.Name]:
+		delete(g.held, pod.UID) // its node has gone, or it could not run
+	case !gone && pod.Status.Phase == v1.PodFailed && pod.Status.Reason != reasonRefused && (g == nil || !g.hard || g.started):
+		o.fault("a pod is made to fail", "%s of %s: %s", pod.Name, pod.Labels[labelApp], pod.Status.Message)
+	}
+}
+
+// bound is told of a pod of ours that has been given a node.
+func (o *oracle) bound(pod *v1.Pod) {
+	name := pod.Spec.NodeName
+	if !o.unaware(name) {
+		node := o.nodes[name]
+		switch {
+		case node == nil:
+			o.fault("a pod on a node that is gone", "%s on %s", pod.Name, name)
+		case node.Spec.Unschedulable:
+			o.fault("a pod on a cordoned node", "%s on %s", pod.Name, name)
+		case !selects(pod, node):
+			o.fault("a pod on a node that it does not select", "%s on %s", pod.Name, name)
+		case o.usedOf(name)+cpuOf(pod) > cpuOfNode(node):
+			o.fault("a node over its capacity", "%s has %d of %d, and is given %s with %d", name, o.usedOf(name), cpuOfNode(node), pod.Name, cpuOf(pod))
+		}
+	}
+	for _, path := range paths(pod) {
+		if most := o.max(path); most >= 0 && !o.unaware(path) && o.usedBy(path)+cpuOf(pod) > most {
+			o.fault("a queue over its maximum", "%s has %d of %d, and is given %s with %d", path, o.usedBy(path), most, pod.Name, cpuOf(pod))
+		}
+	}
+	g := o.gangs[pod.Labels[labelApp]]
+	switch {
+	case g == nil:
+	case held(pod):
+		g.held[pod.UID] = true
+	case !g.started:
+		if g.hard && len(g.held) < g.members {
+			o.fault("half a gang", "%s of %s runs, and %d of %d places were held", pod.Name, pod.Labels[labelApp], len(g.held), g.members)
+		}
+		g.started = true
+	}
+}
+
+// evicted is told of a pod that a replica deletes while it runs. There is a reason if a pod
+// waits in a queue that has less than it has coming, and this one's queue has more.
+func (o *oracle) evicted(victim *v1.Pod) {
+	from := queueOf(victim)
+	for _, pod := range o.waiting() {
+		to := queueOf(pod)
+		if to != from && o.usedBy(to) < o.queues[to].guaranteed && o.usedBy(from) > o.queues[from].guaranteed && priority(pod) >= priority(victim) {
+			return
+		}
+	}
+	o.fault("a running pod is deleted", "%s of %s on %s", victim.Name, from, victim.Spec.NodeName)
+}
+
+// unfinished returns what must not stay as it is now.
+func (o *oracle) unfinished() []string {
+	var all []string
+	waiting := o.waiting()
+	for _, name := range slices.Sorted(maps.Keys(o.pods)) {
+		switch pod := o.pods[name]; {
+		case !ours(pod) || over(pod):
+		case held(pod):
+			all = append(all, fmt.Sprintf("a placeholder is left: %s on %q", name, pod.Spec.NodeName))
+		case pod.Spec.NodeName == "":
+			if why := o.neglected(pod, waiting); why != "" {
+				all = append(all, "a pod waits for nothing: "+why)
+			}
+		}
+	}
+	return all
+}
+
+// neglected says where a waiting pod could be, empty if it waits for a reason. A pod that
+// fits nowhere now may have a node kept for it, on which nothing else is placed meanwhile:
+// each other pod that waits is taken to block a node.
+func (o *oracle) neglected(pod *v1.Pod, waiting []*v1.Pod) string {
+	if !o.admits(pod) {
+		return ""
+	}
+	blocked := 0
+	for _, other := range waiting {
+		if other != pod && o.admits(other) {
+			blocked++
+		}
+	}
+	var fits []string
+	for _, name := range slices.Sorted(maps.Keys(o.nodes)) {
+		node := o.nodes[name]
+		if !node.Spec.Unschedulable && selects(pod, node) && o.usedOf(name)+cpuOf(pod) <= cpuOfNode(node) {
+			fits = append(fits, name)
+		}
+	}
+	if len(fits) <= blocked {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s with %d fits %v, and %d others wait", pod.Name, queueOf(pod), cpuOf(pod), fits, blocked)
+}
+
+// admits reports whether the queues of a pod have room for it.
+func (o *oracle) admits(pod *v1.Pod) bool {
+	for _, path := range paths(pod) {
+		if most := o.max(path); most >= 0 && o.usedBy(path)+cpuOf(pod) > most {
+			return false
+		}
+	}
+	return true
+}
+
+// waiting returns the pods of ours that have no node, in the order of their names.
+func (o *oracle) waiting() []*v1.Pod {
+	var all []*v1.Pod
+	for _, pod := range o.pods {
+		if ours(pod) && !over(pod) && pod.Spec.NodeName == "" {
+			all = append(all, pod)
+		}
+	}
+	slices.SortFunc(all, func(a, b *v1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+func (o *oracle) max(path string) int64 {
+	if q, ok := o.queues[path]; ok {
+		return q.max
+	}
+	return -1
+}
+
+// usedOf is what the pods on a node have of it.
+func (o *oracle) usedOf(node string) (used int64) {
+	for _, pod := range o.pods {
+		if occupies(pod) && pod.Spec.NodeName == node {
+			used += cpuOf(pod)
+		}
+	}
+	return used
+}
+
+// usedBy is what the pods of a queue, and of those below it, have.
+func (o *oracle) usedBy(path string) (used int64) {
+	for _, pod := range o.pods {
+		if ours(pod) && occupies(pod) && slices.Contains(paths(pod), path) {
+			used += cpuOf(pod)
+		}
+	}
+	return used
+}
+
+func ours(pod *v1.Pod) bool { return pod.Spec.SchedulerName == oracleScheduler }
+func held(pod *v1.Pod) bool { return pod.Annotations[notePlaceholder] == "true" }
+func over(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}
+func occupies(pod *v1.Pod) bool  { return pod.Spec.NodeName != "" && !over(pod) }
+func queueOf(pod *v1.Pod) string { return pod.Labels[labelQueue] }
+func cpuOfNode(n *v1.Node) int64 { return n.Status.Allocatable.Cpu().MilliValue() }
+func priority(pod *v1.Pod) (p int32) {
+	if pod.Spec.Priority != nil {
+		p = *pod.Spec.Priority
+	}
+	return p
+}
+
+func cpuOf(pod *v1.Pod) (cpu int64) {
+	for i := range pod.Spec.Containers {
+		cpu += pod.Spec.Containers[i].Resources.Requests.Cpu().MilliValue()
+	}
+	return cpu
+}
+
+func selects(pod *v1.Pod, node *v1.Node) bool {
+	for key, value := range pod.Spec.NodeSelector {
+		if node.Labels[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// paths are a pod's queue and those above it.
+func paths(pod *v1.Pod) []string {
+	var all []string
+	for path := queueOf(pod); path != ""; {
+		all = append(all, path)
+		i := strings.LastIndexByte(path, '.')
+		path = path[:max(i, 0)]
+	}
+	return all
+}
