@@ -136,7 +136,7 @@ func (e *Engine) lost(t *task) {
 	a := e.apps[t.rec.AppID]
 	a.setSent(t, false)
 	t.node, t.ending, t.swapped = "", ledger.NotTerminated, false
-	e.emit(ledger.NodeLost{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: t.rec.ID})
+	e.emit(ledger.NodeLost{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: t.rec.ID, Node: t.at})
 	err := errors.Join(e.sendRelease(t, ledger.StoppedByRM), e.sendTask(a, t))
 	e.logErr("cannot restore allocation", err, attrTask(t.rec.ID))
 }

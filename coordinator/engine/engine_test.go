@@ -249,7 +249,7 @@ func TestCordonAndNodeLoss(t *testing.T) {
 	f.node("n1")
 	f.allocated("p1")
 	f.ok(f.engine.RemoveNode("n1"))
-	waitFor(f, func(e ledger.NodeLost) bool { return e.TaskID == "p1" })
+	waitFor(f, func(e ledger.NodeLost) bool { return e.TaskID == "p1" && e.Node == "n1" })
 	// The ledger gives an unbound pod back and asks anew.
 	f.preds.RemoveNode("n1")
 	f.do(ledger.Release{Task: task, Termination: ledger.StoppedByRM}, ledger.Ask{App: app, Task: task})

@@ -118,12 +118,12 @@ func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Even
 				return nil, false
 			}
 			if errors.Is(err, ErrNodeGone) {
-				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}, false
+				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Node: task.Node}, false
 			}
 			if errors.Is(err, ErrUnfit) {
-				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}, false
+				return ledger.NodeLost{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Node: task.Node}, false
 			}
-			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}, false
+			return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Node: task.Node}, false
 		}
 	}
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -155,7 +155,7 @@ func (b *Binder) bind(ctx context.Context, task *ledger.Task) (event ledger.Even
 func (b *Binder) judge(ctx context.Context, task *ledger.Task, err error) ledger.Event {
 	failed := func(err error) ledger.Event {
 		b.log.Debug("binding failed", "app", task.AppID, "task", task.ID, "node", task.Node, "err", err)
-		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error()}
+		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Node: task.Node}
 	}
 	gone := ledger.CompleteTask{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID}
 	switch {
@@ -180,7 +180,7 @@ func (b *Binder) judge(ctx context.Context, task *ledger.Task, err error) ledger
 		return gone // it can never be assigned any more
 	case permanent(err):
 		b.log.Info("binding refused", "app", task.AppID, "task", task.ID, "node", task.Node, "err", err)
-		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Refused: true}
+		return ledger.BindFailed{Stamp: stamp(), AppID: task.AppID, TaskID: task.ID, Message: err.Error(), Refused: true, Node: task.Node}
 	}
 	return failed(err)
 }

@@ -57,12 +57,12 @@ func TestBindOutcomes(t *testing.T) {
 	gone := ledger.CompleteTask{AppID: "app", TaskID: "uid-p"}
 	bound := func(node string) ledger.Event { return ledger.BindDone{AppID: "app", TaskID: "uid-p", Node: node} }
 	failed := func(err error) ledger.Event {
-		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error()}
+		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error(), Node: "node-1"}
 	}
 	timeout, refused := apierrors.NewTimeoutError("slow", 1), apierrors.NewForbidden(podResource, "p", errors.New("policy"))
 	overloaded, invalid := apierrors.NewTooManyRequests("busy", 1), apierrors.NewBadRequest("no")
 	forGood := func(err error) ledger.Event {
-		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error(), Refused: true}
+		return ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: err.Error(), Refused: true, Node: "node-1"}
 	}
 	leaving := pod("p")
 	leaving.DeletionTimestamp = &leaving.CreationTimestamp
@@ -199,9 +199,9 @@ func TestNothingIsBoundBeforeItsVolumes(t *testing.T) {
 		err  error
 		want ledger.Event
 	}{
-		{errors.New("no volume"), ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: "no volume"}},
-		{fmt.Errorf("node-1: %w", ErrNodeGone), ledger.NodeLost{AppID: "app", TaskID: "uid-p"}},
-		{ErrUnfit, ledger.NodeLost{AppID: "app", TaskID: "uid-p", Message: ErrUnfit.Error()}},
+		{errors.New("no volume"), ledger.BindFailed{AppID: "app", TaskID: "uid-p", Message: "no volume", Node: "node-1"}},
+		{fmt.Errorf("node-1: %w", ErrNodeGone), ledger.NodeLost{AppID: "app", TaskID: "uid-p", Node: "node-1"}},
+		{ErrUnfit, ledger.NodeLost{AppID: "app", TaskID: "uid-p", Message: ErrUnfit.Error(), Node: "node-1"}},
 	} {
 		s, box := newServer(), newInbox()
 		s.answer("create", "pods", func(clienttesting.Action) (runtime.Object, error) {

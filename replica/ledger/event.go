@@ -187,20 +187,24 @@ type (
 		Node          string
 	}
 	// BindFailed reports an attempt that did not succeed and may be repeated; Refused
-	// says that the API server would refuse it again.
+	// says that the API server would refuse it again. Node is where the pod was to be
+	// bound, empty for where the task is: another decision may have been made since.
 	BindFailed struct {
 		Stamp
 		AppID, TaskID string
 		Message       string
 		Refused       bool
+		Node          string
 	}
 	// NodeLost says that the node of an allocation not yet bound is gone or, with
 	// a message for the user, cannot take the pod any more: the allocation is
-	// given back and the task asks anew.
+	// given back and the task asks anew. Node is which node, empty for that of the task:
+	// engine and binder may both notice, and the second to tell means no other node.
 	NodeLost struct {
 		Stamp
 		AppID, TaskID string
 		Message       string
+		Node          string
 	}
 	// PlaceholderFailed reports that a placeholder pod can not be created; the gang is
 	// cleaned up, and the application runs without it or, if its style is Hard, fails.

@@ -119,7 +119,7 @@ func (g *generator) answer() Event {
 		return Allocated{g.stamp(), e.Task.AppID, e.Task.ID, g.node(), e.Task.TaskGroup != ""}
 	case Bind:
 		if fails {
-			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 70)}
+			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 70), e.Task.Node}
 		}
 		return BindDone{g.stamp(), e.Task.AppID, e.Task.ID, e.Task.Node}
 	case CreatePlaceholder:
@@ -292,9 +292,9 @@ func (g *generator) executor() Event {
 	case 0:
 		return BindDone{g.stamp(), app, task, g.node()}
 	case 1:
-		return BindFailed{g.stamp(), app, task, g.text(), g.chance("refused", 70)}
+		return BindFailed{g.stamp(), app, task, g.text(), g.chance("refused", 70), g.node()}
 	case 2:
-		return NodeLost{g.stamp(), app, task, g.text()}
+		return NodeLost{g.stamp(), app, task, g.text(), g.node()}
 	case 3:
 		if g.chance("for now", 50) {
 			return PlaceholderDelayed{g.stamp(), app, g.text()}

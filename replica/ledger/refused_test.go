@@ -127,3 +127,29 @@ func TestWhatIsRefusedForGoodIsTriedRarely(t *testing.T) {
 		}
 	}
 }
+
+// TestALostNodeIsLostOnce: engine and binder may both tell of a node that is gone, and of an
+// attempt to bind a pod there. The task has another node by then, and may run there.
+func TestALostNodeIsLostOnce(t *testing.T) {
+	for name, late := range map[string]Event{
+		"lost":    NodeLost{Stamp: at(6), AppID: "a", TaskID: "t", Node: "gone"},
+		"refused": BindFailed{Stamp: at(6), AppID: "a", TaskID: "t", Refused: true, Node: "gone"},
+		"failed":  BindFailed{Stamp: at(6), AppID: "a", TaskID: "t", Message: "away", Node: "gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New()
+			l.Step(AddApp{Stamp: at(1), ID: "a"})
+			l.Step(AppAccepted{Stamp: at(2), AppID: "a"})
+			l.Step(AddTask{Stamp: at(3), AppID: "a", ID: "t"})
+			l.Step(Allocated{Stamp: at(4), AppID: "a", TaskID: "t", Node: "gone"})
+			l.Step(NodeLost{Stamp: at(5), AppID: "a", TaskID: "t", Node: "gone"})
+			l.Step(Allocated{Stamp: at(5), AppID: "a", TaskID: "t", Node: "n"})
+			if d := l.Step(late); d.Refused == "" || len(d.Effects) > 0 {
+				t.Errorf("%s", show(d))
+			}
+			if task := l.TaskByID("t"); task.Node != "n" || task.State != TaskStateAllocated || len(task.Avoid) > 0 {
+				t.Errorf("the task is %+v", task)
+			}
+		})
+	}
+}

@@ -126,11 +126,11 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "bound":
 		return BindDone{at, app, task, a.word(1)}
 	case "bind-failed":
-		return BindFailed{at, app, task, a.rest(1), false}
+		return BindFailed{at, app, task, a.rest(1), false, ""}
 	case "bind-refused":
-		return BindFailed{at, app, task, a.rest(1), true}
+		return BindFailed{at, app, task, a.rest(1), true, ""}
 	case "node-lost":
-		return NodeLost{at, app, task, a.rest(1)}
+		return NodeLost{at, app, task, a.rest(1), ""}
 	case "delete-failed":
 		return DeleteFailed{at, app, task, a.rest(1), false}
 	case "delete-refused":

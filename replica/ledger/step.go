@@ -93,10 +93,10 @@ func (s *step) stepEngine(event Event) {
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindDone(n, t, e.Node) })
 	case BindFailed:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindFailed(n, t, e.Message, e.Refused) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.bindFailed(n, t, e) })
 	case NodeLost:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.nodeLost(n, t, e.Message) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.nodeLost(n, t, e.Node, e.Message) })
 	case PlaceholderFailed:
 		s.trace = e.Trace
 		s.withApp(e.AppID, func(n *entry) { s.failGang(n, "PlaceholderCreateFailed", e.Message) })

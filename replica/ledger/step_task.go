@@ -248,14 +248,16 @@ func (s *step) rebind(n *entry, t *Task, node string) {
 	s.effect(Restore{App: n.app, Task: task})
 }
 
-func (s *step) bindFailed(n *entry, t *Task, message string, refused bool) {
+func (s *step) bindFailed(n *entry, t *Task, e BindFailed) {
 	switch {
+	case !t.isOn(e.Node):
+		s.refuse("task %s is on %q, not on %s", t.ID, t.Node, e.Node)
 	case t.State != TaskStateAllocated || n.app.awaits(t):
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
-	case refused:
-		s.bindRefused(n, t, message)
+	case e.Refused:
+		s.bindRefused(n, t, e.Message)
 	default:
-		s.failedAttempt(n, t, reasonFailedBinding, message, backoffLimit)
+		s.failedAttempt(n, t, reasonFailedBinding, e.Message, backoffLimit)
 	}
 }
 
@@ -270,11 +272,18 @@ func (s *step) failedAttempt(n *entry, t *Task, reason, message string, limit ti
 	s.retry(task, limit)
 }
 
+// isOn reports whether a task is on a node; empty stands for the one that it is on.
+func (t *Task) isOn(node string) bool { return node == "" || node == t.Node }
+
 // nodeLost gives an allocation back whose node is gone before the pod was bound:
 // the task fails, and starts anew.
-func (s *step) nodeLost(n *entry, t *Task, message string) {
+func (s *step) nodeLost(n *entry, t *Task, node, message string) {
 	if t.State != TaskStateAllocated {
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
+		return
+	}
+	if !t.isOn(node) {
+		s.refuse("task %s is on %s, not on %s", t.ID, t.Node, node)
 		return
 	}
 	failed := s.moveTask(n, t, taskFail)
@@ -299,7 +308,7 @@ func (s *step) released(n *entry, t *Task, why Termination, message string) {
 		// It confirms what we asked for.
 	case why == StoppedByRM || why == NotTerminated:
 		if t.State == TaskStateAllocated {
-			s.nodeLost(n, t, "") // The engine took the node away.
+			s.nodeLost(n, t, "", "") // The engine took the node away.
 		}
 	case why == Timeout && t.Placeholder && n.app.State == AppStateReserving:
 		s.gangTimeout(n)
