@@ -63,7 +63,7 @@ func (x *explaining) explain(appID, taskID string) *explain.Core {
 	}
 	ask := app.GetAllocationAsk(taskID)
 	facts.Asked = ask != nil
-	if ask != nil {
+	if ask != nil && !ask.IsAllocated() { // else it waits no more
 		facts.Order = x.orderOf(app, ask)
 		if at := x.submitted(appID); at != nil { // the core's is that of its first ask
 			facts.Order.Submitted = at

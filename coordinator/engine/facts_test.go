@@ -78,6 +78,9 @@ partitions:
 
 	ask("a", "root.above.below", "bob", "a1", "1500m")
 	f.allocated("a1")
+	if order := f.engine.Explain("a", "a1").Order; order != nil {
+		t.Errorf("a pod that has its place is said to wait: %+v", order)
+	}
 	ask("a", "root.above.below", "bob", "a2", "1")
 	x := why("a2", explain.QueueQuota)
 	says(x, "queue root.above has not enough left", "vcore: asked 1, used 1500m of 2")

@@ -197,13 +197,13 @@ func (e *Engine) confirmSwap(t *task) {
 // swaps reports whether the core is about to put a real task in the place of a
 // placeholder, and takes note of which.
 func (e *Engine) swaps(id, node string) bool {
-	real := e.swapping(id, node)
-	if real == nil {
+	taker := e.swapping(id, node)
+	if taker == nil {
 		return false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t := e.tasks[real.GetAllocationKey()]; t != nil {
+	if t := e.tasks[taker.GetAllocationKey()]; t != nil {
 		t.swapped = true
 	}
 	return true
