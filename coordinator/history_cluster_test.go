@@ -50,7 +50,8 @@ type cluster struct {
 	noted    time.Time // when the last one was
 	replicas []*player // that have not ended
 	started  int
-	pods     int // that have been created
+	pods     int // that have been created, and gangs
+	gangs    int
 	closing  bool
 	// crashed says how replicas ended that nobody killed.
 	crashed []string
@@ -271,7 +272,7 @@ func (p *player) burns() (dies, before, dead bool) {
 func (p *player) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	<-p.runs
 	t := targetOf(r)
-	if r.Method == http.MethodGet || t.resource != "pods" {
+	if r.Method == http.MethodGet || t.resource != "pods" || r.URL.Query().Has("dryRun") {
 		p.c.api.ServeHTTP(w, r)
 		return
 	}

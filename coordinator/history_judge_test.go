@@ -83,7 +83,7 @@ func refused(p *v1.Pod)                     { p.Status.Phase, p.Status.Reason = 
 func cordoned(n *v1.Node)                   { n.Spec.Unschedulable = true }
 func placeholderOf(p *v1.Pod)               { p.Annotations[notePlaceholder] = "true" }
 func memberOfHard(p *v1.Pod) {
-	p.Annotations[noteGroups], p.Annotations[notePolicy] = `[{"name":"g","minMember":2}]`, "gangSchedulingStyle=Hard"
+	p.Annotations[noteGroups], p.Annotations[notePolicy] = `[{"name":"g","minMember":2,"minResource":{"cpu":"1"}}]`, "gangSchedulingStyle=Hard"
 }
 func memberOfSoft(p *v1.Pod) {
 	memberOfHard(p)
@@ -132,6 +132,13 @@ func TestTheOracleSees(t *testing.T) {
 		}},
 		{"a pod is made to fail", "", func(s *tale) { s.pod("a").pod("a", isNow(v1.PodFailed)) }},
 		{"", "its gang has failed", func(s *tale) { s.pod("a", memberOfHard).pod("a", isNow(v1.PodFailed)) }},
+		{"", "its gang is too big for its queue", func(s *tale) { s.queues(most(1000)).pod("a", memberOfSoft).pod("a", isNow(v1.PodFailed)) }},
+		{"", "its gang was too big for its queue", func(s *tale) {
+			s.queues(most(1000)).queues(most(2000)).pod("a", memberOfSoft).soon().pod("a", isNow(v1.PodFailed))
+		}},
+		{"a pod is made to fail", "its gang had been taken", func(s *tale) {
+			s.queues(most(2000)).pod("a", memberOfSoft).pod("h", placeholderOf).queues(most(1000)).gone("h").pod("a", isNow(v1.PodFailed))
+		}},
 		{"half a gang", "", func(s *tale) {
 			s.node("n", "4").pod("a", memberOfHard).pod("b", memberOfHard).pod("h", placeholderOf).pod("h", to("n")).
 				asks("DELETE", "h", "").gone("h").pod("a", to("n")).pod("b", to("n"))
@@ -149,7 +156,10 @@ func TestTheOracleSees(t *testing.T) {
 			s.node("n", "4").pod("a", memberOfSoft).pod("a", to("n")).pod("h", placeholderOf).asks("DELETE", "h", "").gone("h")
 		}},
 		{"a placeholder of nobody", "", func(s *tale) { s.pod("h", placeholderOf).gone("h") }},
-		{"a placeholder is left", "", func(s *tale) { s.pod("a", memberOfSoft).pod("h", placeholderOf) }},
+		{"a placeholder is left", "", func(s *tale) { s.node("n", "1").pod("a", memberOfSoft).pod("h", placeholderOf, to("n")) }},
+		{"", "a gang waits for its first place", func(s *tale) { s.pod("a", memberOfSoft).pod("h", placeholderOf) }},
+		{"a pod waits for nothing", "a gang may have its first place", func(s *tale) { s.node("n", "1").pod("a", memberOfSoft, sized("2")).pod("h", placeholderOf) }},
+		{"a pod waits for nothing", "no place is held for a gang", func(s *tale) { s.node("n", "1").pod("a", memberOfSoft) }},
 		{"a pod waits for nothing", "", func(s *tale) { s.node("n", "1").pod("a") }},
 		{"", "no node has room", func(s *tale) { s.node("n", "1").pod("a", to("n")).pod("b") }},
 		{"", "no node is selected", func(s *tale) {

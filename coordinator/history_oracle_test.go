@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -59,6 +60,8 @@ type oracle struct {
 	pods     map[string]*v1.Pod
 	nodes    map[string]*v1.Node
 	queues   map[string]quota
+	former   map[string]quota // what was before queues, until changed
+	changed  time.Time
 	narrowed map[string]time.Time // when a node or a queue last got less room by what is no decision of a lead
 	gangs    map[string]*gangSeen // by application
 	deletes  map[string]bool      // pods that a replica has asked to delete
@@ -68,9 +71,15 @@ type oracle struct {
 // gangSeen is what has been seen of a gang.
 type gangSeen struct {
 	members int
+	cpu     int64 // of all members
 	hard    bool
-	held    map[types.UID]bool // placeholders that have a node, or had one until a replica deleted them
-	started bool               // a pod of it has a node
+	// kept says that places have been asked for, and tooBig that a queue could not have held
+	// all of it before that: it may be refused.
+	kept, tooBig bool
+	paths        []string
+	held         map[types.UID]bool // placeholders that have a node, or had one until a replica deleted them
+	timed        bool               // a placeholder has had a node, from which on the gang has so much time
+	started      bool               // a pod of it has a node
 }
 
 // judge goes through facts in their order.
@@ -121,7 +130,22 @@ func (o *oracle) seeQueues(queues map[string]quota) {
 			o.narrowed[path] = o.at
 		}
 	}
-	o.queues = queues
+	o.former, o.changed, o.queues = o.queues, o.at, queues
+	for _, g := range o.gangs {
+		o.fits(g)
+	}
+}
+
+// fits looks whether the queues have room for a gang that has not been taken yet. They may
+// be known as they were before.
+func (o *oracle) fits(g *gangSeen) {
+	for _, path := range g.paths {
+		most := []int64{o.max(path)}
+		if before, ok := o.former[path]; ok && o.at.Sub(o.changed) < oracleGracePeriod {
+			most = append(most, before.max)
+		}
+		g.tooBig = g.tooBig || !g.kept && slices.ContainsFunc(most, func(most int64) bool { return most >= 0 && g.cpu > most })
+	}
 }
 
 func (o *oracle) seeAsked(a *asked) {
@@ -182,18 +206,27 @@ func (o *oracle) created(pod *v1.Pod) {
 	switch {
 	case held(pod) && g == nil:
 		o.fault("a placeholder of nobody", "%s of %s", pod.Name, app)
-	case held(pod) && g.started:
-		o.fault("a placeholder after its gang has started", "%s of %s", pod.Name, app)
+	case held(pod):
+		g.kept = true
+		if g.started {
+			o.fault("a placeholder after its gang has started", "%s of %s", pod.Name, app)
+		}
 	case !held(pod) && g == nil && pod.Annotations[noteGroups] != "":
-		g := &gangSeen{held: make(map[types.UID]bool), hard: strings.Contains(pod.Annotations[notePolicy], "Hard")}
-		var groups []struct{ MinMember int }
+		g := &gangSeen{held: make(map[types.UID]bool), hard: strings.Contains(pod.Annotations[notePolicy], "Hard"), paths: paths(pod)}
+		var groups []struct {
+			MinMember   int
+			MinResource map[string]resource.Quantity
+		}
 		if err := json.Unmarshal([]byte(pod.Annotations[noteGroups]), &groups); err != nil {
 			panic(err)
 		}
 		for _, group := range groups {
+			cpu := group.MinResource["cpu"]
 			g.members += group.MinMember
+			g.cpu += int64(group.MinMember) * cpu.MilliValue()
 		}
 		o.gangs[app] = g
+		o.fits(g)
 	}
 }
 
@@ -206,7 +239,7 @@ func (o *oracle) ended(pod *v1.Pod, gone bool) {
 	switch {
 	case held(pod) && g != nil && !o.deletes[pod.Name]:
 		delete(g.held, pod.UID) // its node has gone, or it could not run
-	case !gone && pod.Status.Phase == v1.PodFailed && pod.Status.Reason != reasonRefused && (g == nil || !g.hard || g.started):
+	case !gone && pod.Status.Phase == v1.PodFailed && pod.Status.Reason != reasonRefused && (g == nil || !g.tooBig && (!g.hard || g.started)):
 		o.fault("a pod is made to fail", "%s of %s: %s", pod.Name, pod.Labels[labelApp], pod.Status.Message)
 	}
 }
@@ -236,7 +269,7 @@ func (o *oracle) bound(pod *v1.Pod) {
 	switch {
 	case g == nil:
 	case held(pod):
-		g.held[pod.UID] = true
+		g.held[pod.UID], g.timed = true, true
 	case !g.started:
 		if g.hard && len(g.held) < g.members {
 			o.fault("half a gang", "%s of %s runs, and %d of %d places were held", pod.Name, pod.Labels[labelApp], len(g.held), g.members)
@@ -263,17 +296,24 @@ func (o *oracle) unfinished() []string {
 	var all []string
 	waiting := o.waiting()
 	for _, name := range slices.Sorted(maps.Keys(o.pods)) {
-		switch pod := o.pods[name]; {
+		pod := o.pods[name]
+		g := o.gangs[pod.Labels[labelApp]]
+		switch {
 		case !ours(pod) || over(pod):
-		case held(pod):
+		case held(pod) && (g == nil || g.timed):
 			all = append(all, fmt.Sprintf("a placeholder is left: %s on %q", name, pod.Spec.NodeName))
-		case pod.Spec.NodeName == "":
+		case pod.Spec.NodeName == "" && (held(pod) || !o.holds(g)):
 			if why := o.neglected(pod, waiting); why != "" {
 				all = append(all, "a pod waits for nothing: "+why)
 			}
 		}
 	}
 	return all
+}
+
+// holds reports whether a gang waits for its first place.
+func (o *oracle) holds(g *gangSeen) bool {
+	return g != nil && !g.timed && slices.ContainsFunc(o.waiting(), func(p *v1.Pod) bool { return held(p) && o.gangs[p.Labels[labelApp]] == g })
 }
 
 // neglected says where a waiting pod could be, empty if it waits for a reason. A pod that
@@ -285,7 +325,7 @@ func (o *oracle) neglected(pod *v1.Pod, waiting []*v1.Pod) string {
 	}
 	blocked := 0
 	for _, other := range waiting {
-		if other != pod && o.admits(other) {
+		if other != pod && o.admits(other) && (held(other) || !o.holds(o.gangs[other.Labels[labelApp]])) {
 			blocked++
 		}
 	}

@@ -43,6 +43,9 @@ var happenings = map[string]func(c *cluster, s step){
 	"others' pod":     othersPod,
 	"lead dies":       leadDies,
 	"follower dies":   followerDies,
+	"gang comes":      gangComes,
+	"queue changes":   queueChanges,
+	"pod is resized":  podIsResized,
 }
 
 const nothing = "nothing"

@@ -21,13 +21,7 @@ import (
 var (
 	histories = flag.Int("histories.n", 12, "how many histories of a cluster are played")
 	lanes     = flag.Int("histories.lanes", 3, "how many of them at a time")
-)
-
-// historyPatience is how long what is wrong may stay so while nothing happens, and
-// historyLimit how long it may in any case.
-const (
-	historyPatience = 45 * time.Second
-	historyLimit    = 3 * time.Minute
+	patience  = flag.Duration("histories.patience", time.Minute, "for how long what is wrong may stay so while nothing happens")
 )
 
 // TestHistories has anything happen at any time to a cluster with two replicas, while they
@@ -120,7 +114,7 @@ func (c *cluster) settle() string {
 		if crashed != "" {
 			return "a replica ends by itself: " + crashed
 		}
-		if time.Since(noted) > historyPatience && time.Since(began) > historyPatience || time.Since(began) > historyLimit {
+		if lasts := time.Since(began); min(lasts, time.Since(noted)) > *patience || lasts > 3**patience {
 			return wrong
 		}
 	}
