@@ -14,12 +14,6 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/settings"
 )
 
-// Keys of YuniKorn's configuration that mean something here.
-const (
-	queuesKey   = "queues.yaml"
-	logLevelKey = settings.KeyLogLevel
-)
-
 // Config says how the engine is run.
 type Config struct {
 	// RMID names this resource manager in the core; it becomes part of the
@@ -27,6 +21,8 @@ type Config struct {
 	RMID string
 	// PolicyGroup selects the queue configuration.
 	PolicyGroup string
+	// InstanceTypeLabel is the key of the label of nodes that names their type.
+	InstanceTypeLabel string
 	// Version is what the core is told about this program.
 	Version string
 	// ConfigYAML is the data of YuniKorn's ConfigMap: queues.yaml, and the
@@ -60,7 +56,11 @@ type Config struct {
 
 // Default returns the configuration of a stock installation.
 func Default() Config {
-	return Config{RMID: "mycluster", PolicyGroup: "queues", LogLevel: slog.LevelWarn.String(), ExplainInterval: 15 * time.Second, Patience: 30 * time.Second, CompleteAfter: 30 * time.Second}
+	return Config{
+		RMID: settings.Default(settings.KeyClusterID), PolicyGroup: settings.Default(settings.KeyPolicyGroup),
+		InstanceTypeLabel: settings.Default(settings.KeyInstanceTypeLabel), LogLevel: slog.LevelWarn.String(),
+		ExplainInterval: 15 * time.Second, Patience: 30 * time.Second, CompleteAfter: 30 * time.Second,
+	}
 }
 
 // Validate checks the configuration, that of the core included.
@@ -72,7 +72,7 @@ func (c Config) Validate() error {
 	if c.PolicyGroup == "" {
 		errs = append(errs, errors.New("policyGroup: must be set"))
 	}
-	if err := settings.Check(map[string]string{logLevelKey: c.LogLevel}); err != nil {
+	if err := settings.Check(map[string]string{settings.KeyLogLevel: c.LogLevel}); err != nil {
 		errs = append(errs, fmt.Errorf("logLevel: %w", err))
 	}
 	if c.ExplainInterval <= 0 {
@@ -90,7 +90,16 @@ func (c Config) Validate() error {
 
 // Validate checks YuniKorn's configuration; each error names the key, and a line where
 // that can be said.
-func Validate(data map[string]string) error { return settings.Check(data) }
+func Validate(data map[string]string) error {
+	if err := settings.Check(data); err != nil {
+		return err
+	}
+	queues, _ := split(data, "")
+	if _, err := parse(queues); err != nil {
+		return fmt.Errorf("%s: %w", settings.QueuesKey(data), err)
+	}
+	return nil
+}
 
 // split separates the queues from the rest, which the core wants apart. The
 // core logs at the level given unless data says otherwise: its chatter is several
@@ -100,13 +109,13 @@ func split(data map[string]string, level string) (queues string, extra map[strin
 	if extra == nil {
 		extra = make(map[string]string)
 	}
-	queues = extra[queuesKey]
-	delete(extra, queuesKey)
+	queues = extra[settings.QueuesKey(data)]
+	delete(extra, settings.QueuesKey(data))
 	if strings.TrimSpace(queues) == "" {
 		queues = configs.DefaultSchedulerConfig
 	}
-	if _, ok := extra[logLevelKey]; !ok {
-		extra[logLevelKey] = level
+	if _, ok := extra[settings.KeyLogLevel]; !ok {
+		extra[settings.KeyLogLevel] = level
 	}
 	return queues, extra
 }

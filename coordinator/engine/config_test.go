@@ -30,6 +30,12 @@ func TestValidate(t *testing.T) {
 			want: []string{"queues.yaml: ", "log.level: ", "LOUD", "event.trackingEnabled: ", "event.requestCapacity: ", "health.checkInterval: "},
 		},
 		{name: "unknown field", data: map[string]string{"queues.yaml": "partitions: [{name: default, quues: []}]"}, want: []string{"quues"}},
+		{name: "queues of a comment alone", data: map[string]string{"queues.yaml": "# none yet\n"}, want: []string{`queues.yaml: there is no partition "default"`}},
+		{
+			name: "another partition alone",
+			data: map[string]string{"queues.yaml": "partitions: [{name: gpu, queues: [{name: root}]}]"}, want: []string{`there is no partition "default"`},
+		},
+		{name: "partitions without a name are that", data: map[string]string{"queues.yaml": "partitions: [{queues: [{name: root}]}]"}},
 		{name: "not yaml", data: map[string]string{"queues.yaml": "{"}, want: []string{"queues.yaml"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

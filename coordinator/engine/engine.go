@@ -63,10 +63,13 @@ type Engine struct {
 	life context.Context
 	end  context.CancelFunc
 	// configuring admits one change of configuration at a time: of inForce, the
-	// queues, and extra, the other settings.
+	// queues, and extra, the other settings. takenBack counts changes that failed.
 	configuring sync.Mutex
 	inForce     string
 	extra       map[string]string
+	takenBack   int
+	// limits is the root of the queues whose limits the core has.
+	limits atomic.Pointer[configs.QueueConfig]
 
 	// mu guards the tables. Requests are sent to the core while it is held, so
 	// that the core sees them in the order of the tables' changes; the core
@@ -135,7 +138,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		removing:  make(map[string]int),
 		deferred:  make(map[string]int),
 		cycles:    rounds,
-		inForce:   text,
+		inForce:   known.given,
 		extra:     extra,
 		queues:    known,
 	}
@@ -150,13 +153,17 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		RmID:        cfg.RMID,
 		Version:     cfg.Version,
 		PolicyGroup: cfg.PolicyGroup,
-		Config:      text,
+		Config:      known.given,
 		ExtraConfig: extra,
 		BuildInfo:   buildInfo(cfg.Version, build),
 	}, callback{e})
 	if err != nil {
 		e.Stop()
 		return nil, fmt.Errorf("register with the scheduling core: %w", err)
+	}
+	if err := e.settle(known.conf); err != nil {
+		e.Stop()
+		return nil, fmt.Errorf("engine configuration: %w", err)
 	}
 	return e, nil
 }
@@ -184,8 +191,8 @@ func (e *Engine) Stop() {
 	e.core.StopAll()
 }
 
-// Configure replaces YuniKorn's configuration. If the queues are not valid,
-// none of it is applied.
+// Configure replaces YuniKorn's configuration. If it returns an error, the configuration of
+// before is in force, all of it.
 func (e *Engine) Configure(data map[string]string) error {
 	if err := Validate(data); err != nil {
 		return fmt.Errorf("engine configuration: %w", err)
@@ -201,12 +208,14 @@ func (e *Engine) Configure(data map[string]string) error {
 	text, extra := split(data, e.cfg.LogLevel)
 	next, err := parseQueues(text, before, ledger.At(e.cfg.Now()))
 	if err == nil {
-		err = e.apply(e.life, text, extra)
+		if err = e.apply(e.life, next.given, extra); err != nil && !errors.Is(err, ErrStopped) {
+			e.takeBack()
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("engine configuration: %w", err)
 	}
-	e.inForce, e.extra = text, extra
+	e.inForce, e.extra = next.given, extra
 	e.changes.Add(1)
 	at := e.everybody()
 	e.mu.Lock()
@@ -217,6 +226,23 @@ func (e *Engine) Configure(data map[string]string) error {
 	e.queues = next
 	e.review(at)
 	return nil
+}
+
+// takeBack gives the core the configuration in force again, after it has refused another
+// and may have applied a part of it. If that fails as well, nobody knows by which rules it
+// schedules, and the owner has to end this engine. e.configuring is held.
+func (e *Engine) takeBack() {
+	e.takenBack++
+	// The core passes over queues of the same text, whatever came in between.
+	again := fmt.Sprintf("%s\n# again %d\n", e.inForce, e.takenBack)
+	err := e.apply(e.life, again, e.extra)
+	if err == nil || errors.Is(err, ErrStopped) {
+		return
+	}
+	e.log.Error("the scheduling core has taken a part of a configuration, and does not give it back", "err", err)
+	if e.cfg.OnStuck != nil {
+		e.cfg.OnStuck(fmt.Errorf("%w: the configuration of before is not in force again: %w", ErrStuck, err))
+	}
 }
 
 // emit sends an event to the ledger, unless the engine is held or stopped.

@@ -2,12 +2,17 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/apache/yunikorn-core/pkg/common/configs"
+	"github.com/apache/yunikorn-core/pkg/common/security"
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
+	"github.com/apache/yunikorn-core/pkg/scheduler/ugm"
+	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/api"
 	sicommon "github.com/apache/yunikorn-scheduler-interface/lib/go/common"
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
@@ -127,6 +132,77 @@ func cleanQueues(q *objects.Queue) {
 	if (q.IsDraining() || !q.IsManaged()) && q.IsEmpty() {
 		q.RemoveQueue()
 	}
+}
+
+// Rules describes by what the core schedules: queues with their limits, properties and
+// templates, placement rules, policies, limits of users and groups, and other settings.
+func (e *Engine) Rules() []string {
+	p := e.corePartition()
+	lines := []string{
+		fmt.Sprint("nodes: ", p.GetNodeSortingPolicyType(), p.GetNodeSortingResourceWeights()),
+		fmt.Sprint("preemption: ", p.IsPreemptionEnabled(), p.IsQuotaPreemptionEnabled()),
+		fmt.Sprint("settings: ", configs.GetConfigMap()),
+	}
+	for i, rule := range p.GetPlacementRules() {
+		lines = append(lines, said(fmt.Sprint("rule ", i), rule))
+	}
+	for _, queue := range []string{"root.a", "root.p.x", "root.p.y", "root.d.e.late"} { // whose users are all known then
+		for _, user := range []string{"alice", "bob"} {
+			ugm.GetUserManager().Headroom(queue, "nobody's", security.UserGroup{User: user, Groups: []string{"dev"}})
+		}
+	}
+	for _, tracker := range ugm.GetUserManager().GetUserTrackers() {
+		lines = append(lines, limitsOf("user "+tracker.GetResourceUsageDAOInfo().UserName, tracker.GetResourceUsageDAOInfo().Queues)...)
+	}
+	for _, tracker := range ugm.GetUserManager().GetGroupTrackers() {
+		// An application counts for the group whose limit it found when it started, as in YuniKorn.
+		lines = append(lines, limitsOf("group "+tracker.GetResourceUsageDAOInfo().GroupName, unused(tracker.GetResourceUsageDAOInfo().Queues))...)
+	}
+	lines = append(lines, rulesOf(p.GetQueue("root"))...)
+	slices.Sort(lines)
+	return lines
+}
+
+func said(what string, v any) string {
+	text, err := json.Marshal(v)
+	return fmt.Sprint(what, ": ", string(text), err)
+}
+
+func unused(at *dao.ResourceUsageDAOInfo) *dao.ResourceUsageDAOInfo {
+	at.ResourceUsage, at.RunningApplications = nil, nil
+	for _, below := range at.Children {
+		unused(below)
+	}
+	return at
+}
+
+func limitsOf(who string, at *dao.ResourceUsageDAOInfo) (lines []string) {
+	for _, below := range at.Children {
+		lines = append(lines, limitsOf(who, below)...)
+	}
+	if len(at.RunningApplications) == 0 && len(at.MaxResources) == 0 && at.MaxApplications == 0 {
+		return lines // the core makes one for whom it looks at
+	}
+	at.Children = nil
+	slices.Sort(at.RunningApplications)
+	return append(lines, said(who, at))
+}
+
+func rulesOf(q *objects.Queue) (lines []string) {
+	for _, child := range q.GetCopyOfChildren() {
+		lines = append(lines, rulesOf(child)...)
+	}
+	at := q.GetPartitionQueueDAOInfo(false)
+	slices.Sort(at.ChildNames)
+	at.HeadRoom, at.AbsUsedCapacity = nil, nil
+	if !at.IsLeaf {
+		at.PreemptionDelay = "" // which counts for leaves alone
+	}
+	access := [2]bool{}
+	for i, user := range []string{"alice", "bob"} {
+		access[i] = q.CheckSubmitAccess(security.UserGroup{User: user})
+	}
+	return append(lines, said("queue "+at.QueueName, at)+fmt.Sprint(access, q.GetMaxAppUnschedAskBackoff(), q.GetBackoffDelay()))
 }
 
 // Queues describes the queues that have applications.

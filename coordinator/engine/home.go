@@ -268,15 +268,23 @@ func (e *Engine) applied(what, text string) bool {
 	return e.insist(what, func(ctx context.Context) error { return e.apply(ctx, text, e.extra) })
 }
 
-// apply gives the core queues and other settings, and waits for it. e.configuring is
-// held.
+// apply gives the core queues that are valid, and other settings, and waits for it.
+// e.configuring is held.
 func (e *Engine) apply(ctx context.Context, text string, extra map[string]string) error {
+	conf, err := configs.LoadSchedulerConfigFromByteArray([]byte(text))
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	// The core does not answer any more once it has been stopped.
 	go func() {
-		done <- e.proxy.UpdateConfiguration(&si.UpdateConfigurationRequest{
+		err := e.proxy.UpdateConfiguration(&si.UpdateConfigurationRequest{
 			RmID: e.cfg.RMID, PolicyGroup: e.cfg.PolicyGroup, Config: text, ExtraConfig: extra,
 		})
+		if err == nil {
+			err = e.settle(conf)
+		}
+		done <- err
 	}()
 	select {
 	case err := <-done:

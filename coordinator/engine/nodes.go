@@ -62,7 +62,7 @@ func (e *Engine) SetNode(n *v1.Node) error {
 	}
 	x := e.nodes[n.Name]
 	if x == nil {
-		x = &node{name: n.Name, attributes: attributesOf(n)}
+		x = &node{name: n.Name, attributes: attributesOf(n, e.cfg.InstanceTypeLabel)}
 		e.nodes[n.Name] = x
 		if e.removing[n.Name] == 0 { // else sent by decommission
 			if err := e.sendNode(x, si.NodeInfo_CREATE_DRAIN, nil); err != nil {
@@ -75,11 +75,11 @@ func (e *Engine) SetNode(n *v1.Node) error {
 	return e.openNode(x)
 }
 
-func attributesOf(n *v1.Node) map[string]string {
+func attributesOf(n *v1.Node, instanceType string) map[string]string {
 	return map[string]string{
 		sicommon.HostName:     n.Name,
 		sicommon.RackName:     "/rack-default",
-		sicommon.InstanceType: n.Labels[v1.LabelInstanceTypeStable],
+		sicommon.InstanceType: n.Labels[instanceType],
 		sicommon.ARCH:         n.Labels[v1.LabelArchStable],
 		sicommon.OS:           n.Labels[v1.LabelOSStable],
 	}

@@ -8,7 +8,6 @@ import (
 	corecommon "github.com/apache/yunikorn-core/pkg/common"
 	"github.com/apache/yunikorn-core/pkg/common/configs"
 	"github.com/apache/yunikorn-core/pkg/scheduler/placement/types"
-	"github.com/apache/yunikorn-core/pkg/scheduler/policies"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -20,6 +19,8 @@ import (
 // Nobody changes one.
 type queues struct {
 	conf *configs.SchedulerConfig
+	// given is what the core is told of it.
+	given string
 	// former are the definitions of queues that are gone, below the name root; of
 	// the queues that lie above them and are not gone, the names alone count.
 	former configs.QueueConfig
@@ -34,9 +35,15 @@ func parseQueues(text string, before configs.QueueConfig, since ledger.Time) (qu
 	if err != nil {
 		return queues{}, err
 	}
-	q := queues{conf: conf, since: since}
+	q := queues{conf: conf, given: text, since: since}
 	q.former = minus(before, q.root())
-	return q, nil
+	if len(conf.Partitions) > 1 {
+		// The core hangs when a partition is taken away (ClusterContext.updateSchedulerConfig),
+		// and has one table of limits for all. Nothing is scheduled in others.
+		conf.Partitions = slices.DeleteFunc(conf.Partitions, func(p configs.PartitionConfig) bool { return p.Name != configs.DefaultPartition })
+		q.given, err = q.text(q.root())
+	}
+	return q, err
 }
 
 // root is the configured root queue.
@@ -175,14 +182,10 @@ func (q queues) housing() (string, error) {
 	return q.text(root, configs.PlacementRule{Name: types.Provided, Create: true})
 }
 
-// bare is a queue and those below it, with nothing but their names, and a sort policy
-// that suits gangs.
+// bare is a queue and those below it, with nothing but their names; the sort policy of
+// such a queue suits gangs.
 func bare(q configs.QueueConfig) configs.QueueConfig {
 	out := configs.QueueConfig{Name: q.Name, Parent: q.Parent}
-	if isLeaf(q) {
-		// The core keeps a property that it is not told of any more.
-		out.Properties = map[string]string{configs.ApplicationSortPolicy: policies.FifoSortPolicy.String()}
-	}
 	for _, below := range q.Queues {
 		out.Queues = append(out.Queues, bare(below))
 	}
