@@ -34,7 +34,7 @@ func (r *replica) serveAdmission(start func(name string, run func(context.Contex
 	}
 	conf := admission.Config{
 		Mode: cfg.Mode, Namespace: r.cfg.Namespace, ServiceAccount: cfg.ServiceAccount, SchedulerName: r.cfg.SchedulerName,
-		ConfigMaps: []string{r.cfg.Engine.DefaultsConfigMap, r.cfg.Engine.ConfigMap}, FailurePolicy: cfg.FailurePolicy,
+		ConfigMaps: []string{r.cfg.Engine.DefaultsConfigMap, r.cfg.Engine.ConfigMap}, ConfigMapNamespace: r.cfg.Engine.ConfigMapNamespace, FailurePolicy: cfg.FailurePolicy,
 		Where: admission.Where{Namespace: r.cfg.Namespace, Service: cfg.Service, URLs: cfg.URLs}, Workloads: workloads,
 	}
 	var certificates admission.Certificates
@@ -90,7 +90,7 @@ func (r *replica) configMaps(ctx context.Context) ([]*v1.ConfigMap, error) {
 	}
 	var held []*v1.ConfigMap
 	for _, name := range []string{r.cfg.Engine.DefaultsConfigMap, r.cfg.Engine.ConfigMap} {
-		cm, err := r.kube.Reads.CoreV1().ConfigMaps(r.cfg.Namespace).Get(ctx, name, metav1.GetOptions{})
+		cm, err := r.kube.Reads.CoreV1().ConfigMaps(r.cfg.Engine.ConfigMapNamespace).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			cm, err = nil, nil
 		}

@@ -309,7 +309,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		Namespace:     cfg.Namespace,
 		SchedulerName: cfg.SchedulerName,
 		PodName:       os.Getenv("POD_NAME"),
-		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap},
+		ConfigMaps:    []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap}, ConfigMapNamespace: cfg.Engine.ConfigMapNamespace,
 	}, r.log)
 	r.fence = newFence(func(ctx context.Context) (bool, error) {
 		return kube.ProbeFence(ctx, r.kube.DryRuns, cfg.Namespace)

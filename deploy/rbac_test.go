@@ -97,6 +97,46 @@ func TestBindingsTieRolesToTheServiceAccount(t *testing.T) {
 	}
 }
 
+// TestTheQueueConfigurationMayBeInTheNamespaceYunikorn: the rights to it there are those that
+// the base gives in the replicas' own namespace.
+func TestTheQueueConfigurationMayBeInTheNamespaceYunikorn(t *testing.T) {
+	const file = "yunikorn-namespace/role.yaml"
+	cfg := deployedConfig(t)
+	var rules []rbacv1.PolicyRule
+	for _, doc := range documents(t, file) {
+		object, _, err := strict(t).Decode(doc, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch o := object.(type) {
+		case *rbacv1.Role:
+			rules = append(rules, o.Rules...)
+			if o.Namespace != "yunikorn" {
+				t.Errorf("role in %s", o.Namespace)
+			}
+		case *rbacv1.RoleBinding:
+			if want := only[*rbacv1.RoleBinding](t, "understudy").Subjects; !slices.Equal(o.Subjects, want) || o.Namespace != "yunikorn" {
+				t.Errorf("role binding: %+v", o)
+			}
+		}
+	}
+	for _, verb := range []string{"get", "list", "watch"} {
+		for _, name := range []string{cfg.Engine.DefaultsConfigMap, cfg.Engine.ConfigMap} {
+			if !permitted(rules, verb, "", "configmaps", name) {
+				t.Errorf("%s %s is not permitted", verb, name)
+			}
+		}
+	}
+	if len(rules) != 1 || len(rules[0].Verbs) != 3 || len(rules[0].ResourceNames) != 2 {
+		t.Errorf("more than that: %+v", rules)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained(t, file, string(data))
+}
+
 // TestEveryRuleSaysWhy keeps rules from creeping in.
 func TestEveryRuleSaysWhy(t *testing.T) {
 	for _, file := range []string{"base/clusterrole.yaml", "base/role.yaml"} {

@@ -26,8 +26,9 @@ type Config struct {
 	// SchedulerName is that of the pods to schedule.
 	SchedulerName string
 	// ConfigMaps are the names of those that hold the configuration, a later one overriding
-	// an earlier one.
-	ConfigMaps []string
+	// an earlier one, and ConfigMapNamespace is where they are; empty for Namespace.
+	ConfigMaps         []string
+	ConfigMapNamespace string
 	// FailurePolicy is what becomes of a pod about which no replica decides in time: Ignore
 	// or Fail.
 	FailurePolicy string

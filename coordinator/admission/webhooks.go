@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -168,7 +169,7 @@ func (c Config) validations(bundle []byte) *admissionregv1.ValidatingWebhookConf
 	object.Webhooks = []admissionregv1.ValidatingWebhook{{
 		Name: nameValidate, ClientConfig: c.Where.clients(PathValidate, bundle)[0], Rules: []admissionregv1.RuleWithOperations{rule("", "v1", "configmaps")},
 		FailurePolicy: ptr.To(admissionregv1.Fail), MatchPolicy: ptr.To(admissionregv1.Equivalent),
-		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{metav1NamespaceName: c.Namespace}}, ObjectSelector: &metav1.LabelSelector{},
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{metav1NamespaceName: cmp.Or(c.ConfigMapNamespace, c.Namespace)}}, ObjectSelector: &metav1.LabelSelector{},
 		SideEffects: ptr.To(admissionregv1.SideEffectClassNone), TimeoutSeconds: ptr.To(int32(attemptSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 		MatchConditions: []admissionregv1.MatchCondition{{

@@ -26,8 +26,7 @@ type Config struct {
 	// selects POD_NAME, then the host name. The holder identity in the Lease is
 	// this name, an underscore, and a token that is new with every process.
 	Identity string `yaml:"identity"`
-	// Namespace is where the replicas run, with their Lease, their own pods and
-	// their ConfigMaps. Empty selects POD_NAMESPACE, then DefaultNamespace.
+	// Namespace is where the replicas run, with their Lease and their own pods. Empty selects POD_NAMESPACE, then DefaultNamespace.
 	Namespace string `yaml:"namespace"`
 	// SchedulerName is the spec.schedulerName of the pods to schedule.
 	SchedulerName string `yaml:"schedulerName"`
@@ -131,7 +130,9 @@ type Engine struct {
 	// second overrides the first, and both are reloaded when they change.
 	DefaultsConfigMap string `yaml:"defaultsConfigMap"`
 	ConfigMap         string `yaml:"configMap"`
-	LogLevel          string `yaml:"logLevel"`
+	// ConfigMapNamespace is where they are; empty selects Namespace.
+	ConfigMapNamespace string `yaml:"configMapNamespace"`
+	LogLevel           string `yaml:"logLevel"`
 }
 
 // Binder tunes the binding of pods.
@@ -365,6 +366,9 @@ func (c Config) Resolve(getenv func(string) string, hostname func() (string, err
 	}
 	if c.Namespace == "" {
 		c.Namespace = DefaultNamespace
+	}
+	if c.Engine.ConfigMapNamespace == "" {
+		c.Engine.ConfigMapNamespace = c.Namespace
 	}
 	if c.Template == "" {
 		c.Template = getenv("POD_TEMPLATE")

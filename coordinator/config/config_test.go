@@ -68,7 +68,7 @@ etcd:
   dialTimeout: 1s
   requestTimeout: 1m
 mirror: {policy: strict, patience: 100ms, maxOps: 64, maxBytes: 524288}
-engine: {defaultsConfigMap: d, configMap: c, logLevel: debug}
+engine: {defaultsConfigMap: d, configMap: c, configMapNamespace: yunikorn, logLevel: debug}
 binder: {workers: 8}
 placeholder: {image: "registry.example/pause:1", runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000}
 workload: {userLabel: example.com/user}
@@ -292,7 +292,7 @@ func TestIdentityAndNamespaceComeFromTheEnvironment(t *testing.T) {
 		t.Errorf("in a pod: %q in %q, %v", got.Identity, got.Namespace, err)
 	}
 	got, err = base.Resolve(env(nil), host)
-	if err != nil || got.Identity != "host-1" || got.Namespace != DefaultNamespace {
+	if err != nil || got.Identity != "host-1" || got.Namespace != DefaultNamespace || got.Engine.ConfigMapNamespace != DefaultNamespace {
 		t.Errorf("outside: %q in %q, %v", got.Identity, got.Namespace, err)
 	}
 	if _, err = base.Resolve(env(nil), nameless); err == nil {
@@ -301,9 +301,9 @@ func TestIdentityAndNamespaceComeFromTheEnvironment(t *testing.T) {
 	if _, err = base.Resolve(env(map[string]string{"POD_NAMESPACE": "Not/A/Name"}), host); err == nil {
 		t.Error("a namespace from the environment was not checked")
 	}
-	base.Identity, base.Namespace = "mine", "here"
+	base.Identity, base.Namespace, base.Engine.ConfigMapNamespace = "mine", "here", "yunikorn"
 	got, err = base.Resolve(env(map[string]string{"POD_NAME": "pod-1", "POD_NAMESPACE": "ns"}), nameless)
-	if err != nil || got.Identity != "mine" || got.Namespace != "here" {
+	if err != nil || got.Identity != "mine" || got.Namespace != "here" || got.Engine.ConfigMapNamespace != "yunikorn" {
 		t.Errorf("the file does not win: %q in %q, %v", got.Identity, got.Namespace, err)
 	}
 }

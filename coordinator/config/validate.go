@@ -53,6 +53,9 @@ func (c Config) check() []*Error {
 	k.all("engine.configMap", validation.IsDNS1123Subdomain(c.Engine.ConfigMap))
 	k.must("engine.configMap", c.Engine.ConfigMap != c.Engine.DefaultsConfigMap,
 		"is the same as engine.defaultsConfigMap, want two names")
+	if c.Engine.ConfigMapNamespace != "" {
+		k.all("engine.configMapNamespace", validation.IsDNS1123Label(c.Engine.ConfigMapNamespace))
+	}
 	k.oneOf("engine.logLevel", c.Engine.LogLevel, "debug", "info", "warn", "error")
 	k.between("binder.workers", c.Binder.Workers, 1, 1024)
 	for name, id := range map[string]int{

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -21,11 +22,13 @@ func (c *Cluster) Configuration() (map[string]string, error) {
 	return maps.Clone(configuration), err
 }
 
+func (c ClusterConfig) configMapNamespace() string { return cmp.Or(c.ConfigMapNamespace, c.Namespace) }
+
 // ConfigMap returns the one that overrides the others, of those that exist; nil if none
 // does.
 func (c *Cluster) ConfigMap() *v1.ConfigMap {
 	for i, informer := range slices.Backward(c.configMaps) {
-		if cm, exists := lookUp[*v1.ConfigMap](informer, c.cfg.Namespace+"/"+c.cfg.ConfigMaps[i]); exists {
+		if cm, exists := lookUp[*v1.ConfigMap](informer, c.cfg.configMapNamespace()+"/"+c.cfg.ConfigMaps[i]); exists {
 			return cm
 		}
 	}
@@ -37,7 +40,7 @@ func (c *Cluster) ConfigMap() *v1.ConfigMap {
 func (c *Cluster) ConfigMaps() (held []*v1.ConfigMap, listed bool) {
 	listed = true
 	for i, informer := range c.configMaps {
-		cm, _ := lookUp[*v1.ConfigMap](informer, c.cfg.Namespace+"/"+c.cfg.ConfigMaps[i])
+		cm, _ := lookUp[*v1.ConfigMap](informer, c.cfg.configMapNamespace()+"/"+c.cfg.ConfigMaps[i])
 		held, listed = append(held, cm), listed && informer.HasSynced()
 	}
 	return held, listed

@@ -194,6 +194,11 @@ func TestConfiguration(t *testing.T) {
 	if none := s.cluster(t, ClusterConfig{Namespace: "elsewhere", ConfigMaps: names}); none.ConfigMap() != nil {
 		t.Errorf("one that does not exist: %v", none.ConfigMap())
 	}
+	abroad := s.cluster(t, ClusterConfig{Namespace: "elsewhere", ConfigMaps: names, ConfigMapNamespace: "own"})
+	got, err = abroad.Configuration()
+	if cm := abroad.ConfigMap(); err != nil || got["queues.yaml"] != "default" || cm == nil || cm.Namespace != "own" {
+		t.Errorf("in another namespace: %v, %v of %v", got, err, cm)
+	}
 }
 
 func TestWatchErrorsAreReportedOncePerReason(t *testing.T) {

@@ -23,12 +23,14 @@ import (
 
 // ClusterConfig says what a replica watches.
 type ClusterConfig struct {
-	// Namespace is the replica's own: its ConfigMaps and its pod are there.
+	// Namespace is the replica's own: its pod is there.
 	Namespace string
 	// SchedulerName tells the pods to schedule from those of others.
 	SchedulerName string
-	// ConfigMaps hold the queue configuration; a later one overrides an earlier.
-	ConfigMaps []string
+	// ConfigMaps hold the queue configuration; a later one overrides an earlier. They are in
+	// ConfigMapNamespace, or if that is empty in Namespace.
+	ConfigMaps         []string
+	ConfigMapNamespace string
 	// PodName is the replica's own pod; empty outside a cluster.
 	PodName string
 }
@@ -78,7 +80,7 @@ func New(clients *Clients, cfg ClusterConfig, log *slog.Logger) *Cluster {
 	}
 	for _, name := range cfg.ConfigMaps {
 		// One by name each, so that no right to read others is needed.
-		informer := coreinformers.NewFilteredConfigMapInformer(clients.Reads, cfg.Namespace, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+		informer := coreinformers.NewFilteredConfigMapInformer(clients.Reads, cfg.configMapNamespace(), 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 		})
 		c.configMaps = append(c.configMaps, informer)
