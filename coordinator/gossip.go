@@ -77,6 +77,8 @@ func (r *replica) standing() roster.Standing {
 		Role: string(*r.role.Load()), Ready: len(missing) == 0, Missing: roster.Summary(missing),
 		HTTP: r.cfg.Reachable(), REST: r.restPort(), Template: r.cfg.Template, Created: r.created(),
 	}
+	c := r.standby.Configuration()
+	s.Configuration, s.Stale = c.Hash, len(c.Restart) > 0
 	if l := r.lead.Load(); l != nil {
 		mirrored, _ := l.MirrorStatus()
 		s.Epoch, s.Ready, s.Revision, s.Missing = l.Epoch(), false, mirrored.Revision, ""
@@ -111,7 +113,7 @@ func memberStatus(m roster.Member) serve.Member {
 	return serve.Member{
 		Replica: m.Replica, Incarnation: m.Name, Address: m.Address, Gone: m.Gone, Since: m.Since,
 		Role: serve.Role(m.Role), Ready: m.Ready, Epoch: m.Epoch, Revision: m.Revision, Lag: m.Lag, HTTP: m.HTTP,
-		Missing: m.Missing, Template: m.Template,
+		Missing: m.Missing, Template: m.Template, Configuration: m.Configuration,
 	}
 }
 

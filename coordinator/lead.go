@@ -115,12 +115,12 @@ type executors struct {
 }
 
 func (r *replica) newExecutors(tenure kube.Tenure, sink kube.Sink) term.Executors {
+	placeholder := r.placeholder()
 	e := &executors{
 		binder: kube.NewBinder(r.kube.Writes, r.cfg.Binder.Workers, tenure, sink, r.log),
 		pods: kube.NewPods(r.kube.Writes, kube.PodsConfig{
-			Tenure: tenure, Image: r.cfg.Placeholder.Image, SchedulerName: r.cfg.SchedulerName,
-			RunAsUser: int64(r.cfg.Placeholder.RunAsUser), RunAsGroup: int64(r.cfg.Placeholder.RunAsGroup),
-			FSGroup: int64(r.cfg.Placeholder.FSGroup),
+			Tenure: tenure, Image: placeholder.Image, SchedulerName: r.cfg.SchedulerName,
+			RunAsUser: int64(placeholder.RunAsUser), RunAsGroup: int64(placeholder.RunAsGroup), FSGroup: int64(placeholder.FSGroup),
 		}, sink, r.log),
 	}
 	e.gangProblem = r.standby.GangProblem

@@ -164,6 +164,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	start("accounts", r.accounts.run)
 	start("past", r.tellPast)
 	start("chronicle", r.keepChronicle)
+	start("settings", r.takeTurn)
 
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -176,7 +177,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	})
 	err = r.play(work)
 	r.setRole(serve.Exiting, 0)
-	if cause := context.Cause(work); cause != nil && ctx.Err() == nil {
+	if cause := context.Cause(work); cause != nil && ctx.Err() == nil && !errors.Is(cause, term.ErrSettings) {
 		return cause
 	}
 	return err
@@ -329,7 +330,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 		Cluster: r.cluster, Writes: r.kube.Writes, View: r.view, Registry: opts.Managers, Managers: entries,
 		Dynamic: r.kube.Dynamic, DynamicWrites: r.kube.DynamicWrites, Discovery: r.kube.Discovery,
 		SchedulerName: cfg.SchedulerName, UserLabel: cfg.Workload.UserLabel, EngineLogLevel: cfg.Engine.LogLevel,
-		CompleteAfter: opts.CompleteAfter, Version: opts.Version, Configured: r.configured, Now: r.now, Log: r.log,
+		CompleteAfter: opts.CompleteAfter, Version: opts.Version, Settled: r.settled, Configured: r.configured, Now: r.now, Log: r.log,
 	})
 	r.measure()
 	if r.elector, err = r.newElector(); err != nil {

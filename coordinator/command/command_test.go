@@ -342,6 +342,37 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestStatusShowsDifferentConfigurations, also those of replicas that were not asked.
+func TestStatusShowsDifferentConfigurations(t *testing.T) {
+	having := func(s serve.Status, hash string) serve.Status {
+		s.Configuration = serve.Configuration{Source: "configmap", Hash: hash}
+		return s
+	}
+	const said = "the replicas have different configurations in force"
+	same := server(t, having(lead, "aaaa"))
+	if _, out, _ := invoke(t, "status", "--server", same, "--server", server(t, having(follower, "aaaa"))); strings.Contains(out, said) {
+		t.Errorf("they have the same:\n%s", out)
+	}
+	other := having(follower, "bbbb")
+	other.Configuration.Waiting, other.Configuration.Restart = "cccc", []string{"service.clusterId"}
+	_, out, _ := invoke(t, "status", "--server", same, "--server", server(t, other))
+	for _, want := range []string{
+		"! " + said + ": aaaa in r1; bbbb in r2", "! r2: configuration cccc waits until it is started again, bbbb is in force: hot refresh is off",
+		"! r2: it is started again when its turn has come, to take on service.clusterId",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	knows := having(lead, "aaaa")
+	knows.Members = []serve.Member{
+		{Replica: "r1", Configuration: "old"}, {Replica: "r5", Configuration: "dddd"}, {Replica: "r6"}, {Replica: "r7", Configuration: "gone", Gone: true},
+	}
+	if _, out, _ = invoke(t, "status", "--server", server(t, knows)); !strings.Contains(out, "! "+said+": aaaa in r1; dddd in r5\n") {
+		t.Errorf("by gossip:\n%s", out)
+	}
+}
+
 func TestStatusJSON(t *testing.T) {
 	one, two := server(t, lead), server(t, follower)
 	status, out, err := invoke(t, "status", "-o", "json", "--server", one+"/", "--server", two)
@@ -422,7 +453,7 @@ func TestMembers(t *testing.T) {
 	url := server(t, serve.Status{Replica: "r1", Members: []serve.Member{
 		{Replica: "r1", Incarnation: "r1_A", Address: "127.0.0.1:1", Role: serve.Lead, Epoch: 3, Revision: 12},
 		{Replica: "r2", Incarnation: "r2_B", Address: "127.0.0.1:2", Role: serve.Understudy, Missing: "engine: being fed", Epoch: 3, Revision: 11, Lag: 1, Since: since},
-		{Replica: "r4", Incarnation: "r4_D", Address: "127.0.0.1:4", Role: serve.Understudy, Ready: true, Epoch: 3, Revision: 12, Since: since},
+		{Replica: "r4", Incarnation: "r4_D", Address: "127.0.0.1:4", Role: serve.Understudy, Ready: true, Epoch: 3, Revision: 12, Since: since, Configuration: "0f3a"},
 		{Replica: "r3", Incarnation: "r3_C", Address: "127.0.0.1:3", Role: serve.Understudy, Gone: true, Since: since},
 	}})
 	status, out, stderr := invoke(t, "members", "--server", "127.0.0.1:1", "--server", url)
@@ -430,10 +461,10 @@ func TestMembers(t *testing.T) {
 		t.Fatalf("exit %d: %s", status, stderr)
 	}
 	for _, want := range [][]string{
-		{"r1", "r1_A", "127.0.0.1:1", "here", "lead", "no", "3", "12", "0"},
-		{"r2", "r2_B", "127.0.0.1:2", "here", "for", "1m30s", "understudy", "no", "3", "11", "1", "engine:", "being", "fed"},
-		{"r4", "r4_D", "127.0.0.1:4", "here", "for", "1m30s", "understudy", "yes", "3", "12", "0"},
-		{"r3", "r3_C", "127.0.0.1:3", "gone", "for", "1m30s", "understudy", "no", "0", "0", "0"},
+		{"r1", "r1_A", "127.0.0.1:1", "here", "lead", "no", "3", "12", "0", "-"},
+		{"r2", "r2_B", "127.0.0.1:2", "here", "for", "1m30s", "understudy", "no", "3", "11", "1", "-", "engine:", "being", "fed"},
+		{"r4", "r4_D", "127.0.0.1:4", "here", "for", "1m30s", "understudy", "yes", "3", "12", "0", "0f3a"},
+		{"r3", "r3_C", "127.0.0.1:3", "gone", "for", "1m30s", "understudy", "no", "0", "0", "0", "-"},
 	} {
 		found := false
 		for line := range strings.Lines(out) {

@@ -18,7 +18,8 @@ func (c command) members() *cobra.Command {
 		Use:   "members (--server URL... | --lab DIR)",
 		Short: "Show who is there, as gossip has it",
 		Long: `Show the members that a replica knows of by gossip: role, epoch, how far each has
-followed, whether it could lead at once or what is missing, and since when it is there or gone. The
+followed, which configuration it has in force, whether it could lead at once or what is missing, and
+since when it is there or gone. The
 first replica that answers is asked for all. Gossip only hints: who leads is
 what the Lease says, see status.`,
 		Args:                  args(cobra.NoArgs),
@@ -52,7 +53,7 @@ what the Lease says, see status.`,
 
 func printMembers(w io.Writer, members []serve.Member, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "REPLICA", "INCARNATION", "ADDRESS", "STATE", "ROLE", "READY", "EPOCH", "REVISION", "LAG", "MISSING")
+	row(t, "REPLICA", "INCARNATION", "ADDRESS", "STATE", "ROLE", "READY", "EPOCH", "REVISION", "LAG", "CONFIG", "MISSING")
 	for _, m := range members {
 		state := "here"
 		if !m.Since.IsZero() {
@@ -62,7 +63,7 @@ func printMembers(w io.Writer, members []serve.Member, now time.Time) error {
 			state = "gone for " + span(now.Sub(m.Since))
 		}
 		row(t, m.Replica, m.Incarnation, m.Address, state, cmp.Or(string(m.Role), "-"), yes(m.Ready),
-			fmt.Sprint(m.Epoch), fmt.Sprint(m.Revision), fmt.Sprint(m.Lag), m.Missing)
+			fmt.Sprint(m.Epoch), fmt.Sprint(m.Revision), fmt.Sprint(m.Lag), cmp.Or(m.Configuration, "-"), m.Missing)
 	}
 	return t.Flush()
 }

@@ -122,6 +122,12 @@ func remarks(answers []answer) []string {
 			}
 			list = append(list, fmt.Sprintf("%s: the queue configuration is not valid, %s: %s", a.Replica, consequence, e))
 		}
+		if c := a.Configuration; c.Waiting != "" {
+			list = append(list, fmt.Sprintf("%s: configuration %s waits until it is started again, %s is in force: hot refresh is off", a.Replica, c.Waiting, c.Hash))
+		}
+		if keys := a.Configuration.Restart; len(keys) > 0 {
+			list = append(list, fmt.Sprintf("%s: it is started again when its turn has come, to take on %s", a.Replica, strings.Join(keys, ", ")))
+		}
 		for _, s := range a.Suspended {
 			list = append(list, fmt.Sprintf("%s: suspended: %s", a.Replica, s))
 		}
@@ -135,6 +141,9 @@ func remarks(answers []answer) []string {
 			list = append(list, fmt.Sprintf("%s: record %s is not read: %s", a.Replica, r.Key, r.Error))
 		}
 	}
+	if different := differing(answers); different != "" {
+		list = append(list, different)
+	}
 	if len(leads) == 0 && allAsked(answers) {
 		list = append(list, "no replica leads")
 	}
@@ -144,6 +153,41 @@ func remarks(answers []answer) []string {
 		}
 	}
 	return list
+}
+
+// differing says which replicas have which configuration in force, empty if all have the
+// same. Of those that were not asked, gossip tells.
+func differing(answers []answer) string {
+	by := make(map[string]string)
+	for _, a := range answers {
+		if a.Status == nil {
+			continue
+		}
+		for _, m := range a.Members {
+			if !m.Gone {
+				by[m.Replica] = m.Configuration
+			}
+		}
+	}
+	for _, a := range answers {
+		if a.Status != nil {
+			by[a.Replica] = a.Configuration.Hash
+		}
+	}
+	having := make(map[string][]string)
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		if hash := by[name]; hash != "" {
+			having[hash] = append(having[hash], name)
+		}
+	}
+	if len(having) < 2 {
+		return ""
+	}
+	var parts []string
+	for _, hash := range slices.Sorted(maps.Keys(having)) {
+		parts = append(parts, hash+" in "+strings.Join(having[hash], ", "))
+	}
+	return "the replicas have different configurations in force: " + strings.Join(parts, "; ")
 }
 
 // allAsked reports whether a lead, if there were one, would be among the

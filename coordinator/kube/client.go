@@ -62,6 +62,7 @@ type Clients struct {
 	Own kubernetes.Interface
 
 	contact *contact // nil where the clients were not made by NewClients
+	paces   []*pace
 }
 
 // NewClients makes the clients. It does not connect.
@@ -75,7 +76,7 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	}
 	clients := &Clients{contact: newContact(base.Host)}
 
-	reads := connection(base)
+	reads := clients.paced(base)
 	reads.Wrap(clients.contact.wrap)
 	reads.Wrap(func(next http.RoundTripper) http.RoundTripper { return spread{next} })
 	reads.Wrap(wrapper(cfg.Wrap))
@@ -95,7 +96,7 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 
 	// The fence is wrapped first and so stands closest to the wire: whatever
 	// takes time outside it cannot carry a request past the deadline.
-	writes := connection(base)
+	writes := clients.paced(base)
 	writes.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return FencedTransport(next, cfg.Guard, cfg.Margin)
 	})

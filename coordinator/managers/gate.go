@@ -63,6 +63,8 @@ type GateConfig struct {
 	Suspect func(appID, taskID string, pod *v1.Pod)
 	// Claimed names the manager before this one to which a pod belongs, empty for none.
 	Claimed func(pod *v1.Pod) string
+	// NoGangs has task groups ignored: pods are placed one by one.
+	NoGangs bool
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -174,7 +176,7 @@ func (g *Gate) GetApplication(appID string) protocol.ManagedApp {
 
 // AddApplication submits the application of request and returns a handle to it.
 func (g *Gate) AddApplication(request *protocol.AddApplicationRequest) protocol.ManagedApp {
-	if !g.send(AppEvent(g.stamp(), g.cfg.Manager, &request.Metadata, false)) {
+	if !g.send(g.AppEvent(g.stamp(), &request.Metadata, false)) {
 		return nil
 	}
 	return managedApp{g, request.Metadata.ApplicationID}
@@ -287,6 +289,15 @@ func (g *Gate) Owner(taskID string) string {
 		return ""
 	})
 	return app
+}
+
+// AppEvent translates the metadata that the app manager gives.
+func (g *Gate) AppEvent(stamp ledger.Stamp, meta *protocol.ApplicationMetadata, recovery bool) ledger.AddApp {
+	event := AppEvent(stamp, g.cfg.Manager, meta, recovery)
+	if g.cfg.NoGangs {
+		event.TaskGroups = nil
+	}
+	return event
 }
 
 // AppEvent translates the metadata that an app manager gives.

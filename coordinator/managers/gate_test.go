@@ -13,6 +13,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/loop"
 	"github.com/understudy-ha/understudy/protocol"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -201,6 +202,25 @@ func TestGateOfATermThatIsOver(t *testing.T) {
 		}
 		if (managedApp{l.Gate, "a"}).TriggerAppRecovery() == nil {
 			t.Errorf("%q: TriggerAppRecovery reports success", state)
+		}
+	}
+}
+
+// TestWithoutGangsPodsAreOnTheirOwn: task groups are ignored, in what a manager reports and in
+// what it recovers.
+func TestWithoutGangsPodsAreOnTheirOwn(t *testing.T) {
+	meta := protocol.ApplicationMetadata{ApplicationID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 2}}}
+	for _, off := range []bool{false, true} {
+		gate := NewGate(GateConfig{
+			Manager: "m", Read: func(func(*ledger.Ledger)) bool { return false }, Pods: noPods{}, Suspect: func(string, string, *v1.Pod) {},
+			NoGangs: off, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		})
+		gate.AddApplication(&protocol.AddApplicationRequest{Metadata: meta})
+		noted, _ := gate.NotedApp("a")
+		for _, event := range []ledger.AddApp{noted, gate.AppEvent(ledger.Stamp{}, &meta, true)} {
+			if event.ID != "a" || event.Manager != "m" || (len(event.TaskGroups) == 0) != off {
+				t.Errorf("gangs off %t: %+v", off, event)
+			}
 		}
 	}
 }

@@ -44,6 +44,9 @@ type Deps struct {
 	// SchedulerName is the spec.schedulerName of the pods to schedule, and UserLabel the
 	// key of the label that names the user of a pod.
 	SchedulerName, UserLabel string
+	// UniqueAppID gives each pod that names no application one of its own, unless the
+	// manager's settings say otherwise.
+	UniqueAppID bool
 	// Resources returns what a pod requests, in the engine's units.
 	Resources func(*v1.Pod) map[string]int64
 

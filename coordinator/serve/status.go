@@ -123,8 +123,16 @@ type Configuration struct {
 	// it comes from the mirror.
 	Accepted time.Time `json:"accepted,omitzero"`
 	Epoch    uint64    `json:"epoch,omitempty"`
-	// Error is why the configuration of the ConfigMaps is not in force; empty if it is.
+	// Error is why the configuration of the ConfigMaps is not in force; empty if it is, or
+	// waits.
 	Error string `json:"error,omitempty"`
+	// Hash tells it from others, and Waiting is the hash of the one that the ConfigMaps have,
+	// while that waits for this replica to be started again: hot refresh is off.
+	Hash    string `json:"hash,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	// Restart has the keys whose values this replica takes on when it is started again, which
+	// it is when its turn has come.
+	Restart []string `json:"restart,omitempty"`
 }
 
 // Accounting says whether the ledger and the core count what the pods take.
@@ -218,6 +226,8 @@ type Member struct {
 	HTTP     string `json:"http,omitempty"`
 	// Template is the version of the pod template that it was made from.
 	Template string `json:"template,omitempty"`
+	// Configuration is the hash of the queue configuration in force there.
+	Configuration string `json:"configuration,omitempty"`
 }
 
 // Timing is when a step of a recovery was complete.

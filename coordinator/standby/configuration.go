@@ -1,14 +1,22 @@
 package standby
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
+	"github.com/understudy-ha/understudy/coordinator/settings"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
 )
@@ -25,8 +33,16 @@ type Configuration struct {
 	record.Configuration
 	// Source is FromConfigMap or FromMirror, empty while none is in force.
 	Source string
-	// Err is why that of the ConfigMaps is not in force; nil if it is.
+	// Err is why that of the ConfigMaps is not in force; nil if it is, or waits.
 	Err error
+	// Hash tells it from others: it is the same in all replicas that have the same one.
+	Hash string
+	// Restart has the keys whose values this process does not run with: it has read others
+	// as it started.
+	Restart []string
+	// Waiting is the hash of that of the ConfigMaps while it waits for this process to be
+	// started again, because hot refresh is off; empty if none does.
+	Waiting string
 }
 
 // configuring is the choice of the queue configuration. The ConfigMaps' counts as long
@@ -38,6 +54,8 @@ type configuring struct {
 	mu     sync.Mutex
 	engine configurable // nil until the engine runs
 	now    atomic.Pointer[Configuration]
+	// began is what the engine was started with, nil until then.
+	began map[string]string
 }
 
 // configurable is an engine: see package engine for the methods.
@@ -69,6 +87,9 @@ func (s *Standby) choose(ctx context.Context) (map[string]string, error) {
 			err = engine.Validate(data)
 		}
 		if c := s.start(data, err); c.Source != "" {
+			s.configuring.mu.Lock()
+			s.configuring.began = c.Data
+			s.configuring.mu.Unlock()
 			return c.Data, nil
 		}
 		s.missing("the queue configuration is not valid: " + err.Error())
@@ -116,6 +137,12 @@ func (s *Standby) recollect() {
 func (s *Standby) configure(data map[string]string, err error) {
 	s.configuring.mu.Lock()
 	defer s.configuring.mu.Unlock()
+	if err == nil && !hot(s.Configuration().Data) && !hot(data) {
+		if err = engine.Validate(data); err == nil {
+			s.await(data)
+			return
+		}
+	}
 	if err == nil {
 		err = s.configuring.engine.Configure(data)
 	}
@@ -173,6 +200,54 @@ func (s *Standby) accept(data map[string]string) {
 	s.cfg.Configured()
 }
 
+// await notes that the ConfigMaps' configuration waits for a process that starts with it.
+// configuring.mu is held.
+func (s *Standby) await(data map[string]string) {
+	next := s.Configuration()
+	next.Err, next.Waiting = nil, ""
+	if hash := hashOf(data); hash != next.Hash {
+		next.Waiting = hash
+	}
+	s.enforce(next)
+}
+
+// hot reports whether a configuration wants changes to take effect at once.
+func hot(data map[string]string) bool {
+	refresh, err := strconv.ParseBool(cmp.Or(data[settings.KeyHotRefresh], settings.Default(settings.KeyHotRefresh)))
+	return refresh || err != nil
+}
+
+// restarts returns the keys whose change takes effect in a process that starts with it.
+func restarts(began, now map[string]string) (keys []string) {
+	if began == nil {
+		return nil
+	}
+	refreshed := func(data map[string]string) map[string]string {
+		all := map[string]string{}
+		maps.Copy(all, data)
+		all[settings.KeyHotRefresh] = "true" // what waits has not come into force
+		return all
+	}
+	for _, change := range settings.Changes(refreshed(began), refreshed(now)) {
+		if change.Effect == settings.HandOver {
+			keys = append(keys, change.Key)
+		}
+	}
+	return keys
+}
+
+// hashLength is how many characters tell configurations apart.
+const hashLength = 12
+
+// hashOf returns the hash of a configuration.
+func hashOf(data map[string]string) string {
+	sum := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(sum, "%d %s %d %s\n", len(key), key, len(data[key]), data[key])
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:hashLength]
+}
+
 // addFormer adds what the engine knows of queues that are gone. configuring.mu is held.
 func (s *Standby) addFormer(c *record.Configuration) {
 	if s.configuring.engine == nil {
@@ -197,6 +272,10 @@ func (s *Standby) bequeath() {
 // enforce notes what is in force, and tells what is wrong with it. configuring.mu is held.
 func (s *Standby) enforce(next Configuration) {
 	was := s.Configuration()
+	if next.Source != "" {
+		next.Hash = hashOf(next.Data)
+		next.Restart = restarts(s.configuring.began, next.Data)
+	}
 	s.configuring.now.Store(&next)
 	told := was.Err != nil && next.Err != nil && was.Err.Error() == next.Err.Error()
 	switch {
@@ -207,11 +286,14 @@ func (s *Standby) enforce(next Configuration) {
 			"epoch", next.Epoch, "accepted", next.Accepted.Time(), "err", next.Err)
 	case next.Err != nil && !told:
 		s.log.Error("queue configuration refused, the old one stays in force", "err", next.Err)
+	case next.Waiting != "":
+		s.log.Warn("queue configuration waits for this process to be started again: hot refresh is off", "waiting", next.Waiting, "in force", next.Hash)
 	case next.Err == nil && was.Source != "":
-		s.log.Info("queue configuration in force", "again", was.Err != nil)
+		s.log.Info("queue configuration in force", "hash", next.Hash, "again", was.Err != nil)
 	}
-	if !told && (next.Err != nil || was.Err != nil) {
-		s.tellConfiguration(next.Err)
+	changed := was.Source != "" && (was.Hash != next.Hash || was.Waiting != next.Waiting || was.Err != nil)
+	if !told && (next.Err != nil || changed) {
+		s.tellConfiguration()
 	}
 }
 
@@ -219,17 +301,29 @@ func (s *Standby) enforce(next Configuration) {
 const (
 	ReasonRefused  = "ConfigurationRefused"
 	ReasonAccepted = "ConfigurationAccepted"
+	ReasonWaits    = "ConfigurationWaits"
 )
 
 // tellConfiguration tells users, through a replica that leads, whether the ConfigMaps'
 // configuration is in force.
-func (s *Standby) tellConfiguration(err error) {
-	voice := s.voice.Load()
+func (s *Standby) tellConfiguration() {
+	voice, c := s.voice.Load(), s.Configuration()
+	if voice == nil {
+		return
+	}
+	say := func(warning bool, reason, message string) {
+		(*voice).ConfigMap(s.cfg.Cluster.ConfigMap(), warning, reason, message)
+	}
 	switch {
-	case voice == nil:
-	case err != nil:
-		(*voice).ConfigMap(s.cfg.Cluster.ConfigMap(), true, ReasonRefused, "the last valid configuration stays in force: "+err.Error())
+	case c.Err != nil:
+		say(true, ReasonRefused, "the last valid configuration stays in force: "+c.Err.Error())
+	case c.Waiting != "":
+		say(false, ReasonWaits, fmt.Sprintf("configuration %s waits until the replicas are started again, %s stays in force: %s is false",
+			c.Waiting, c.Hash, settings.KeyHotRefresh))
+	case len(c.Restart) > 0:
+		say(false, ReasonAccepted, fmt.Sprintf("configuration %s is in force; the replicas are started again one after another, the lead last, to take on %s",
+			c.Hash, strings.Join(c.Restart, ", ")))
 	default:
-		(*voice).ConfigMap(s.cfg.Cluster.ConfigMap(), false, ReasonAccepted, "the configuration is in force")
+		say(false, ReasonAccepted, fmt.Sprintf("configuration %s is in force", c.Hash))
 	}
 }

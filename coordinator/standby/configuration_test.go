@@ -247,8 +247,111 @@ func TestQueuesThatAreGoneArePassedOn(t *testing.T) {
 	}
 }
 
+// TestWithoutHotRefreshChangesWait for the process to be started again, and users are told
+// so. One that turns it on takes effect at once, and so does the lack of the key.
+func TestWithoutHotRefreshChangesWait(t *testing.T) {
+	frozen := func(name, refresh string) map[string]string {
+		return map[string]string{"queues.yaml": valid(name), "service.enableConfigHotRefresh": refresh}
+	}
+	c := newConfigured(t, nil)
+	c.start(frozen("a", "false"), nil)
+	c.runs()
+	var said spoken
+	c.SetVoice(&said)
+	c.configure(frozen("b", "false"), nil)
+	c.is(valid("a"), FromConfigMap, "")
+	if now := c.Configuration(); now.Waiting != hashOf(frozen("b", "false")) || now.Hash != hashOf(frozen("a", "false")) {
+		t.Errorf("%+v", now)
+	}
+	c.configure(map[string]string{"queues.yaml": "queues: [", "service.enableConfigHotRefresh": "false"}, nil)
+	if now := c.Configuration(); now.Err == nil || now.Data["queues.yaml"] != valid("a") {
+		t.Errorf("one that is not valid: %+v", now)
+	}
+	c.configure(frozen("a", "false"), nil) // as it was
+	if now := c.Configuration(); now.Waiting != "" || now.Err != nil {
+		t.Errorf("%+v", now)
+	}
+	c.configure(frozen("c", "true"), nil)
+	c.is(valid("c"), FromConfigMap, "", valid("c"))
+	c.configure(frozen("d", "false"), nil) // turned off by what is taken
+	c.configure(queues(valid("e")), nil)
+	c.is(valid("e"), FromConfigMap, "", valid("c"), valid("d"), valid("e"))
+
+	want := []string{
+		"ConfigurationWaits false: configuration " + hashOf(frozen("b", "false")) + " waits until the replicas are started again, " +
+			hashOf(frozen("a", "false")) + " stays in force: service.enableConfigHotRefresh is false",
+		"ConfigurationRefused true: the last valid configuration stays in force: queues.yaml: ",
+		"ConfigurationAccepted false: configuration " + hashOf(frozen("a", "false")) + " is in force",
+		"ConfigurationAccepted false: configuration " + hashOf(frozen("c", "true")) + " is in force",
+		"ConfigurationAccepted false: configuration " + hashOf(frozen("d", "false")) + " is in force",
+		"ConfigurationAccepted false: configuration " + hashOf(queues(valid("e"))) + " is in force",
+	}
+	if len(said) != len(want) {
+		t.Fatalf("said %q, want %q", said, want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(said[i], want[i]) {
+			t.Errorf("said %q, want %q", said[i], want[i])
+		}
+	}
+}
+
+// TestWhatAProcessReadsAsItStarts is known by its keys when it has changed, and is forgotten
+// when it is as it was.
+func TestWhatAProcessReadsAsItStarts(t *testing.T) {
+	with := func(more map[string]string) map[string]string {
+		data := queues(valid("a"))
+		maps.Copy(data, more)
+		return data
+	}
+	began := with(map[string]string{"service.clusterId": "one", "service.enableConfigHotRefresh": "false"})
+	c := newConfigured(t, nil)
+	c.start(began, nil)
+	if c.Configuration().Restart != nil {
+		t.Error("nothing has been started")
+	}
+	c.configuring.began = began
+	c.runs()
+	var said spoken
+	c.SetVoice(&said)
+	for _, tt := range []struct {
+		data map[string]string
+		want string
+	}{
+		{with(map[string]string{"service.clusterId": "two", "service.enableConfigHotRefresh": "false"}), ""}, // it waits
+		{with(map[string]string{"service.clusterId": "one"}), ""},
+		{with(map[string]string{"service.clusterId": "one", "log.level": "WARN", "service.eventChannelCapacity": "7", "unknown": "x"}), ""},
+		{with(map[string]string{"service.clusterId": "two", "service.placeholderImage": "pause"}), "service.clusterId,service.placeholderImage"},
+		{with(map[string]string{"service.clusterId": "one", "service.placeholderImage": "pause"}), "service.placeholderImage"},
+		{with(map[string]string{"service.clusterId": "one"}), ""},
+		{with(nil), "service.clusterId"},
+	} {
+		c.configure(tt.data, nil)
+		if now := c.Configuration(); strings.Join(now.Restart, ",") != tt.want || now.Err != nil {
+			t.Errorf("%v: %+v", tt.data, now)
+		}
+	}
+	if last := said[len(said)-1]; !strings.HasSuffix(last, "to take on service.clusterId") {
+		t.Errorf("said %q", last)
+	}
+}
+
+// TestConfigurationsAreToldApart by their hash.
+func TestConfigurationsAreToldApart(t *testing.T) {
+	seen := make(map[string]map[string]string)
+	for _, data := range []map[string]string{
+		{}, {"a": ""}, {"a": "b"}, {"ab": ""}, {"a": "1", "b": "2"}, {"a": "1 1 b 1 2"}, {"a": "2", "b": "1"}, {"a": "1\n1 b 1 2"},
+	} {
+		hash := hashOf(data)
+		if other, twice := seen[hash]; twice || len(hash) != 12 || hash != hashOf(maps.Clone(data)) {
+			t.Errorf("%v and %v: %s", data, other, hash)
+		}
+		seen[hash] = data
+	}
+}
+
 // TestUsersAreToldOfTheirConfiguration: by a replica that leads, at once or as soon as
-// it leads, and once for each reason.
+// it leads, and once for each reason and for each configuration that comes into force.
 func TestUsersAreToldOfTheirConfiguration(t *testing.T) {
 	c := newConfigured(t, held(valid("a"), 1))
 	c.start(nil, errUnreadable)
@@ -262,7 +365,8 @@ func TestUsersAreToldOfTheirConfiguration(t *testing.T) {
 	want := []string{
 		"ConfigurationRefused true: the last valid configuration stays in force: " + errUnreadable.Error(),
 		"ConfigurationRefused true: the last valid configuration stays in force: no such queue",
-		"ConfigurationAccepted false: the configuration is in force",
+		"ConfigurationAccepted false: configuration " + hashOf(queues("b")) + " is in force",
+		"ConfigurationAccepted false: configuration " + hashOf(queues("c")) + " is in force",
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("said %q, want %q", said, want)

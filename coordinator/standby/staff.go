@@ -35,7 +35,7 @@ func (s *Standby) hire(deps managers.Deps) error {
 		before := slices.Clone(s.staff)
 		gate := managers.GateConfig{
 			Manager: entry.Name, Read: s.cfg.View.Read, Pods: pods{s}, Suspect: s.suspected,
-			Claimed: before.claimed, Now: s.cfg.Now, Log: m.log,
+			Claimed: before.claimed, NoGangs: s.settings.DisableGangScheduling, Now: s.cfg.Now, Log: m.log,
 		}
 		m.gate = managers.NewGate(gate)
 		deps.Protocol, deps.Claimed, deps.Cluster = m.gate, before.claimed, guarded{s.cfg.Cluster, m}
@@ -250,7 +250,7 @@ func (st staff) applications(missing map[string]missingApp, stamp ledger.Stamp) 
 			}
 			if ok {
 				meta.ApplicationID = id
-				events = append(events, managers.AppEvent(stamp, m.Name(), &meta, true))
+				events = append(events, m.gate.AppEvent(stamp, &meta, true))
 			} else if note, ok := m.gate.NotedApp(id); ok {
 				note.Recovery = true
 				events = append(events, note)

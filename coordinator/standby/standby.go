@@ -19,6 +19,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/engine/predicates"
 	"github.com/understudy-ha/understudy/coordinator/kube"
 	"github.com/understudy-ha/understudy/coordinator/managers"
+	"github.com/understudy-ha/understudy/coordinator/settings"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
@@ -39,6 +40,8 @@ type Config struct {
 	// Dynamic, DynamicWrites and Discovery are for managers: see managers.Deps.
 	Dynamic, DynamicWrites dynamic.Interface
 	Discovery              discovery.DiscoveryInterface
+	// Settled is told what this process runs with, once that is known.
+	Settled func(settings.Settings)
 	// Configured is called when the ConfigMaps' queue configuration has come into force.
 	// It must return at once.
 	Configured func()
@@ -80,6 +83,8 @@ type Standby struct {
 	preds  *predicates.Cache
 	engine *engine.Engine
 	staff  staff
+	// settings are what the configuration said that this process started with.
+	settings settings.Settings
 	// prepared says that staff is there.
 	prepared atomic.Bool
 	// voice is nil until this replica leads, sink too.
@@ -196,12 +201,19 @@ func (s *Standby) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.settings, err = settings.Parse(configuration); err != nil {
+		return err // it has been accepted
+	}
+	s.cfg.Settled(s.settings)
 	s.missing("the engine is being fed")
 	factory := cluster.Factory()
-	if s.preds, err = predicates.New(s.log, predicates.WithNamespaces(factory), predicates.WithVolumes(factory, s.cfg.Writes)); err != nil {
+	if s.preds, err = predicates.New(s.log, predicates.WithNamespaces(factory), predicates.WithVolumes(factory, s.cfg.Writes),
+		predicates.WithBindTimeout(s.settings.VolumeBindTimeout)); err != nil {
 		return fmt.Errorf("predicates: %w", err)
 	}
 	running := engine.Default()
+	running.RMID, running.PolicyGroup = s.settings.ClusterID, s.settings.PolicyGroup
+	running.InstanceTypeLabel = s.settings.InstanceTypeLabel
 	running.Version = s.cfg.Version
 	running.ConfigYAML = configuration
 	running.LogLevel = s.cfg.EngineLogLevel
@@ -216,8 +228,8 @@ func (s *Standby) prepare(ctx context.Context) error {
 	s.configures(s.engine)
 	if err := s.hire(managers.Deps{
 		Reads: s.cfg.Dynamic, Writes: s.cfg.DynamicWrites, Discovery: s.cfg.Discovery,
-		SchedulerName: s.cfg.SchedulerName, UserLabel: s.cfg.UserLabel, Resources: engine.ResourcesOf,
-		Problems: s.problems, Event: s.tellObject, Now: s.cfg.Now, Log: s.log,
+		SchedulerName: s.cfg.SchedulerName, UserLabel: s.cfg.UserLabel, UniqueAppID: s.settings.GenerateUniqueAppID,
+		Resources: engine.ResourcesOf, Problems: s.problems, Event: s.tellObject, Now: s.cfg.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -246,6 +258,15 @@ func (s *Standby) awaitView(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Settings are those that this process runs with, of the zero value before the engine is
+// there: what the configuration said when it started.
+func (s *Standby) Settings() settings.Settings {
+	if !s.prepared.Load() {
+		return settings.Settings{}
+	}
+	return s.settings
 }
 
 // Engine returns the engine, nil before there is one.
@@ -298,8 +319,8 @@ func (s *Standby) heard(event ledger.Event) {
 // now on.
 func (s *Standby) SetVoice(voice Voice) {
 	s.voice.Store(&voice)
-	if err := s.Configuration().Err; err != nil {
-		s.tellConfiguration(err)
+	if c := s.Configuration(); c.Err != nil || c.Waiting != "" {
+		s.tellConfiguration()
 	}
 }
 

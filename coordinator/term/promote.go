@@ -343,7 +343,7 @@ func failedPromotions(terms []record.Term, epoch uint64) (n int) {
 		switch {
 		case term.Epoch >= epoch:
 			continue
-		case term.EndReason == handedOver || strings.HasPrefix(term.EndReason, steppedBack):
+		case strings.HasPrefix(term.EndReason, handedOver) || strings.HasPrefix(term.EndReason, steppedBack):
 			continue // says nothing of what the mirror holds
 		case slices.ContainsFunc(term.Timings, func(t record.Timing) bool { return t.Step == stepLeading }):
 			return n

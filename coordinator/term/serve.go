@@ -33,6 +33,10 @@ var (
 	// to be rid of it.
 	ErrHung = errors.New("work hangs")
 
+	// ErrSettings as the cause of the end of Serve's context says that the lead hands over
+	// because replicas take on other settings.
+	ErrSettings = errors.New("settings have changed")
+
 	errHandOver = errors.New("asked to stop")
 )
 
@@ -76,7 +80,13 @@ func (l *Lead) Serve(ctx context.Context, won *election.Term) error {
 	defer stopWriting()
 	l.living, l.die = context.WithCancelCause(writing)
 	defer l.die(nil)
-	defer context.AfterFunc(ctx, func() { l.die(errHandOver) })()
+	defer context.AfterFunc(ctx, func() {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrSettings) {
+			l.die(fmt.Errorf("%w: %w", errHandOver, cause))
+			return
+		}
+		l.die(errHandOver)
+	})()
 	t := l.begin(won)
 	err := t.promote(writing)
 	if err == nil {
@@ -123,9 +133,11 @@ func (l *Lead) lead(writing context.Context) error {
 // end takes the lead down and gives the Lease up.
 func (l *Lead) end(ctx context.Context, t *tenure, err error, stopWriting func()) error {
 	cause := context.Cause(t.work)
+	told := cause
 	switch {
 	case cause == nil:
 		cause = err // what failed was not the term
+		told = err
 	case errors.Is(cause, errHandOver):
 		cause = nil
 	}
@@ -134,7 +146,7 @@ func (l *Lead) end(ctx context.Context, t *tenure, err error, stopWriting func()
 	l.Role(serve.Exiting, t.term.Epoch())
 	l.takeDown(t, stepBack)
 	if m := l.mirror.Load(); m != nil && t.term.Valid() {
-		t.timings.finish(*m, cause)
+		t.timings.finish(*m, told)
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), windUp)
 		if err := (*m).Flush(flush); err != nil {
 			l.log.Warn("handing over with changes that are not durable", "err", err)

@@ -261,7 +261,9 @@ func (f *timings) finish(m Mirror, cause error) {
 	f.mu.Lock()
 	f.term.Ended = ledger.At(f.now())
 	switch {
-	case cause == nil:
+	case errors.Is(cause, ErrSettings):
+		f.term.EndReason = handedOver + ": " + ErrSettings.Error()
+	case cause == nil, errors.Is(cause, errHandOver):
 		f.term.EndReason = handedOver
 	case errors.Is(cause, ErrStepBack):
 		f.term.EndReason = steppedBack + cause.Error()

@@ -28,6 +28,10 @@ type Standing struct {
 	// its pod was, in seconds since 1970. Empty and zero where it did not say.
 	Template string `json:"t,omitempty"`
 	Created  int64  `json:"c,omitempty"`
+	// Configuration tells which configuration is in force there; empty where it did not say.
+	Configuration string `json:"f,omitempty"`
+	// Stale says that it wants to be started again, to take on settings.
+	Stale bool `json:"s,omitempty"`
 }
 
 // Summary shortens what is missing to what a Standing has room for.
@@ -60,7 +64,7 @@ const maxMeta = 512
 // encode leaves out what does not fit: names are free to be long.
 func (s Standing) encode(limit int) []byte {
 	for _, shorter := range []func(){
-		func() {}, func() { s.Missing = "" }, func() { s.HTTP = "" }, func() { s.Template, s.Created = "", 0 }, func() { s.Replica = "" },
+		func() {}, func() { s.Missing = "" }, func() { s.HTTP, s.Configuration = "", "" }, func() { s.Template, s.Created = "", 0 }, func() { s.Replica = "" },
 	} {
 		shorter()
 		if raw, err := json.Marshal(s); err == nil && len(raw) <= limit {

@@ -190,9 +190,9 @@ func (r *Roster) Members() []Member {
 }
 
 // Successor returns the name of the ready understudy that should lead next: one of
-// the newest template, since in a rollout the others are about to be replaced, and
-// among those the one that is most caught up. It is empty if there is none. With
-// replica not empty only that one is considered.
+// the newest template, since in a rollout the others are about to be replaced, among
+// those one that need not be started again, and of these the one that is most caught up.
+// It is empty if there is none. With replica not empty only that one is considered.
 func Successor(members []Member, replica string) string {
 	began := templates(members)
 	var ready []Member
@@ -207,9 +207,21 @@ func Successor(members []Member, replica string) string {
 	return slices.MaxFunc(ready, func(a, b Member) int {
 		return cmp.Or(
 			cmp.Compare(began[a.Template], began[b.Template]),
+			fresher(a, b),
 			cmp.Compare(a.Revision, b.Revision),
 			cmp.Compare(b.Lag, a.Lag))
 	}).Name
+}
+
+// fresher puts who wants to be started again before who does not.
+func fresher(a, b Member) int {
+	switch {
+	case a.Stale == b.Stale:
+		return 0
+	case a.Stale:
+		return -1
+	}
+	return 1
 }
 
 // templates says for each template since when there are replicas of it. A later pod

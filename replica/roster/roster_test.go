@@ -257,6 +257,29 @@ func TestSuccessorIsOfTheNewestTemplate(t *testing.T) {
 	}
 }
 
+// A lead that hands over for settings is followed by a replica that has them, although
+// another may be more caught up.
+func TestSuccessorHasTheSettings(t *testing.T) {
+	m := func(name, template string, stale bool, revision int64, ready bool) Member {
+		return Member{Name: name, Standing: Standing{Template: template, Created: int64(len(template)), Stale: stale, Revision: revision, Ready: ready}}
+	}
+	lead := m("lead", "", true, 99, false)
+	lead.Self = true
+	for name, tt := range map[string]struct {
+		others []Member
+		want   string
+	}{
+		"it has them":            {[]Member{m("stale", "", true, 99, true), m("fresh", "", false, 90, true)}, "fresh"},
+		"nobody does":            {[]Member{m("a", "", true, 99, true), m("b", "", true, 90, true)}, "a"},
+		"who does is not ready":  {[]Member{m("a", "", true, 90, true), m("b", "", false, 99, false)}, "a"},
+		"a newer template first": {[]Member{m("a", "newer", true, 90, true), m("b", "old", false, 99, true)}, "a"},
+	} {
+		if got := Successor(append([]Member{lead}, tt.others...), ""); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 func TestWhatIsMissingIsToldInShort(t *testing.T) {
 	long := Summary([]string{"engine: the engine is being fed", strings.Repeat("x", 100) + strings.Repeat("é", 100)})
 	s := Standing{Replica: "r", Role: "understudy", Missing: long, HTTP: "10.0.0.1:8080", Template: "7d4b9c", Created: 1 << 40}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	v1 "k8s.io/api/core/v1"
@@ -87,6 +88,8 @@ type options struct {
 	factory informers.SharedInformerFactory
 	client  clientset.Interface
 	volumes bool
+	// bindTimeout bounds how long BindVolumes waits for a provisioner.
+	bindTimeout time.Duration
 }
 
 // WithNamespaces gives the cache the factory's namespaces, without which an
@@ -104,9 +107,14 @@ func WithVolumes(factory informers.SharedInformerFactory, client clientset.Inter
 	return func(o *options) { o.factory, o.client, o.volumes = factory, client, true }
 }
 
+// WithBindTimeout bounds how long BindVolumes waits for a provisioner.
+func WithBindTimeout(limit time.Duration) Option {
+	return func(o *options) { o.bindTimeout = limit }
+}
+
 // New builds an empty cache.
 func New(log *slog.Logger, opts ...Option) (*Cache, error) {
-	var o options
+	o := options{bindTimeout: volumeBindTimeout}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -129,7 +137,7 @@ func New(log *slog.Logger, opts ...Option) (*Cache, error) {
 	if o.volumes {
 		h.csi = nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())
 	}
-	p, err := newPlugins(c.ctx, h, o.volumes)
+	p, err := newPlugins(c.ctx, h, o)
 	if err != nil {
 		return nil, fmt.Errorf("scheduler plugins: %w", err)
 	}

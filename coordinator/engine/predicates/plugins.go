@@ -87,11 +87,11 @@ func build[T any](b *builder, name string, f factory) T {
 	return t
 }
 
-func newPlugins(ctx context.Context, h *handle, withVolumes bool) (*plugins, error) {
+func newPlugins(ctx context.Context, h *handle, o options) (*plugins, error) {
 	features := plfeature.NewSchedulerFeaturesFromGates(utilfeature.DefaultFeatureGate)
 	features.EnableInterPodAffinityHostnameFastPath = true
 	features.EnableDRAExtendedResource = false
-	b := &builder{ctx: ctx, handle: h, features: features, args: defaultArgs()}
+	b := &builder{ctx: ctx, handle: h, features: features, args: defaultArgs(o.bindTimeout)}
 	p := &plugins{
 		name:          build[fwk.FilterPlugin](b, names.NodeName, nodename.New),
 		unschedulable: build[fwk.FilterPlugin](b, names.NodeUnschedulable, nodeunschedulable.New),
@@ -102,7 +102,7 @@ func newPlugins(ctx context.Context, h *handle, withVolumes bool) (*plugins, err
 		spread:        build[checker](b, names.PodTopologySpread, podtopologyspread.New),
 		interPod:      build[checker](b, names.InterPodAffinity, interpodaffinity.New),
 	}
-	if withVolumes {
+	if o.volumes {
 		p.binding = build[*volumebinding.VolumeBinding](b, names.VolumeBinding, volumebinding.New)
 		p.volumes = []checker{
 			build[checker](b, names.VolumeRestrictions, volumerestrictions.New),
@@ -118,7 +118,7 @@ func newPlugins(ctx context.Context, h *handle, withVolumes bool) (*plugins, err
 // with, except that pods get no topology spread they did not ask for: the
 // defaults are preferences only, and would need listers of every controller.
 // Scoring never happens here; the strategy is set because it is validated.
-func defaultArgs() map[string]runtime.Object {
+func defaultArgs(bindTimeout time.Duration) map[string]runtime.Object {
 	return map[string]runtime.Object{
 		names.NodeAffinity: &config.NodeAffinityArgs{},
 		names.NodeResourcesFit: &config.NodeResourcesFitArgs{ScoringStrategy: &config.ScoringStrategy{
@@ -128,14 +128,13 @@ func defaultArgs() map[string]runtime.Object {
 		names.PodTopologySpread: &config.PodTopologySpreadArgs{DefaultingType: config.ListDefaulting},
 		names.InterPodAffinity:  &config.InterPodAffinityArgs{HardPodAffinityWeight: 1},
 		names.VolumeBinding: &config.VolumeBindingArgs{
-			BindTimeoutSeconds: int64(volumeBindTimeout.Seconds()),
+			BindTimeoutSeconds: int64(max(bindTimeout, time.Second).Seconds()),
 			Shape:              []config.UtilizationShapePoint{{Utilization: 0, Score: 0}, {Utilization: 100, Score: 10}},
 		},
 	}
 }
 
-// volumeBindTimeout bounds how long BindVolumes waits for a provisioner;
-// kube-scheduler's default.
+// volumeBindTimeout is kube-scheduler's default of WithBindTimeout, and YuniKorn's.
 const volumeBindTimeout = 10 * time.Minute
 
 // handle gives plugins the few services they use of the scheduler. What is not

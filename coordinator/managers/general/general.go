@@ -10,6 +10,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -52,8 +53,8 @@ type Manager struct {
 // settings are what the configuration may say of this manager.
 type settings struct {
 	// GenerateUniqueAppID gives each pod that names no application one of its own. Otherwise
-	// all of a namespace share one.
-	GenerateUniqueAppID bool `yaml:"generateUniqueAppId"`
+	// all of a namespace share one. Nil leaves it to the ConfigMaps.
+	GenerateUniqueAppID *bool `yaml:"generateUniqueAppId"`
 }
 
 // New makes the manager.
@@ -65,7 +66,7 @@ func newManager(deps managers.Deps) (*Manager, error) {
 		return nil, err
 	}
 	appID := workload.AppID
-	if set.GenerateUniqueAppID {
+	if ptr.Deref(set.GenerateUniqueAppID, deps.UniqueAppID) {
 		appID = workload.UniqueAppID
 	}
 	return &Manager{

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
+	"k8s.io/utils/ptr"
 
 	"github.com/understudy-ha/understudy/coordinator/managers"
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -298,9 +299,9 @@ func generating(c *contract, unique bool) handlers {
 }
 
 func TestSettings(t *testing.T) {
-	made := func(unique bool) string {
-		m, err := New(managers.Deps{Name: Name, Settings: func(into any) error {
-			into.(*settings).GenerateUniqueAppID = unique
+	made := func(file *bool, configMaps bool) string {
+		m, err := New(managers.Deps{Name: Name, UniqueAppID: configMaps, Settings: func(into any) error {
+			into.(*settings).GenerateUniqueAppID = file
 			return nil
 		}})
 		if err != nil {
@@ -308,11 +309,17 @@ func TestSettings(t *testing.T) {
 		}
 		return m.(*Manager).appID(pod("u", func(p *v1.Pod) { p.Labels = nil }))
 	}
-	if got := made(true); got != "ns-u" {
-		t.Errorf("unique: %q", got)
-	}
-	if got := made(false); got != "yunikorn-ns-autogen" {
-		t.Errorf("by default: %q", got)
+	const one, shared = "ns-u", "yunikorn-ns-autogen"
+	for _, tt := range []struct {
+		file       *bool
+		configMaps bool
+		want       string
+	}{
+		{nil, false, shared}, {nil, true, one}, {ptr.To(true), false, one}, {ptr.To(false), true, shared},
+	} {
+		if got := made(tt.file, tt.configMaps); got != tt.want {
+			t.Errorf("with %v in the file and %t in the ConfigMaps: %q", tt.file, tt.configMaps, got)
+		}
 	}
 }
 
