@@ -145,7 +145,7 @@ func (a *agreement) pod(p *history.Pod) {
 	case p.Node != "" && t.node != p.Node:
 		a.check.failf("%s is on %s, its record says %q", where, p.Node, t.node)
 	case p.Node == "" && !waits(t.state):
-		a.check.failf("%s has no node, its record says %s on %q", where, t.state, t.node)
+		a.check.failf("%s has no node, its record says %s on %q since epoch %d: %s", where, t.state, t.node, t.epoch, t.message)
 	}
 }
 

@@ -43,7 +43,9 @@ type entry struct {
 	node  string
 	// namespace and name are those of a task's pod.
 	namespace, name string
-	gang            bool
+	// message is why a task is as it is.
+	message string
+	gang    bool
 }
 
 var (
@@ -117,7 +119,7 @@ func decode(key string, value []byte) (entry, error) {
 		err = proto.Unmarshal(value, &m)
 		schema = m.GetSchema()
 		e.epoch, e.state, e.node = m.GetEpoch(), m.GetState(), m.GetNode()
-		e.namespace, e.name = m.GetNamespace(), m.GetName()
+		e.namespace, e.name, e.message = m.GetNamespace(), m.GetName(), m.GetMessage()
 		if err == nil && (m.GetAppId() != e.appID || m.GetId() != e.taskID) {
 			err = fmt.Errorf("the record is of task %q of application %q", m.GetId(), m.GetAppId())
 		}
