@@ -140,10 +140,15 @@ func (l *lead) ask(t *testing.T, method, path string) string {
 	t.Helper()
 	rec := httptest.NewRecorder()
 	l.api.ServeHTTP(rec, httptest.NewRequest(method, path, nil).WithContext(t.Context()))
-	if rec.Code != http.StatusOK {
-		return fmt.Sprintf("%d %s", rec.Code, rec.Body)
+	return said(rec.Code, rec.Body.String())
+}
+
+// said is an answer, with its status if it is not that all is well.
+func said(status int, body string) string {
+	if status != http.StatusOK {
+		return fmt.Sprintf("%d %s", status, body)
 	}
-	return rec.Body.String()
+	return body
 }
 
 // all are the answers to everything that can be asked, from the table of routes: of every
@@ -302,10 +307,21 @@ func TestEqualAfterFailovers(t *testing.T) {
 			if found := differences(before, left.First); len(found) > 0 {
 				t.Errorf("after failover %d, %d of what was answered is not equal:\n%s", generation, len(found), begin(found))
 			}
+			if len(left.Passed) > 0 {
+				t.Errorf("after failover %d, an understudy answers otherwise:\n%s", generation, begin(left.Passed))
+			}
 		}
 		before = left.Last
 		if len(before) < 100 {
 			t.Fatalf("only %d answers were compared", len(before))
+		}
+		if missing := left.missing(); len(missing) > 0 {
+			t.Errorf("no gang is %v", missing)
+		}
+		for _, of := range []string{"?pod=default%2Fquota", "?application=gang-reserves"} {
+			if answer := before[api.PathExplain+" "+api.PathExplain+of]; !strings.Contains(answer, `"reason"`) {
+				t.Errorf("why %s waits is not compared: %q", of, answer)
+			}
 		}
 	}
 }

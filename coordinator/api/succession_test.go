@@ -28,7 +28,8 @@ import (
 
 // A succession is several leads one after the other. Each is a process of its own, because a
 // process can start one core. Ledger, loop and engine are the real ones; what is durable is a
-// file, and the cluster does at once what it is asked for.
+// file, and the cluster does at once what it is asked for, but for pods that are stuck and those
+// of the load.
 
 // successionVariable names the directory in which a lead finds what the one before has left.
 const successionVariable = "UNDERSTUDY_TEST_SUCCESSION"
@@ -40,8 +41,10 @@ type estate struct {
 	Records    map[string][]byte // by key
 	Pods       map[string]*v1.Pod
 	Past       chronicle.Past
-	// First is what it answered when it began to lead, Last before it died.
+	// First is what it answered when it began to lead, and Last before the load came with which it
+	// died; Passed is what an understudy had it answer that differs.
 	First, Last answers
+	Passed      []string
 }
 
 // answers are statuses and bodies by request.
@@ -75,10 +78,13 @@ type lead struct {
 	api    *api.API
 
 	chronicle *chronicle.Log
+	load      *load
 
 	mu      sync.Mutex // guards what follows
 	pods    map[string]*v1.Pod
 	records map[string][]byte
+	// bindings counts those of the load.
+	bindings int
 }
 
 func (l *lead) Standing() api.Standing {
@@ -137,6 +143,9 @@ func succeed(ctx context.Context, left estate) (*lead, error) {
 		}))
 	}); err != nil {
 		return nil, err
+	}
+	if left.Generation > 0 {
+		l.load = l.press(state)
 	}
 	if err := l.promote(ctx, state); err != nil {
 		return nil, err
@@ -209,14 +218,11 @@ func (l *lead) Append(changes []ledger.Change, done func()) {
 func (l *lead) outside(effect ledger.Effect) {
 	switch x := effect.(type) {
 	case ledger.Bind:
-		l.mu.Lock()
-		pod := l.pods[x.Task.ID].DeepCopy()
-		pod.Spec.NodeName = x.Task.Node
-		pod.Labels["understudy.dev/lease"] = "lease" // which a binding gives it
-		l.pods[x.Task.ID] = pod
-		l.mu.Unlock()
-		l.preds.SetPod(pod)
-		l.push(ledger.BindDone{Stamp: now(), AppID: x.Task.AppID, TaskID: x.Task.ID, Node: x.Task.Node})
+		if ofLoad(x.Task.ID) {
+			time.AfterFunc(bindingTakes, func() { l.bind(x.Task) })
+			return
+		}
+		l.bind(x.Task)
 	case ledger.CreatePlaceholder:
 		for _, group := range x.App.TaskGroups {
 			if group.Name == x.Group {
@@ -225,10 +231,31 @@ func (l *lead) outside(effect ledger.Effect) {
 			}
 		}
 	case ledger.DeletePod:
-		l.removePod(x.Task)
+		if !stuck[x.Task.AppID] {
+			l.removePod(x.Task)
+		}
 	case ledger.FailPod:
 		l.push(ledger.PodFailed{Stamp: now(), AppID: x.Task.AppID, TaskID: x.Task.ID})
 	}
+}
+
+// bind binds a pod, unless it has gone.
+func (l *lead) bind(task *ledger.Task) {
+	l.mu.Lock()
+	pod := l.pods[task.ID].DeepCopy()
+	if pod == nil {
+		l.mu.Unlock()
+		return
+	}
+	pod.Spec.NodeName = task.Node
+	pod.Labels["understudy.dev/lease"] = "lease" // which a binding gives it
+	l.pods[task.ID] = pod
+	if ofLoad(task.ID) {
+		l.bindings++
+	}
+	l.mu.Unlock()
+	l.preds.SetPod(pod)
+	l.push(ledger.BindDone{Stamp: now(), AppID: task.AppID, TaskID: task.ID, Node: task.Node})
 }
 
 func now() ledger.Stamp { return ledger.Stamp{At: ledger.At(time.Now())} }
@@ -290,13 +317,14 @@ func TestLeadOfASuccession(t *testing.T) {
 	}
 	own := estate{Generation: left.Generation + 1}
 	if !first {
+		l.load.end(t)
 		own.First = l.like(t, left.Last)
+		own.Passed = l.passed(t, own.First)
 	}
 	l.live(t, left.Generation)
 	own.Last = l.settled(t)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	own.Records, own.Pods, own.Past = l.records, l.pods, pastOf(l.chronicle)
+	l.load = l.press(nil)
+	l.dies(t, &own)
 	if err := own.keep(dir); err != nil {
 		t.Fatal(err)
 	}
