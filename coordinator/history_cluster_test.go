@@ -212,7 +212,8 @@ func (p *player) watchOver() {
 	c.mu.Lock()
 	c.replicas = slices.DeleteFunc(c.replicas, func(other *player) bool { return other == p })
 	closing := c.closing
-	if !killed && !closing {
+	// A port that was free a moment ago may be another's by now: the next one has another.
+	if !killed && !closing && !strings.Contains(p.said(), "address already in use") {
 		c.crashed = append(c.crashed, fmt.Sprintf("%s: %v\n%s", p.name, err, p.said()))
 	}
 	c.mu.Unlock()

@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,14 @@ func TestTheOracleSees(t *testing.T) {
 		{"", "what has ended takes nothing", func(s *tale) {
 			s.node("n", "1").pod("a", to("n")).pod("a", isNow(v1.PodSucceeded)).pod("b", to("n")).pod("b", refused).pod("c", to("n")).gone("c").pod("d", to("n"))
 		}},
+		{"", "who decided on it has died since", func(s *tale) {
+			s.node("n", "2").pod("a").pod("z").asks("BIND", "z", "m").node("n", "2", cordoned)
+			s.facts[2].pod.Spec.SchedulerName = ""
+			s.tell(fact{asked: &asked{by: "r2", verb: "BIND", pod: "a", node: "n"}}).pod("a", to("n")).soon()
+		}},
+		{"a pod on a cordoned node", "who decided on it lives", func(s *tale) {
+			s.node("n", "2").pod("a").pod("b").node("m", "2").asks("BIND", "b", "m").node("n", "2", cordoned).asks("BIND", "a", "n").pod("a", to("n")).soon()
+		}},
 		{"a pod on a node that is gone", "", func(s *tale) { s.pod("a").pod("a", to("n")) }},
 		{"a pod on a cordoned node", "", func(s *tale) { s.node("n", "2", cordoned).pod("a").pod("a", to("n")) }},
 		{"a pod on a node that it does not select", "", func(s *tale) {
@@ -174,7 +183,7 @@ func TestTheOracleSees(t *testing.T) {
 			s := &tale{pods: make(map[string]*v1.Pod)}
 			c.tell(s)
 			o := judge(s.facts)
-			wrong := append(o.faults, o.unfinished()...)
+			wrong := slices.Concat(o.faults, o.unfinished())
 			switch {
 			case c.wrong == "" && len(wrong) > 0:
 				t.Errorf("it sees %q", wrong)

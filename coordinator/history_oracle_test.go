@@ -65,6 +65,9 @@ type oracle struct {
 	narrowed map[string]time.Time // when a node or a queue last got less room by what is no decision of a lead
 	gangs    map[string]*gangSeen // by application
 	deletes  map[string]bool      // pods that a replica has asked to delete
+	born     map[string]time.Time // pods
+	lead     string               // who has bound a pod last, and since when
+	taken    time.Time
 	faults   []string
 }
 
@@ -87,6 +90,7 @@ func judge(facts []fact) *oracle {
 	o := &oracle{
 		pods: make(map[string]*v1.Pod), nodes: make(map[string]*v1.Node), queues: make(map[string]quota),
 		narrowed: make(map[string]time.Time), gangs: make(map[string]*gangSeen), deletes: make(map[string]bool),
+		born: make(map[string]time.Time),
 	}
 	for _, f := range facts {
 		o.at = f.at
@@ -109,8 +113,17 @@ func (o *oracle) fault(what, format string, args ...any) {
 	o.faults = append(o.faults, what+": "+fmt.Sprintf(format, args...))
 }
 
-// unaware reports whether a lead may not know yet how little room a node or queue has.
-func (o *oracle) unaware(of string) bool { return o.at.Sub(o.narrowed[of]) < oracleGracePeriod }
+// unaware reports whether who decided on a pod may not have known how little room a node or
+// queue has. A new lead carries out what the one before it has decided, however long nobody
+// led.
+func (o *oracle) unaware(of string, pod *v1.Pod) bool {
+	narrowed, ok := o.narrowed[of]
+	if !ok {
+		return false
+	}
+	inherited := narrowed.After(o.born[pod.Name]) && narrowed.Before(o.taken) && o.at.Sub(o.taken) < oracleGracePeriod
+	return inherited || o.at.Sub(narrowed) < oracleGracePeriod
+}
 
 func (o *oracle) seeNode(node *v1.Node, gone bool) {
 	before := o.nodes[node.Name]
@@ -160,6 +173,9 @@ func (o *oracle) seeAsked(a *asked) {
 			o.evicted(pod)
 		}
 	case "BIND":
+		if a.by != o.lead {
+			o.lead, o.taken = a.by, o.at
+		}
 		if pod.Spec.NodeName != "" && pod.Spec.NodeName != a.node {
 			o.fault("a pod is decided on twice", "%s binds %s to %s, which is on %s", a.by, a.pod, a.node, pod.Spec.NodeName)
 		}
@@ -173,6 +189,7 @@ func (o *oracle) seePod(pod *v1.Pod, gone bool) {
 	}
 	if before == nil {
 		delete(o.deletes, pod.Name)
+		o.born[pod.Name] = o.at
 		if ours(pod) && !gone {
 			o.created(pod)
 		}
@@ -247,7 +264,7 @@ func (o *oracle) ended(pod *v1.Pod, gone bool) {
 // bound is told of a pod of ours that has been given a node.
 func (o *oracle) bound(pod *v1.Pod) {
 	name := pod.Spec.NodeName
-	if !o.unaware(name) {
+	if !o.unaware(name, pod) {
 		node := o.nodes[name]
 		switch {
 		case node == nil:
@@ -261,7 +278,7 @@ func (o *oracle) bound(pod *v1.Pod) {
 		}
 	}
 	for _, path := range paths(pod) {
-		if most := o.max(path); most >= 0 && !o.unaware(path) && o.usedBy(path)+cpuOf(pod) > most {
+		if most := o.max(path); most >= 0 && !o.unaware(path, pod) && o.usedBy(path)+cpuOf(pod) > most {
 			o.fault("a queue over its maximum", "%s has %d of %d, and is given %s with %d", path, o.usedBy(path), most, pod.Name, cpuOf(pod))
 		}
 	}

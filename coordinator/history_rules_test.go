@@ -47,8 +47,8 @@ func queueChanges(c *cluster, s step) {
 	c.setQueue(s.A, func(q *quota) { q.max = []int64{2000, 4000, 6000, -1}[s.B%4] })
 }
 
-// queueIsGuaranteed gives a queue something that it has coming.
-func queueIsGuaranteed(c *cluster, s step) {
+// queueIsOwed gives a queue something that it has coming.
+func queueIsOwed(c *cluster, s step) {
 	c.setQueue(s.A, func(q *quota) { q.guaranteed = []int64{0, 2000, 3000}[s.B%3] })
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/understudy-ha/understudy/internal/netfault"
@@ -45,6 +46,7 @@ var happenings = map[string]func(c *cluster, s step){
 	"follower dies":   followerDies,
 	"gang comes":      gangComes,
 	"queue changes":   queueChanges,
+	"queue is owed":   queueIsOwed,
 	"pod is resized":  podIsResized,
 }
 
@@ -85,8 +87,11 @@ func (c *cluster) configure(queues map[string]quota) {
 	text.WriteString("partitions:\n- name: default\n  queues:\n  - name: root\n    submitacl: '*'\n    queues:\n")
 	for _, path := range slices.Sorted(maps.Keys(queues)) {
 		fmt.Fprintf(&text, "    - name: %s\n", strings.TrimPrefix(path, rootQueue+"."))
-		if q := queues[path]; q.max >= 0 {
-			fmt.Fprintf(&text, "      resources: {max: {vcore: %dm}}\n", q.max)
+		q := queues[path]
+		text.WriteString("      properties: {preemption.delay: 1s}\n      resources:\n")
+		fmt.Fprintf(&text, "        guaranteed: {vcore: %dm}\n", q.guaranteed)
+		if q.max >= 0 {
+			fmt.Fprintf(&text, "        max: {vcore: %dm}\n", q.max)
 		}
 	}
 	c.api.put("configmaps", &v1.ConfigMap{
@@ -119,6 +124,9 @@ func podsCome(c *cluster, s step) {
 	queue := queueFor(s.A)
 	for range s.B%3 + 1 {
 		pod := c.newPod(fmt.Sprintf("app-%s-%d", queue[len(queue)-1:], s.A/3), queue, cpus[s.C%len(cpus)])
+		if s.B >= 6 {
+			pod.Spec.Priority = ptr.To[int32](100)
+		}
 		if s.C >= 10 {
 			pod.Spec.NodeSelector = map[string]string{"zone": fmt.Sprint(s.C % 2)}
 		}
