@@ -57,13 +57,13 @@ func once(q configs.QueueConfig, path string, before map[string]configs.Limit) (
 	if was, ok := before[path]; ok {
 		if _, still := everybodysOf(q); !still {
 			some = true
-			var limits []configs.Limit
+			limits := []configs.Limit{was}
 			for _, l := range q.Limits {
 				if l.Users = nil; len(l.Groups) > 0 {
 					limits = append(limits, l)
 				}
 			}
-			q.Limits = append(limits, was)
+			q.Limits = limits
 		}
 	}
 	all := slices.Clone(q.Queues)
