@@ -161,11 +161,19 @@ func TestLooksAreForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := ofCore()
 		looks := func(d time.Duration) int {
-			synctest.Wait()
-			before := r.looks
+			counted := func() (n int) {
+				synctest.Wait()
+				r.alone(func() { n = r.looks })
+				return n
+			}
+			before := counted()
 			time.Sleep(d)
-			synctest.Wait()
-			return r.looks - before
+			return counted() - before
+		}
+		remembers := func() bool {
+			r.lookout.turn <- struct{}{}
+			defer r.lookout.give()
+			return r.lookout.items != nil
 		}
 		var all []*client
 		for range 50 {
@@ -193,12 +201,12 @@ func TestLooksAreForAll(t *testing.T) {
 		for _, c := range all {
 			c.ends()
 		}
-		if n := looks(lookMemory - time.Second); n != 0 || r.lookout.items == nil {
-			t.Errorf("%d looks while nobody watched, %d remembered", n, len(r.lookout.items))
+		if n := looks(lookMemory - time.Second); n != 0 || !remembers() {
+			t.Errorf("%d looks while nobody watched, and what was seen is remembered: %t", n, remembers())
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if r.lookout.items != nil {
+		if remembers() {
 			t.Error("what was seen is remembered for ever")
 		}
 	})
