@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -111,6 +112,35 @@ func TestListsThatNobodyWaitsFor(t *testing.T) {
 		synctest.Wait()
 		if again.Body.String() != "list" || again.aborted {
 			t.Errorf("who comes then gets %q", again.Body)
+		}
+	})
+}
+
+// What is sent to all who share a list is spread over time.
+func TestListsAreSentOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		noise := make([]byte, 8<<20)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+		handler := api.Shared(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			_, _ = w.Write(noise)
+		})
+		all := []*waits{request(handler, "/list", "gzip"), request(handler, "/list", ""), request(handler, "/list", "gzip"), request(handler, "/list", "gzip")}
+		time.Sleep(2500 * time.Millisecond) // the others share the second list
+		synctest.Wait()
+		sent := 0
+		for _, a := range all {
+			sent += a.Body.Len()
+		}
+		if sent < 12<<20 || sent > 30<<20 {
+			t.Errorf("%d bytes are sent half a second after that", sent)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for i, a := range all {
+			if !a.done || a.aborted || a.Body.Len() < len(noise) {
+				t.Errorf("%d is done: %v, aborted: %v, has %d bytes", i, a.done, a.aborted, a.Body.Len())
+			}
 		}
 	})
 }

@@ -185,7 +185,7 @@ func (e *Engine) refused(r *si.RejectedAllocation) {
 			}
 		}
 	}
-	e.log.Warn("the scheduling core refuses a task", attrApp(t.rec.AppID), attrTask(r.AllocationKey), "reason", r.Reason, "stage", int(a.stage), "attempts", t.attempts)
+	e.log.Warn("the scheduling core refuses a task", "app", t.rec.AppID, "task", r.AllocationKey, "reason", r.Reason, "stage", int(a.stage), "attempts", t.attempts)
 	e.emit(ledger.AskRejected{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: r.AllocationKey, Message: r.Reason})
 	e.untrack(t)
 }

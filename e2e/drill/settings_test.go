@@ -1,0 +1,108 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/understudy-ha/understudy/coordinator/serve"
+	"github.com/understudy-ha/understudy/coordinator/settings"
+	"github.com/understudy-ha/understudy/e2e/lab"
+)
+
+// setKey writes one key of the configuration.
+func setKey(t *testing.T, s *Session, key, value string) {
+	t.Helper()
+	maps := s.Lab.Client().CoreV1().ConfigMaps(s.state.Namespace)
+	cm, err := maps.Get(t.Context(), queueConfigMap, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cm.Data[key] = value
+	if _, err := maps.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// incarnations are those of all replicas.
+func incarnations(ctx context.Context, s *Session) (map[string]string, error) {
+	list := make(map[string]string)
+	var errs []error
+	for _, name := range s.state.Replicas() {
+		now, err := s.Lab.Replica(name).Status(ctx)
+		errs = append(errs, err)
+		list[name] = now.Incarnation
+	}
+	return list, errors.Join(errs...)
+}
+
+// TestSettingsTakeEffectByThemselves: queues at once, not if they are bad, and what is read as
+// a process starts by a rolling hand-over, which touches no pod.
+func TestSettingsTakeEffectByThemselves(t *testing.T) {
+	t.Parallel()
+	l := up(t, func(o *lab.Options) { o.Supervise = true })
+	s := begin(t, l)
+	stays := create(t, s, podOf("stays", "stays-1"))
+	node := bound(t, s, stays)
+
+	before := setQueues(t, s, lab.Queues("50", "500Gi"))
+	toldOfQueues(t, s, v1.EventTypeNormal, "ConfigurationAccepted")
+	setQueues(t, s, "partitions: [{name: default, queues: [{name: root, quues: []}]}]")
+	toldOfQueues(t, s, v1.EventTypeWarning, "ConfigurationRefused")
+	allSay(t, s, func(c serve.Configuration) bool { return strings.Contains(c.Error, "quues") && c.Source == "configmap" })
+	setQueues(t, s, before)
+	allSay(t, s, func(c serve.Configuration) bool { return c.Error == "" })
+
+	was, err := incarnations(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const image = "registry.example/pause:of-the-test"
+	setKey(t, s, settings.KeyPlaceholderImage, image)
+	eventually(t, "every replica to have been started again", func(ctx context.Context) (bool, error) {
+		now, err := incarnations(ctx, s)
+		for name, incarnation := range now {
+			if incarnation == was[name] {
+				err = errors.Join(err, fmt.Errorf("%s is still there", incarnation))
+			}
+		}
+		return err == nil, err
+	})
+	allSay(t, s, func(c serve.Configuration) bool { return len(c.Restart) == 0 && c.Error == "" })
+	if _, err := l.WaitLeader(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status, err := l.Replica(s.state.Replicas()[0]).Status(t.Context())
+	if err != nil || len(status.Terms) < 2 || status.Terms[1].EndReason != "handed over: settings have changed" {
+		t.Errorf("the terms are %+v, %v", status.Terms, err)
+	}
+
+	originator := podOf("gang", "gang-1")
+	originator.Annotations = map[string]string{
+		"yunikorn.apache.org/task-group-name": "g",
+		"yunikorn.apache.org/task-groups":     `[{"name": "g", "minMember": 3, "minResource": {"cpu": "100m", "memory": "64Mi"}}]`,
+	}
+	create(t, s, originator)
+	eventually(t, "placeholders of that image", func(ctx context.Context) (bool, error) {
+		pods, err := l.Client().CoreV1().Pods("default").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, p := range pods.Items {
+			if p.Spec.Containers[0].Image == image {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	bound(t, s, create(t, s, podOf("stays", "stays-2")))
+	now, err := l.Client().CoreV1().Pods(stays.Namespace).Get(t.Context(), stays.Name, metav1.GetOptions{})
+	if err != nil || now.UID != stays.UID || now.Spec.NodeName != node || now.DeletionTimestamp != nil || now.Status.Phase != v1.PodRunning {
+		t.Errorf("a pod that ran has been touched: %+v, %v", now, err)
+	}
+}
