@@ -54,7 +54,7 @@ func TestSettingsTakeEffectByThemselves(t *testing.T) {
 	toldOfQueues(t, s, v1.EventTypeNormal, "ConfigurationAccepted")
 	setQueues(t, s, "partitions: [{name: default, queues: [{name: root, quues: []}]}]")
 	toldOfQueues(t, s, v1.EventTypeWarning, "ConfigurationRefused")
-	allSay(t, s, func(c serve.Configuration) bool { return strings.Contains(c.Error, "quues") && c.Source == "configmap" })
+	allSay(t, s, func(c serve.Configuration) bool { return strings.Contains(c.Error, "did you mean queues?") })
 	setQueues(t, s, before)
 	allSay(t, s, func(c serve.Configuration) bool { return c.Error == "" })
 
