@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/retry"
 )
 
 // Certificates are what a server shows, and what its clients have to trust.
@@ -107,7 +108,18 @@ func (m *Made) Renew(ctx context.Context, now time.Time) ([]byte, error) {
 	return held.bundle()
 }
 
-func (m *Made) share(ctx context.Context, now time.Time) (*authorities, error) {
+// share returns what the Secret holds by now. Where another replica has been faster, what that
+// one has written is read at once: until then this one could serve nobody.
+func (m *Made) share(ctx context.Context, now time.Time) (held *authorities, err error) {
+	overtaken := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
+	err = retry.OnError(retry.DefaultRetry, overtaken, func() error {
+		held, err = m.shareOnce(ctx, now)
+		return err
+	})
+	return held, err
+}
+
+func (m *Made) shareOnce(ctx context.Context, now time.Time) (*authorities, error) {
 	secret, err := m.secrets.Get(ctx, m.name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		// Somebody has deleted it, or this is the beginning. What others know goes on.
@@ -147,7 +159,7 @@ func (m *Made) write(ctx context.Context, secret *v1.Secret, held *authorities, 
 		_, err = m.secrets.Update(ctx, secret, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return nil, err // of a conflict too: what another has written is read next time
+		return nil, err
 	}
 	return due, nil
 }

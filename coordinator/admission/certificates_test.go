@@ -19,9 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 )
@@ -105,6 +107,45 @@ func TestASecretThatIsDeletedComesBack(t *testing.T) {
 	}
 	if err := trusts(t, bundle, b, now); err != nil {
 		t.Errorf("the other replica is refused: %v", err)
+	}
+}
+
+// Replicas begin at the same time: who is overtaken by another has a certificate all the same, at
+// once, by the authority that the other has made.
+func TestWhoIsOvertakenServesAtOnce(t *testing.T) {
+	now, names := time.Now(), []string{"admission.own.svc"}
+	elsewhere := fake.NewClientset().CoreV1().Secrets(own)
+	bundle, err := NewMade(elsewhere, "certificates", names).Renew(t.Context(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := elsewhere.Get(t.Context(), "certificates", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource := v1.SchemeGroupVersion.WithResource("secrets")
+	for verb, held := range map[string][]runtime.Object{
+		"create": nil, "update": {&v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: own, Name: "certificates"}}},
+	} {
+		client, overtaken := fake.NewClientset(held...), false
+		client.PrependReactor(verb, "secrets", func(k8stesting.Action) (bool, runtime.Object, error) {
+			if overtaken {
+				return false, nil, nil
+			}
+			overtaken = true
+			if verb == "create" {
+				return false, nil, client.Tracker().Create(resource, theirs, own)
+			}
+			return true, nil, errors.Join(client.Tracker().Update(resource, theirs, own), apierrors.NewConflict(v1.Resource("secrets"), "certificates", nil))
+		})
+		m := NewMade(client.CoreV1().Secrets(own), "certificates", names)
+		if _, err := m.Renew(t.Context(), now); err != nil {
+			t.Errorf("%s: %v", verb, err)
+			continue
+		}
+		if err := trusts(t, bundle, m, now); err != nil || !overtaken {
+			t.Errorf("%s: overtaken %v, %v", verb, overtaken, err)
+		}
 	}
 }
 
