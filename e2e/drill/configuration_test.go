@@ -24,13 +24,19 @@ const queueConfigMap = "yunikorn-configs"
 // setQueues writes the queue configuration, and returns the one before.
 func setQueues(t *testing.T, s *Session, queues string) (before string) {
 	t.Helper()
+	return setKey(t, s, "queues.yaml", queues)
+}
+
+// setKey writes one key of the configuration.
+func setKey(t *testing.T, s *Session, key, value string) (before string) {
+	t.Helper()
 	maps := s.Lab.Client().CoreV1().ConfigMaps(s.state.Namespace)
 	cm, err := maps.Get(t.Context(), queueConfigMap, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	before = cm.Data["queues.yaml"]
-	cm.Data["queues.yaml"] = queues
+	before = cm.Data[key]
+	cm.Data[key] = value
 	if _, err := maps.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -15,20 +17,6 @@ import (
 	"github.com/understudy-ha/understudy/e2e/lab"
 )
 
-// setKey writes one key of the configuration.
-func setKey(t *testing.T, s *Session, key, value string) {
-	t.Helper()
-	maps := s.Lab.Client().CoreV1().ConfigMaps(s.state.Namespace)
-	cm, err := maps.Get(t.Context(), queueConfigMap, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cm.Data[key] = value
-	if _, err := maps.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // incarnations are those of all replicas.
 func incarnations(ctx context.Context, s *Session) (map[string]string, error) {
 	list := make(map[string]string)
@@ -39,6 +27,21 @@ func incarnations(ctx context.Context, s *Session) (map[string]string, error) {
 		list[name] = now.Incarnation
 	}
 	return list, errors.Join(errs...)
+}
+
+// rest is what a replica answers over YuniKorn's interface.
+func rest(t *testing.T, s *Session, path string) string {
+	t.Helper()
+	resp, err := http.Get(s.state.Process(s.state.Replicas()[0]).REST + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 // TestSettingsTakeEffectByThemselves: queues at once, not if they are bad, and what is read as
@@ -64,6 +67,9 @@ func TestSettingsTakeEffectByThemselves(t *testing.T) {
 	}
 	const image = "registry.example/pause:of-the-test"
 	setKey(t, s, settings.KeyPlaceholderImage, image)
+	setKey(t, s, settings.KeyClusterID, "renamed")
+	setKey(t, s, "ours.yaml", lab.Queues("60", "500Gi"))
+	setKey(t, s, settings.KeyPolicyGroup, "ours")
 	eventually(t, "every replica to have been started again", func(ctx context.Context) (bool, error) {
 		now, err := incarnations(ctx, s)
 		for name, incarnation := range now {
@@ -80,6 +86,11 @@ func TestSettingsTakeEffectByThemselves(t *testing.T) {
 	status, err := l.Replica(s.state.Replicas()[0]).Status(t.Context())
 	if err != nil || len(status.Terms) < 2 || status.Terms[1].EndReason != "handed over: settings have changed" {
 		t.Errorf("the terms are %+v, %v", status.Terms, err)
+	}
+	for path, want := range map[string]string{"partitions": `"clusterId":"renamed"`, "partition/default/queues": `"vcore":60000`} {
+		if got := rest(t, s, "/ws/v1/"+path); !strings.Contains(got, want) {
+			t.Errorf("%s says %s, want %s", path, got, want)
+		}
 	}
 
 	originator := podOf("gang", "gang-1")
