@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -243,6 +244,27 @@ func TestTermsAreKeptAndPruned(t *testing.T) {
 	if got, err := record.DecodeTerm(resp.Kvs[99].Value); err != nil || got.Reason != "crash of the lead" {
 		t.Errorf("got %+v, %v", got, err)
 	}
+}
+
+// Between the batch with a term and the removal of old terms the mirror is not settled.
+func TestFlushWaitsForOldTerms(t *testing.T) {
+	cli := etcdtest.Start(t).Client()
+	m, err := mirror.New(cli, claim(t, cli, 1), config(), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := make(chan error, 1)
+	m.PutTerm(record.Term{Epoch: 1})
+	m.PutNotes([]mirror.Note{{Key: keys.EventRun(0, 1), Value: []byte("one")}}, func() { // in the batch of the term, and ahead of the removal
+		ended, end := context.WithCancel(context.Background())
+		end()
+		early <- m.Flush(ended)
+	})
+	r := start(t, m)
+	if err := <-early; !errors.Is(err, context.Canceled) {
+		t.Errorf("a flush ahead of the removal: %v", err)
+	}
+	r.flush(t)
 }
 
 func TestTheEndOfTheContextFlushesWithoutCallbacks(t *testing.T) {

@@ -66,11 +66,12 @@ func (m *Mirror) Run(ctx context.Context) error {
 			if out.err != nil {
 				return m.stop(out.err)
 			}
-			m.landed(out)
+			prune := out.terms && !m.writer.pruned
+			m.landed(out, prune)
 			for _, landed := range out.landed {
 				landed()
 			}
-			if out.terms && !m.writer.pruned {
+			if prune {
 				m.prune(requests, &work)
 			}
 		case <-idle.C:
@@ -96,20 +97,17 @@ func (m *Mirror) Run(ctx context.Context) error {
 	}
 }
 
-// prune has old terms removed, once in a term, beside the batches.
+// prune has old terms removed, once in a term, beside the batches. The batch that asks for it
+// has said so when it landed.
 func (m *Mirror) prune(ctx context.Context, work *sync.WaitGroup) {
 	m.writer.pruned = true
 	fence, most := m.writer.fence, m.writer.maxOps
-	set := func(pruning bool) {
+	work.Go(func() {
+		m.writer.prune(ctx, fence, most)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.pruning = pruning
+		m.pruning = false
 		m.announce()
-	}
-	set(true)
-	work.Go(func() {
-		defer set(false)
-		m.writer.prune(ctx, fence, most)
 	})
 }
 
@@ -150,11 +148,13 @@ func (m *Mirror) settle() {
 	}
 }
 
-// landed takes note of a batch that is durable.
-func (m *Mirror) landed(out outcome) {
+// landed takes note of a batch that is durable. If old terms are to be removed after it, that
+// counts as begun here: nobody may find the mirror settled in between.
+func (m *Mirror) landed(out outcome, prune bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.flight = 0
+	m.pruning = m.pruning || prune
 	m.revision = out.revision
 	m.metrics.revision.Set(float64(out.revision))
 	m.lastError = ""
