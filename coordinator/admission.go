@@ -68,6 +68,7 @@ func (r *replica) clientConfig() kube.ClientConfig {
 		PodName:    os.Getenv("POD_NAME"),
 		Wrap:       r.opts.Tracing.WrapTransport,
 		Guard:      r.guard,
+		Yields:     r.warmup.rests,
 	}
 }
 

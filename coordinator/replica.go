@@ -83,6 +83,7 @@ type replica struct {
 	cluster *kube.Cluster
 	view    *view.View
 	elector *election.Elector
+	warmup  *warmup
 	standby *standby.Standby
 	roster  *roster.Roster // nil without gossip
 	// restListens is where /ws/v1 is served, empty if it is not.
@@ -152,6 +153,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if err := r.serveAdmission(start); err != nil {
 		return err
 	}
+	// What is above has been made for as many processors as there are.
+	r.warmup.look(r.elector.Observed())
+	defer r.warmup.set(false)
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
 	start("standby", r.standby.Run)
@@ -249,8 +253,10 @@ const readyPeriod = 20 * time.Millisecond
 func (r *replica) awaitReady(ctx context.Context) bool {
 	ticker := time.NewTicker(readyPeriod)
 	defer ticker.Stop()
+	defer r.warmup.set(false)
 	reported := r.now()
 	for {
+		r.warmup.look(r.elector.Observed())
 		missing := r.missing()
 		if len(missing) == 0 {
 			return true
@@ -291,6 +297,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.metrics.MustRegister(r.events, r.refusals)
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	r.warmup = newWarmup(r.now, r.log)
 	entries := enabled(cfg.Managers)
 	if opts.Managers == nil {
 		opts.Managers = Managers()
@@ -320,6 +327,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	following.OnChange = func(l *ledger.Ledger, c ledger.Change) { r.standby.Apply(l, c) }
 	following.OnConfiguration = func(c record.Configuration) { r.standby.Recall(c) }
 	following.Prefix, following.RequestTimeout, following.OnApplied = cfg.Etcd.Prefix, cfg.Etcd.RequestTimeout, r.noteApplied
+	following.Yields = r.warmup.rests
 	if opts.Tracing.Enabled() {
 		following.OnLeader = r.followed
 	}

@@ -34,6 +34,8 @@ type ClientConfig struct {
 	Guard Guard
 	// Namespace and PodName are the replica's own; the name is empty outside a cluster.
 	Namespace, PodName string
+	// Yields says whether reads are to leave the API server to others for now; nil means never.
+	Yields func() bool
 	// Margin is how much of the lease must be left for a write to be sent; zero
 	// selects DefaultMargin.
 	Margin time.Duration
@@ -79,6 +81,9 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	reads := clients.paced(base)
 	reads.Wrap(clients.contact.wrap)
 	reads.Wrap(func(next http.RoundTripper) http.RoundTripper { return spread{next} })
+	if cfg.Yields != nil {
+		reads.Wrap(func(next http.RoundTripper) http.RoundTripper { return yielding{next, cfg.Yields} })
+	}
 	reads.Wrap(wrapper(cfg.Wrap))
 	if clients.Reads, err = kubernetes.NewForConfig(reads); err != nil {
 		return nil, fmt.Errorf("client for reads: %w", err)

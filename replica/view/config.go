@@ -19,6 +19,9 @@ type Config struct {
 	// RequestTimeout bounds one small request to etcd; a page may take four times
 	// as long.
 	RequestTimeout time.Duration
+	// Yields, which may be nil, says whether a load is to leave etcd to others: it rests after
+	// each page, for as long as that took.
+	Yields func() bool
 	// ProbeInterval is how often etcd is asked whether it is there, and still the
 	// same.
 	ProbeInterval time.Duration

@@ -66,6 +66,7 @@ func (v *View) read(ctx context.Context) (*snapshot, error) {
 	key, end := v.keys.Root(), v.keys.Followed()
 	size := v.cfg.PageSize
 	for more := true; more; {
+		began := time.Now()
 		page, err := v.get(ctx, 4*v.cfg.RequestTimeout, key, clientv3.WithRange(end),
 			clientv3.WithRev(snap.revision), clientv3.WithLimit(int64(size)))
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && size > smallestPage {
@@ -80,6 +81,9 @@ func (v *View) read(ctx context.Context) (*snapshot, error) {
 			key = string(kv.Key) + "\x00"
 		}
 		more = page.More
+		if more && v.cfg.Yields != nil && v.cfg.Yields() {
+			rest(ctx, time.Since(began))
+		}
 	}
 	// Pages of two histories would make no state at all.
 	tail, err := v.get(ctx, v.cfg.RequestTimeout, v.keys.Schema())
@@ -95,6 +99,14 @@ func (v *View) read(ctx context.Context) (*snapshot, error) {
 		}
 	}
 	return snap, nil
+}
+
+// rest waits for d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func (v *View) get(ctx context.Context, timeout time.Duration, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
