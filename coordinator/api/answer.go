@@ -11,6 +11,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
 
 	apiv1 "github.com/understudy-ha/understudy/coordinator/api/v1"
+	"github.com/understudy-ha/understudy/coordinator/changes"
 )
 
 // The content types of answers.
@@ -59,24 +60,40 @@ func failed(detail string) *refusal     { return &refusal{http.StatusInternalSer
 
 // turns bound what answers take of the processors. Between turns a client that reads slowly
 // holds none.
-type turns chan *turn
+type turns struct {
+	free chan *turn
+	// changes are those of the records, nil if nothing changes.
+	changes *changes.Log
+}
 
-// turn is one of them: how long work has taken since it last rested.
-type turn struct{ worked time.Duration }
+// turn is one of them.
+type turn struct {
+	worked time.Duration // since it last rested
+	// seen is how far the changes were when they were last seen to have gone on, at moved.
+	seen  changes.Position
+	moved time.Time
+}
 
-// stint is for how long a turn works before it rests for as long. Short answers do not wait.
-const stint = time.Millisecond
+const (
+	// stint is for how long a turn works before it rests for as long. Short answers do not wait.
+	stint = time.Millisecond
+	// While pods are scheduled it rests for restUnderLoad times as long: until no record has
+	// changed for loadLasts.
+	restUnderLoad = 3
+	loadLasts     = 500 * time.Millisecond
+)
 
 // atOnce is how many answers are made at the same time: it leaves the scheduler half of the
 // processors.
 func atOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // newTurns has half of the processors used for half of the time, so that those who read
-// leave three quarters of the machine to those who schedule.
-func newTurns() turns {
-	t := make(turns, atOnce())
-	for range cap(t) {
-		t <- new(turn)
+// leave three quarters of the machine to those who schedule, and seven eighths while these have
+// something to do.
+func newTurns(log *changes.Log) turns {
+	t := turns{make(chan *turn, atOnce()), log}
+	for range cap(t.free) {
+		t.free <- new(turn)
 	}
 	return t
 }
@@ -85,7 +102,7 @@ func newTurns() turns {
 func (t turns) take(ctx context.Context, work func()) bool {
 	var mine *turn
 	select {
-	case mine = <-t:
+	case mine = <-t.free:
 	case <-ctx.Done():
 		return false
 	}
@@ -98,12 +115,27 @@ func (t turns) take(ctx context.Context, work func()) bool {
 func (t turns) giveBack(mine *turn, since time.Time) {
 	mine.worked += time.Since(since)
 	if mine.worked < stint {
-		t <- mine
+		t.free <- mine
 		return
 	}
 	rest := mine.worked
+	if t.underLoad(mine) {
+		rest *= restUnderLoad
+	}
 	mine.worked = 0
-	time.AfterFunc(rest, func() { t <- mine })
+	time.AfterFunc(rest, func() { t.free <- mine })
+}
+
+// underLoad says whether records have changed lately, which they do with each pod that is
+// scheduled.
+func (t turns) underLoad(mine *turn) bool {
+	if t.changes == nil {
+		return false
+	}
+	if newest := t.changes.Newest(); newest != mine.seen {
+		mine.seen, mine.moved = newest, time.Now()
+	}
+	return time.Since(mine.moved) < loadLasts
 }
 
 // write answers with what get returns, which is made in turn.

@@ -65,7 +65,7 @@ func newCore(source Source, cfg Config) *core {
 		engine: func() Engine { return source.Engine() },
 		read:   func(ctx context.Context, read func(*ledger.Ledger)) bool { return source.Read(ctx, read) },
 		placed: func(ctx context.Context) map[types.UID]*ledger.Task { return placements(ctx, source) },
-		turns:  newTurns(), lines: newLines(), streams: webservice.NewStreamingLimiter(),
+		turns:  newTurns(cfg.Changes), lines: newLines(), streams: webservice.NewStreamingLimiter(),
 		dumping: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }

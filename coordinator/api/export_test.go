@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"strings"
+
+	"github.com/understudy-ha/understudy/coordinator/changes"
 )
 
 // Route is one endpoint, as tests see it.
@@ -33,11 +35,11 @@ var (
 // Shared answers with handle as long lists are answered with, and Turns does work as answers do,
 // one at a time.
 func Shared(handle http.HandlerFunc) http.Handler {
-	return &shared{handle: handle, turns: newTurns(), lines: newLines()}
+	return &shared{handle: handle, turns: newTurns(nil), lines: newLines()}
 }
 
-func Turns() func(ctx context.Context, work func()) bool {
-	t := make(turns, 1)
-	t <- new(turn)
+func Turns(log *changes.Log) func(ctx context.Context, work func()) bool {
+	t := turns{make(chan *turn, 1), log}
+	t.free <- new(turn)
 	return t.take
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/coordinator/api"
+	"github.com/understudy-ha/understudy/coordinator/changes"
+	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
 // waits is one request and what has come of it.
@@ -184,7 +186,7 @@ func TestListsThatBreakOff(t *testing.T) {
 // short does not wait.
 func TestAnswersRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		take := api.Turns()
+		take := api.Turns(nil)
 		began := time.Now()
 		for range 3 {
 			take(t.Context(), func() { time.Sleep(100 * time.Microsecond) })
@@ -204,6 +206,41 @@ func TestAnswersRest(t *testing.T) {
 		leave()
 		if take(gone, func() { t.Error("work is done for who has gone") }) {
 			t.Error("it is said to have been done")
+		}
+	})
+}
+
+// While pods are scheduled it rests longer, and no longer than they are.
+func TestAnswersRestLongerUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := changes.New(10)
+		take := api.Turns(log)
+		work := func() { time.Sleep(100 * time.Millisecond) }
+		rested := func() time.Duration { // after work
+			began := time.Now()
+			take(t.Context(), func() {})
+			return time.Since(began)
+		}
+		for _, step := range []struct {
+			name   string
+			change bool
+			after  time.Duration
+			want   time.Duration
+		}{
+			{"nothing has ever changed", false, 0, 100 * time.Millisecond},
+			{"a record has changed", true, 0, 300 * time.Millisecond},
+			{"it was a moment ago", false, 0, 300 * time.Millisecond},
+			{"it was a while ago", false, time.Second, 100 * time.Millisecond},
+			{"another has changed", true, time.Second, 300 * time.Millisecond},
+		} {
+			time.Sleep(step.after)
+			if step.change {
+				log.Note([]ledger.Change{{}}, log.Newest().Revision+1, true)
+			}
+			take(t.Context(), work)
+			if got := rested(); got != step.want {
+				t.Errorf("%s: rested for %v", step.name, got)
+			}
 		}
 	})
 }
