@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
+	"sync"
 
 	"github.com/apache/yunikorn-scheduler-interface/lib/go/si"
 	"google.golang.org/protobuf/proto"
@@ -19,14 +21,21 @@ import (
 // maxColumns bounds what a run of events unpacks to, in bytes: nobody writes as much.
 const maxColumns = 16 << 20
 
+// compressors are kept: a new one allocates more than half a megabyte, and a lead compresses some
+// ten times a second.
+var compressors = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.DefaultCompression) // a valid level
+	return w
+}}
+
 // EncodeEvents encodes a run of events of the scheduling core.
 func EncodeEvents(events []*si.EventRecord) []byte {
 	columns := marshal(columnsOf(events))
 	var packed bytes.Buffer
-	w, err := flate.NewWriter(&packed, flate.DefaultCompression)
-	if err == nil {
-		_, err = w.Write(columns)
-	}
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(&packed)
+	_, err := w.Write(columns)
 	if err == nil {
 		err = w.Close()
 	}
@@ -114,11 +123,12 @@ func textOf(r *si.Resource) string {
 	if r == nil {
 		return ""
 	}
-	text := "+"
+	text := []byte("+")
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
-		text += fmt.Sprintf("%s=%d,", name, r.Resources[name].GetValue())
+		text = strconv.AppendInt(append(append(text, name...), '='), r.Resources[name].GetValue(), 10)
+		text = append(text, ',')
 	}
-	return text
+	return string(text)
 }
 
 func amountsOf(r *si.Resource) *recordpb.Amounts {

@@ -112,3 +112,15 @@ func TestTheChronicleIsNotFollowed(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkEncodeEvents(b *testing.B) {
+	for _, n := range []int{8, 100} {
+		events := someEvents(n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				EncodeEvents(events)
+			}
+		})
+	}
+}
