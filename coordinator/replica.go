@@ -156,6 +156,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	// What is above has been made for as many processors as there are.
 	r.warmup.look(r.elector.Observed())
 	defer r.warmup.set(false)
+	start("garbage", collectLess)
 	start("view", r.view.Run)
 	start("informers", r.cluster.Run)
 	start("standby", r.standby.Run)
