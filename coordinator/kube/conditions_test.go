@@ -386,3 +386,35 @@ func TestConditionsAndEventsYield(t *testing.T) {
 		}
 	})
 }
+
+// That it waits is not told of a pod that has a node by the time it would be; all else is.
+func TestAnOutdatedEventIsNotWritten(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change option
+		want   int
+	}{
+		{"it still waits", version("2"), 2},
+		{"it has a node", on("node-1"), 1},
+		{"another of its name has", func(p *v1.Pod) { on("node-1")(p); uid("another")(p) }, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWaiters(pod("a"))
+			events := 0
+			w.answer("create", "events", func(clienttesting.Action) (runtime.Object, error) { events++; return nil, nil })
+			yield := func(context.Context) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.change("a", test.change)
+				return nil
+			}
+			conditioned(t, w, yield, func(r *Recorder) {
+				r.Pod(w.pod("", "a"), true, ReasonFailedScheduling, "no node")
+				r.Pod(w.pod("", "a"), true, ReasonInvalid, "no label")
+			})
+			if events != test.want {
+				t.Errorf("%d Events, not %d", events, test.want)
+			}
+		})
+	}
+}

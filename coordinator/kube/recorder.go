@@ -268,6 +268,9 @@ func (r *Recorder) post(ctx context.Context, event *v1.Event) error {
 	if err := r.cfg.Yield(ctx); err != nil {
 		return err
 	}
+	if r.outdated(event) {
+		return nil
+	}
 	request, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	_, err := r.client.CoreV1().Events(event.Namespace).Create(request, event, metav1.CreateOptions{})
@@ -275,6 +278,16 @@ func (r *Recorder) post(ctx context.Context, event *v1.Event) error {
 		return nil // an earlier try whose answer was lost, or it has been told: see Object
 	}
 	return err
+}
+
+// outdated says of an Event why a pod waits that the pod has a node by now. Where thousands of
+// pods waited and a quota is raised, as many Events would go out beside their bindings.
+func (r *Recorder) outdated(event *v1.Event) bool {
+	if event.Reason != ReasonFailedScheduling || r.cfg.Pod == nil {
+		return false
+	}
+	pod := r.cfg.Pod(event.InvolvedObject.Namespace, event.InvolvedObject.Name)
+	return pod != nil && pod.UID == event.InvolvedObject.UID && pod.Spec.NodeName != ""
 }
 
 func (r *Recorder) event(pod v1.ObjectReference, warning bool, reason, message string) *v1.Event {
