@@ -66,8 +66,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 			if out.err != nil {
 				return m.stop(out.err)
 			}
-			prune := out.terms && !m.writer.pruned
-			m.landed(out, prune)
+			prune := m.landed(out)
 			for _, landed := range out.landed {
 				landed()
 			}
@@ -97,10 +96,8 @@ func (m *Mirror) Run(ctx context.Context) error {
 	}
 }
 
-// prune has old terms removed, once in a term, beside the batches. The batch that asks for it
-// has said so when it landed.
+// prune has old terms removed, beside the batches.
 func (m *Mirror) prune(ctx context.Context, work *sync.WaitGroup) {
-	m.writer.pruned = true
 	fence, most := m.writer.fence, m.writer.maxOps
 	work.Go(func() {
 		m.writer.prune(ctx, fence, most)
@@ -148,9 +145,12 @@ func (m *Mirror) settle() {
 	}
 }
 
-// landed takes note of a batch that is durable. If old terms are to be removed after it, that
-// counts as begun here: nobody may find the mirror settled in between.
-func (m *Mirror) landed(out outcome, prune bool) {
+// landed takes note of a batch that is durable. It says whether old terms are to be removed
+// after it, once in a term. That counts as begun here: nobody may find the mirror settled in
+// between.
+func (m *Mirror) landed(out outcome) (prune bool) {
+	prune = out.terms && !m.writer.pruned
+	m.writer.pruned = m.writer.pruned || prune
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.flight = 0
@@ -169,6 +169,7 @@ func (m *Mirror) landed(out outcome, prune bool) {
 		m.stalledSince = time.Time{}
 	}
 	m.settle()
+	return prune
 }
 
 // answered takes note that etcd is given a fresh chance, or has used it.
