@@ -42,12 +42,31 @@ func (o Options) allQueues() string {
 	return Queues(total(o.Node.CPU), total(o.Node.Memory))
 }
 
+// queuesConfigMap is where users write their queue configuration.
+const queuesConfigMap = "yunikorn-configs"
+
 // createQueues writes the queue configuration to where users write theirs.
 func (l *Lab) createQueues(ctx context.Context, namespace string) error {
 	cm := &v1.ConfigMap{}
-	cm.Name, cm.Data = "yunikorn-configs", map[string]string{"queues.yaml": l.plan.opts.Queues}
+	cm.Name, cm.Data = queuesConfigMap, map[string]string{"queues.yaml": l.plan.opts.Queues}
 	if _, err := l.client.CoreV1().ConfigMaps(namespace).Create(ctx, cm, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("queue configuration: %w", err)
 	}
 	return nil
+}
+
+// SetQueues replaces the queue configuration.
+func (l *Lab) SetQueues(ctx context.Context, queues string) error {
+	state, err := l.State()
+	if err != nil {
+		return err
+	}
+	configs := l.client.CoreV1().ConfigMaps(state.Namespace)
+	cm, err := configs.Get(ctx, queuesConfigMap, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	cm.Data["queues.yaml"] = queues
+	_, err = configs.Update(ctx, cm, metav1.UpdateOptions{})
+	return err
 }

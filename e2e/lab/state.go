@@ -22,6 +22,7 @@ const (
 	KindKubernetesEtcd = "kubernetes-etcd" // the API server's own
 	KindAPIServer      = "kube-apiserver"
 	KindKwok           = "kwok"
+	KindScheduler      = "scheduler" // one that is not Understudy
 )
 
 // State is DIR/state.json: what runs, and where to reach it.

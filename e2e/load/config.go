@@ -37,6 +37,9 @@ type Config struct {
 	Workers int
 	// Timeout bounds the whole load, including the wait for the last bind.
 	Timeout time.Duration
+	// Shape, if there is one, changes the pod of each number before it is created. It must
+	// leave the name and the namespace, and share nothing between pods that it writes to.
+	Shape func(number int, pod *v1.Pod)
 }
 
 // Default returns a small burst.
@@ -107,6 +110,9 @@ func (c Config) pod(i int, requests v1.ResourceList) *v1.Pod {
 			Image:     "registry.k8s.io/pause:3.10",
 			Resources: v1.ResourceRequirements{Requests: requests},
 		}},
+	}
+	if c.Shape != nil {
+		c.Shape(i, p)
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -79,6 +80,23 @@ func measure(samples []Sample, now time.Time) Result {
 	r.Latency, r.Ack = Summarize(latency), Summarize(ack)
 	r.Gap = LongestGap(samples, time.Time{}, now)
 	return r
+}
+
+// Since returns the result as if the pods, which were held until then, had been created at
+// that moment.
+func (r Result) Since(released time.Time) Result {
+	samples := slices.Clone(r.Samples)
+	for i := range samples {
+		if s := &samples[i]; !s.Sent.IsZero() {
+			s.Sent = released
+		}
+		if s := &samples[i]; !s.Acked.IsZero() {
+			s.Acked = released
+		}
+	}
+	out := measure(samples, time.Now())
+	out.Retries, out.CreateRate, out.Ack = r.Retries, r.CreateRate, r.Ack
+	return out
 }
 
 func rate(n int, d time.Duration) float64 {
