@@ -47,6 +47,7 @@ replace github.com/apache/yunikorn-scheduler-interface v1.9.0-0 => github.com/ap
 tool (
 	go.etcd.io/etcd/server/v3
 	k8s.io/kubernetes/cmd/kube-apiserver
+	k8s.io/kubernetes/cmd/kube-scheduler
 	sigs.k8s.io/kwok/cmd/kwok
 )
 
