@@ -30,7 +30,7 @@ func root() *cobra.Command {
 		control("freeze", "Stop a replica together with its supervisor, until thaw", (*lab.Lab).Freeze),
 		control("thaw", "Have a replica that was frozen go on", (*lab.Lab).Thaw),
 		control("restart", "Stop a process and start it again", (*lab.Lab).Restart),
-		loadCommand(), demoCommand(), benchCommand(), drillCommand(), keep())
+		loadCommand(), demoCommand(), benchCommand(), drillCommand(), keep(), nullBinder())
 	return cmd
 }
 

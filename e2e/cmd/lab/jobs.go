@@ -69,15 +69,20 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long the light load lasts")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
 	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
-	cmd.AddCommand(benchManagers(), benchReaders())
+	cmd.AddCommand(benchManagers(), benchReaders(), benchPeers())
 	return cmd
 }
 
 // printMeasured prints a report as tables, and as JSON.
 func printMeasured(cmd *cobra.Command, report interface{ Print(w io.Writer) error }) error {
-	enc := json.NewEncoder(cmd.OutOrStdout())
+	return errors.Join(report.Print(cmd.ErrOrStderr()), encode(cmd.OutOrStdout(), report))
+}
+
+// encode writes what is to be read by programs.
+func encode(w io.Writer, report any) error {
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return errors.Join(report.Print(cmd.ErrOrStderr()), enc.Encode(report))
+	return enc.Encode(report)
 }
 
 func benchManagers() *cobra.Command {
@@ -261,9 +266,7 @@ func drills(ctx context.Context, names []string, o lab.Options, sr drill.Series)
 func printReports(w io.Writer, format string, reports []*drill.SeriesReport) error {
 	switch format {
 	case "json":
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(reports)
+		return encode(w, reports)
 	case "junit":
 		return drill.JUnit(w, reports)
 	}
