@@ -8,6 +8,9 @@ const (
 	annotationGenerate = "yunikorn.apache.org/namespace.generateAppId"
 )
 
+// NamespaceAnnotations returns their keys.
+func NamespaceAnnotations() []string { return []string{annotationEnable, annotationGenerate} }
+
 // treatment is what becomes of the pods of a namespace.
 type treatment struct {
 	process, label bool

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
@@ -110,24 +111,35 @@ func (s *sources) place(p settings.Problem) mistake {
 }
 
 // clusterFlags say where a cluster keeps the ConfigMaps.
-type clusterFlags struct{ kubeconfig, namespace string }
+type clusterFlags struct {
+	kubeconfig *string
+	namespace  string
+}
+
+func kubeconfigFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("kubeconfig", "", "kubeconfig `FILE`, instead of what kubectl would use")
+}
+
+// restConfig says how to reach the API server that kubectl would ask.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+}
 
 func addClusterFlags(cmd *cobra.Command) *clusterFlags {
-	f := &clusterFlags{}
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `FILE`, instead of what kubectl would use")
+	f := &clusterFlags{kubeconfig: kubeconfigFlag(cmd)}
 	cmd.Flags().StringVar(&f.namespace, "namespace", config.DefaultNamespace, "`NAME` of the namespace of the ConfigMaps")
 	return f
 }
 
 // live reads the ConfigMaps of a cluster, in their order; nil is for one that is not there.
 func (f clusterFlags) live(ctx context.Context, names []string) ([]*v1.ConfigMap, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	rest, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	at, err := restConfig(*f.kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	client, err := corev1client.NewForConfig(rest)
+	client, err := corev1client.NewForConfig(at)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ func (c command) root() *cobra.Command {
 	root := group("understudy", "Highly available coordinator for YuniKorn scheduling on Kubernetes",
 		c.run(), c.supervision(), c.status(), c.members(), c.apps(), c.tasks(), c.queues(), c.nodes(), c.users(),
 		c.explanation(), c.history(), c.coreEvents(),
-		c.stepDown(), c.config(), c.appManagers(), c.admission(), c.version())
+		c.stepDown(), c.config(), c.appManagers(), c.admission(), c.migrate(), c.version())
 	root.Long = `Understudy runs YuniKorn scheduling in several replicas. One leads: it schedules
 and mirrors the state of every application and task to etcd. The others follow
 live, and step in when the lead is gone.`
