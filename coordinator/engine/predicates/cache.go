@@ -45,6 +45,7 @@ type Cache struct {
 	changes uint64
 
 	signatures signatures
+	local      *localVolumes // nil unless the cache was built WithVolumes
 }
 
 // generations count the changes that precomputed state may depend on.
@@ -126,6 +127,7 @@ func New(log *slog.Logger, opts ...Option) (*Cache, error) {
 		avoid: make(map[string][]string),
 	}
 	c.signatures.init()
+	c.index.claims = make(map[string]int)
 	factory := o.factory
 	if factory == nil {
 		// Never started: its listers are empty.
@@ -135,6 +137,10 @@ func New(log *slog.Logger, opts ...Option) (*Cache, error) {
 	}
 	h := &handle{lister: sharedLister{c}, factory: factory, client: o.client}
 	if o.volumes {
+		var err error
+		if c.local, err = newLocalVolumes(factory); err != nil {
+			return nil, err
+		}
 		h.csi = nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())
 	}
 	p, err := newPlugins(c.ctx, h, o)
@@ -333,6 +339,7 @@ func (c *Cache) node(name string) *nodeEntry {
 func (c *Cache) count(e *podEntry, node string, assumed bool) {
 	e.node, e.assumed = node, assumed
 	c.node(node).info.AddPodInfo(e.info)
+	c.index.claimed(e.pod, 1)
 	c.gens.pods++
 	c.changes++
 	if c.index.counted(e.pod, 1) {
@@ -354,6 +361,7 @@ func (c *Cache) uncount(e *podEntry) {
 		delete(c.nodes, e.node)
 	}
 	e.node, e.assumed = "", false
+	c.index.claimed(e.pod, -1)
 	c.gens.pods++
 	c.changes++
 	if c.index.counted(e.pod, -1) {

@@ -55,8 +55,13 @@ func (c *Cache) Fits(uid, node string, allocate bool) error {
 	if e.node == node && e.assumed {
 		return nil
 	}
-	if err := c.fitsRoom(e.pod, own, &own.state, n); err != nil {
+	if err := c.fitsRoom(e, own, n); err != nil {
 		return err
+	}
+	if own.volumes {
+		if err := c.fitsVolumes(c.volumesOfPod(e), e.pod, n); err != nil {
+			return err
+		}
 	}
 	return c.fitsNeighbours(e, own, n)
 }
@@ -177,20 +182,14 @@ func (c *Cache) fitsNode(e *podEntry, own *ownState, n fwk.NodeInfo) error {
 	return nil
 }
 
-// fitsRoom checks what the pod would take of the node.
-func (c *Cache) fitsRoom(pod *v1.Pod, own *ownState, state *cycleState, n fwk.NodeInfo) error {
+// fitsRoom checks what the pod would take of the node, but for its volumes.
+func (c *Cache) fitsRoom(e *podEntry, own *ownState, n fwk.NodeInfo) error {
 	if own.ports {
-		if err := c.filter(c.plugins.ports, state, pod, n); err != nil {
+		if err := c.filter(c.plugins.ports, &own.state, e.pod, n); err != nil {
 			return err
 		}
 	}
-	if err := c.filter(c.plugins.resources, state, pod, n); err != nil {
-		return err
-	}
-	if own.volumes {
-		return c.fitsVolumes(pod, n)
-	}
-	return nil
+	return c.filter(c.plugins.resources, &own.state, e.pod, n)
 }
 
 // fitsNeighbours checks rules between pods.

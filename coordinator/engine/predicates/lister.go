@@ -17,6 +17,8 @@ type nodeIndex struct {
 	hostRepel, wideRepel int
 	// How many counted pods have any inter-pod term.
 	affine int
+	// claims counts by how many counted pods each claim is used, by namespace and name.
+	claims map[string]int
 }
 
 func (x *nodeIndex) add(info *framework.NodeInfo) { x.all = append(x.all, info) }
@@ -53,6 +55,20 @@ func (x *nodeIndex) counted(pod *v1.Pod, by int) bool {
 		x.wideRepel += by
 	}
 	return wide || before != (x.hostRepel > 0)
+}
+
+// claimed takes note of a pod that begins (1) or ceases (-1) to count.
+func (x *nodeIndex) claimed(pod *v1.Pod, by int) {
+	for i := range pod.Spec.Volumes {
+		source := pod.Spec.Volumes[i].PersistentVolumeClaim
+		if source == nil {
+			continue
+		}
+		key := pod.Namespace + "/" + source.ClaimName
+		if x.claims[key] += by; x.claims[key] == 0 {
+			delete(x.claims, key)
+		}
+	}
 }
 
 // repelled reports whether any pod has a required anti-affinity term.
@@ -118,11 +134,4 @@ func (l nodeLister) where(any bool, match func(fwk.NodeInfo) bool) ([]fwk.NodeIn
 
 type storageLister struct{ c *Cache }
 
-func (l storageLister) IsPVCUsedByPods(key string) bool {
-	for _, n := range l.c.index.all {
-		if n.GetPVCRefCounts()[key] > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (l storageLister) IsPVCUsedByPods(key string) bool { return l.c.index.claims[key] > 0 }

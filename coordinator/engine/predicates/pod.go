@@ -27,6 +27,8 @@ type podEntry struct {
 
 	own    atomic.Pointer[ownState]
 	shared atomic.Pointer[sharedState]
+
+	volumes atomic.Pointer[volumeState]
 }
 
 func newPodEntry(pod *v1.Pod) *podEntry {

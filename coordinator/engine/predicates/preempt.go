@@ -53,10 +53,14 @@ type trial struct {
 	own           *ownState
 	node          *framework.NodeInfo
 	spread, inter *cycleState
+	volumes       *volumeState // nil if the pod has none
 }
 
 func (c *Cache) newTrial(e *podEntry, own *ownState, node string) (*trial, error) {
 	t := &trial{c: c, e: e, own: own, node: c.nodes[node].info.SnapshotConcrete()}
+	if own.volumes {
+		t.volumes = c.volumesOfPod(e).clone()
+	}
 	if !own.spread && !own.affine && !c.index.repelled() {
 		return t, nil
 	}
@@ -81,6 +85,11 @@ func (t *trial) remove(uid string) error {
 	if err := t.node.RemovePod(klog.FromContext(t.c.ctx), v.pod); err != nil {
 		return err
 	}
+	if t.volumes != nil {
+		if err := t.giveBack(v); err != nil {
+			return err
+		}
+	}
 	if t.spread != nil {
 		if err := t.forget(t.c.plugins.spread, t.spread, v); err != nil {
 			return err
@@ -99,9 +108,26 @@ func (t *trial) forget(p fwk.PreFilterPlugin, state *cycleState, v *podEntry) er
 	return nil
 }
 
+// giveBack takes a victim off the claims of which only one pod may have each.
+func (t *trial) giveBack(v *podEntry) error {
+	for i, p := range t.c.plugins.volumes {
+		if i < len(t.volumes.skip) && !t.volumes.skip[i] && p.PreFilterExtensions() != nil { // PreFilter may have ended early
+			if err := t.forget(p, &t.volumes.state, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (t *trial) check() error {
-	if err := t.c.fitsRoom(t.e.pod, t.own, &t.own.state, t.node); err != nil {
+	if err := t.c.fitsRoom(t.e, t.own, t.node); err != nil {
 		return err
+	}
+	if t.volumes != nil {
+		if err := t.c.fitsVolumes(t.volumes, t.e.pod, t.node); err != nil {
+			return err
+		}
 	}
 	if t.spread != nil {
 		if err := t.c.filter(t.c.plugins.spread, t.spread, t.e.pod, t.node); err != nil {

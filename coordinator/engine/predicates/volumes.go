@@ -7,33 +7,88 @@ import (
 	"net"
 	"slices"
 
+	"time"
+
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/volumebinding"
 )
 
-// fitsVolumes runs the volume plugins with a state of its own: claims and
-// volumes change without the cache being told.
-func (c *Cache) fitsVolumes(pod *v1.Pod, n fwk.NodeInfo) error {
-	return c.checkVolumes(c.ctx, &cycleState{}, pod, n)
+// volumesLast is for how long what the volume plugins found of a pod is used. Claims and volumes
+// change without the cache being told. What has changed meanwhile is noticed by BindVolumes,
+// which looks anew.
+const volumesLast = 100 * time.Millisecond
+
+// volumeState is what the volume plugins found of a pod, whatever the node. It may be read by
+// several goroutines.
+type volumeState struct {
+	pods  uint64 // the generation
+	until time.Time
+	state cycleState
+	// err is why the pod fits no node at all.
+	err error
+	// skip says which plugins have nothing to check, in their order; nodes restricts the pod to some
+	// nodes by name, unless it is nil, for the plugin restricted.
+	skip       []bool
+	nodes      sets.Set[string]
+	restricted string
+	// local are its claims, if only volumes that exist come into question for all of them.
+	local []*v1.PersistentVolumeClaim
 }
 
-func (c *Cache) checkVolumes(ctx context.Context, state *cycleState, pod *v1.Pod, n fwk.NodeInfo) error {
+// volumesOfPod returns what the volume plugins find of a pod. It is kept for as long as the pod is
+// likely to be asked about: to find it out for each node would take the square of their number,
+// as it goes through all volumes of a class.
+func (c *Cache) volumesOfPod(e *podEntry) *volumeState {
+	now := time.Now()
+	if v := e.volumes.Load(); v != nil && v.pods == c.gens.pods && now.Before(v.until) {
+		return v
+	}
+	v := &volumeState{pods: c.gens.pods, until: now.Add(volumesLast)}
 	for _, p := range c.plugins.volumes {
-		result, st := p.PreFilter(ctx, state, pod, c.index.all)
-		if st.IsSkip() {
+		result, st := p.PreFilter(c.ctx, &v.state, e.pod, c.index.all)
+		v.skip = append(v.skip, st.IsSkip())
+		if !st.IsSkip() && !st.IsSuccess() {
+			v.err = refusal(p.Name(), st)
+			break
+		}
+		if result != nil && !result.AllNodes() {
+			v.nodes, v.restricted = result.NodeNames, p.Name()
+		}
+	}
+	v.local = c.localClaims(e.pod)
+	e.volumes.Store(v)
+	return v
+}
+
+// clone copies it for a trial.
+func (v *volumeState) clone() *volumeState {
+	out := *v
+	out.state = *v.state.clone()
+	return &out
+}
+
+// fitsVolumes asks the volume plugins about a node.
+func (c *Cache) fitsVolumes(v *volumeState, pod *v1.Pod, n fwk.NodeInfo) error {
+	if v.err != nil {
+		return v.err
+	}
+	if v.nodes != nil && !v.nodes.Has(n.Node().Name) {
+		return &Refusal{Plugin: v.restricted, Reasons: []string{"node(s) didn't match the volumes' node affinity"}, Final: true}
+	}
+	for i, p := range c.plugins.volumes {
+		if v.skip[i] {
 			continue
 		}
-		if !st.IsSuccess() {
-			return refusal(p.Name(), st)
+		if checker(c.plugins.binding) == p && !c.hasLocal(v.local, n.Node()) {
+			return &Refusal{Plugin: p.Name(), Reasons: []string{string(volumebinding.ErrReasonBindConflict)}, Final: true}
 		}
-		if result != nil && !result.AllNodes() && !result.NodeNames.Has(n.Node().Name) {
-			return &Refusal{Plugin: p.Name(), Reasons: []string{"node(s) didn't match the volumes' node affinity"}, Final: true}
-		}
-		if st := p.Filter(ctx, state, pod, n); !st.IsSuccess() {
-			return refusal(p.Name(), st)
+		if err := c.filter(p, &v.state, pod, n); err != nil {
+			return err
 		}
 	}
 	return nil
