@@ -8,11 +8,19 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// StartScheduler starts a process that schedules instead of replicas, or beside them. It is
-// an administrator by $KUBECONFIG; $NAMESPACE is where the queue configuration is. The
-// channel tells if it ends, and then what its log said last. It is killed with the lab, and
-// it alone: what it has started itself is its own business.
-func (l *Lab) StartScheduler(name string, args []string) (ended <-chan error, err error) {
+// Scheduler is one that is not Understudy and schedules in a lab.
+type Scheduler struct{ child *child }
+
+// Ended is closed when it has ended.
+func (s *Scheduler) Ended() <-chan struct{} { return s.child.ended }
+
+// Err says how it ended, and what its log said last, once it has.
+func (s *Scheduler) Err() error { return s.child.exit() }
+
+// StartScheduler starts a process that schedules. It is an administrator by $KUBECONFIG;
+// $NAMESPACE is where the queue configuration is. It is killed with the lab, and it alone:
+// what it has started itself is its own business.
+func (l *Lab) StartScheduler(name string, args []string) (*Scheduler, error) {
 	state, err := l.State()
 	if err != nil {
 		return nil, err
@@ -24,15 +32,7 @@ func (l *Lab) StartScheduler(name string, args []string) (ended <-chan error, er
 		Name: name, Kind: KindScheduler, Log: l.plan.logPath(name), Args: args,
 		Env: []string{"KUBECONFIG=" + state.Kubeconfig, "NAMESPACE=" + state.Namespace},
 	})
-	if err != nil {
-		return nil, err
-	}
-	told := make(chan error, 1)
-	go func() {
-		<-c.ended
-		told <- c.exit()
-	}()
-	return told, nil
+	return &Scheduler{c}, err
 }
 
 // KubeScheduler is the name of Kubernetes' own scheduler, as a process and in bin/.
@@ -41,7 +41,7 @@ const KubeScheduler = "kube-scheduler"
 // StartKubeScheduler starts kube-scheduler for the pods that ask for scheduler, with the
 // default profile under that name and a client that never waits for its own rate limit.
 // Nothing else differs from its defaults, except that it elects nobody and serves nothing.
-func (l *Lab) StartKubeScheduler(scheduler string) (ended <-chan error, err error) {
+func (l *Lab) StartKubeScheduler(scheduler string) (*Scheduler, error) {
 	tool := l.plan.opts.tool(KubeScheduler)
 	if _, err := os.Stat(tool); err != nil {
 		return nil, fmt.Errorf("%s is missing: run `make tools`", tool)
