@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +20,10 @@ type Options struct {
 	// "understudy".
 	Lab lab.Options
 	// Peers are names: null, kube-scheduler, exec, understudy, or understudy-N for N replicas.
+	// understudy-N@FILE are those of another executable.
 	Peers []string
+	// Bases are the names of peers to which all are compared.
+	Bases []string
 	// Scenarios are names of those of Scenarios.
 	Scenarios []string
 	// Rounds in which each peer is measured once.
@@ -54,7 +59,8 @@ const (
 // Default is what `lab bench peers` measures. The NullBinder is left to say.
 func Default() Options {
 	o := Options{
-		Lab: lab.Default(), Peers: []string{Null, KubeScheduler, Understudy}, Scenarios: []string{"burst"}, Rounds: 5, Pods: 4000, Apps: 50,
+		Lab: lab.Default(), Peers: []string{Null, KubeScheduler, Understudy}, Bases: []string{Null, KubeScheduler},
+		Scenarios: []string{"burst"}, Rounds: 5, Pods: 4000, Apps: 50,
 		Rates: []float64{20, 50, 100, 200}, Duration: 20 * time.Second, Settle: 5 * time.Second, Limit: 5 * time.Minute, ExecQueues: true,
 	}
 	o.Lab.Dir, o.Lab.Nodes = ".lab-peers", 200
@@ -85,7 +91,9 @@ func (o Options) validate() ([]peer, []Scenario, error) {
 	for _, name := range o.Scenarios {
 		all := Scenarios()
 		i := slices.IndexFunc(all, func(s Scenario) bool { return s.Name == name })
-		if check(i >= 0, "scenario %q: there is none of that name", name); i >= 0 {
+		check(i >= 0, "scenario %q: there is none of that name", name)
+		if i >= 0 {
+			check(o.Lab.Nodes >= all[i].nodes, "scenario %s: %d nodes are fewer than the %d that it takes", name, o.Lab.Nodes, all[i].nodes)
 			scenarios = append(scenarios, all[i])
 		}
 	}
@@ -98,8 +106,10 @@ type peer struct {
 	name string
 	// replicas of Understudy, none for others.
 	replicas int
+	// binary is their executable, empty for the lab's.
+	binary string
 	// start starts those that are not Understudy in a lab.
-	start func(*lab.Lab) (ended <-chan error, err error)
+	start func(*lab.Lab) (*lab.Scheduler, error)
 	// quotas says that it holds pods as the queue configuration has it.
 	quotas bool
 }
@@ -107,11 +117,11 @@ type peer struct {
 func (o Options) peer(name string) (peer, error) {
 	switch name {
 	case Null:
-		return peer{name: name, start: func(l *lab.Lab) (<-chan error, error) { return l.StartScheduler(name, o.NullBinder) }}, nil
+		return peer{name: name, start: func(l *lab.Lab) (*lab.Scheduler, error) { return l.StartScheduler(name, o.NullBinder) }}, nil
 	case KubeScheduler:
-		return peer{name: name, start: func(l *lab.Lab) (<-chan error, error) { return l.StartKubeScheduler(schedulerName) }}, nil
+		return peer{name: name, start: func(l *lab.Lab) (*lab.Scheduler, error) { return l.StartKubeScheduler(schedulerName) }}, nil
 	case Exec:
-		p := peer{name: name, quotas: o.ExecQueues, start: func(l *lab.Lab) (<-chan error, error) {
+		p := peer{name: name, quotas: o.ExecQueues, start: func(l *lab.Lab) (*lab.Scheduler, error) {
 			// The shell becomes the command, so that its process is the scheduler's.
 			return l.StartScheduler(name, []string{"/bin/sh", "-c", "exec " + o.Exec})
 		}}
@@ -120,13 +130,30 @@ func (o Options) peer(name string) (peer, error) {
 		}
 		return p, nil
 	}
+	return o.replicas(name)
+}
+
+// replicas is the peer of that name that is Understudy.
+func (o Options) replicas(name string) (peer, error) {
+	p := peer{name: name, replicas: o.Lab.Replicas, quotas: true}
+	var another bool
+	var err error
+	if name, p.binary, another = strings.Cut(name, "@"); another {
+		_, err = os.Stat(p.binary)
+	}
 	number, found := strings.CutPrefix(name, Understudy)
-	replicas, err := o.Lab.Replicas, error(nil)
 	if number != "" {
-		replicas, err = strconv.Atoi(strings.TrimPrefix(number, "-"))
+		p.replicas, found = 0, strings.HasPrefix(number, "-")
+		if n, bad := strconv.ParseUint(number[1:], 10, 8); bad == nil {
+			p.replicas = int(n)
+		}
 	}
-	if !found || err != nil || replicas < 1 {
-		return peer{name: name}, fmt.Errorf("peer %q: want %s, %s, %s, %s, or %s-N for N replicas", name, Null, KubeScheduler, Exec, Understudy, Understudy)
+	if !found || p.replicas < 1 {
+		return p, fmt.Errorf("peer %q: want %s, %s, %s, %s, or %s-N for N replicas", p.name, Null, KubeScheduler, Exec, Understudy, Understudy)
 	}
-	return peer{name: fmt.Sprintf("%s-%d", Understudy, replicas), replicas: replicas, quotas: true}, nil
+	p.name = fmt.Sprintf("%s-%d", Understudy, p.replicas)
+	if another {
+		p.name += "@" + filepath.Base(p.binary)
+	}
+	return p, err
 }

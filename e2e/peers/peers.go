@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
@@ -42,6 +44,9 @@ func (o Options) compare(ctx context.Context, s Scenario, peers []peer) (*Report
 	}
 	for _, p := range peers {
 		report.Peers = append(report.Peers, p.name)
+		if slices.Contains(o.Bases, p.name) {
+			report.Bases = append(report.Bases, p.name)
+		}
 	}
 	var errs []error
 	for n := range o.Rounds {
@@ -55,7 +60,7 @@ func (o Options) compare(ctx context.Context, s Scenario, peers []peer) (*Report
 			if m.Phases, err = o.play(ctx, s, p, filepath.Join(o.Lab.Dir, p.name)); err != nil {
 				m.Failed = err.Error()
 				errs = append(errs, fmt.Errorf("%s, round %d, %s: %w", s.Name, n+1, p.name, err))
-				o.say("  failed: %v", err)
+				o.say("  failed: %s", firstLine(m.Failed))
 			}
 			for _, phase := range m.Phases {
 				total, _ := phase.sum()
@@ -70,3 +75,9 @@ func (o Options) compare(ctx context.Context, s Scenario, peers []peer) (*Report
 }
 
 func (o Options) say(format string, args ...any) { _, _ = fmt.Fprintf(o.Out, format+"\n", args...) }
+
+// firstLine leaves out the logs that errors may end with.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}

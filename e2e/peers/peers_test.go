@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/understudy-ha/understudy/e2e/lab"
+	"github.com/understudy-ha/understudy/e2e/load"
 )
 
 // nullBinder as the first argument has this test be one.
@@ -108,15 +109,40 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A scheduler that ends is told at once, with its last words, and not waited for.
+func TestASchedulerThatEnds(t *testing.T) {
+	o, _ := short(t)
+	o.Peers, o.Exec = []string{Exec}, "cat /etc/no-such-file"
+	reports, err := Run(t.Context(), o, nil)
+	if err == nil || !strings.Contains(err.Error(), "exec ended (exit status 1)") || !strings.Contains(err.Error(), "No such file") {
+		t.Errorf("%v", err)
+	}
+	if len(reports) != 1 || len(reports[0].Measurements) != 1 || reports[0].Measurements[0].Failed == "" {
+		t.Errorf("%+v", reports)
+	}
+}
+
+// A pod that is bound before it is let go was not held.
+func TestWhatWasHeld(t *testing.T) {
+	at := time.Now()
+	samples := []load.Sample{{Bound: at.Add(3 * time.Second)}, {Bound: at.Add(time.Second)}, {Bound: at.Add(2 * time.Second)}}
+	if first, last, err := binds(samples, at); err != nil || first.Sub(at) != time.Second || last.Sub(at) != 3*time.Second {
+		t.Errorf("%v to %v, %v", first, last, err)
+	}
+	if _, _, err := binds(samples, at.Add(2*time.Second)); err == nil {
+		t.Error("a pod that was not held is not told")
+	}
+}
+
 func TestWhoIsMeasured(t *testing.T) {
 	o := Default()
 	o.Lab.Replicas, o.Exec = 3, "true"
-	for name, want := range map[string]string{Null: Null, KubeScheduler: KubeScheduler, Exec: Exec, "understudy": "understudy-3", "understudy-1": "understudy-1"} {
+	for name, want := range map[string]string{Null: Null, KubeScheduler: KubeScheduler, Exec: Exec, "understudy": "understudy-3", "understudy-1": "understudy-1", "understudy@.": "understudy-3@.", "understudy-2@../peers": "understudy-2@peers"} {
 		if p, err := o.peer(name); err != nil || p.name != want {
 			t.Errorf("%s: %q, %v", name, p.name, err)
 		}
 	}
-	for _, name := range []string{"", "volcano", "understudy-0", "understudy-x", "understudy--1"} {
+	for _, name := range []string{"", "volcano", "understudy-0", "understudy-x", "understudy--1", "understudyx2", "understudy-2@../none", "understudy-300"} {
 		if p, err := o.peer(name); err == nil {
 			t.Errorf("%q is %+v", name, p)
 		}
@@ -126,6 +152,7 @@ func TestWhoIsMeasured(t *testing.T) {
 		"twice":     func(o *Options) { o.Peers = []string{"understudy", "understudy-3"} },
 		"nobody":    func(o *Options) { o.Peers = nil },
 		"scenario":  func(o *Options) { o.Scenarios = []string{"rest"} },
+		"nodes":     func(o *Options) { o.Scenarios, o.Lab.Nodes = []string{"spread"}, 9 },
 		"rounds":    func(o *Options) { o.Rounds = 0 },
 		"rates":     func(o *Options) { o.Rates = []float64{20, 0} },
 	} {
@@ -144,7 +171,7 @@ func TestSummary(t *testing.T) {
 			{Role: lab.KindScheduler, CPU: scheduler}, {Role: roleUnderstudy, CPU: 1}, {Role: roleUnderstudy, CPU: 3}, {Role: lab.KindKwok, CPU: 5},
 		}}}}
 	}
-	r := &Report{Peers: []string{Null, KubeScheduler, Exec}, Measurements: []Measurement{
+	r := &Report{Peers: []string{Null, KubeScheduler, Exec}, Bases: []string{Null, KubeScheduler}, Measurements: []Measurement{
 		{Round: 0, Peer: Null, Phases: phase(200, 0)}, {Round: 0, Peer: KubeScheduler, Phases: phase(100, 2)}, {Round: 0, Peer: Exec, Phases: phase(50, 3)},
 		{Round: 1, Peer: Null, Phases: phase(100, 0)}, {Round: 1, Peer: KubeScheduler, Failed: "it ended\nlog"}, {Round: 1, Peer: Exec, Phases: phase(50, 4)},
 	}}

@@ -21,6 +21,8 @@ type Report struct {
 	Pods     int         `json:"pods"`
 	Apps     int         `json:"apps"`
 	Peers    []string    `json:"peers"`
+	// Bases are those of the peers to which all are compared.
+	Bases []string `json:"bases"`
 	// Summary has, by phase, peer and measure, what the measurements say together.
 	Summary      []Summary     `json:"summary"`
 	Measurements []Measurement `json:"measurements"`
@@ -79,9 +81,6 @@ func figure(v float64) string {
 	}
 	return fmt.Sprintf("%.3g", v)
 }
-
-// bases are the peers to which others are compared.
-var bases = []string{Null, KubeScheduler}
 
 // measure is one figure of a phase; without has, the phase does not have it.
 type measure struct {
@@ -159,7 +158,7 @@ func (r *Report) sumUp() {
 			all = append(all, value)
 		}
 		s.Value = spreadOf(all)
-		for _, base := range bases {
+		for _, base := range r.Bases {
 			var ratios []float64
 			for n, value := range values[k] {
 				if of := values[key{k.phase, base, k.measure}][n]; of > 0 && base != k.peer && k.measure != others {
@@ -185,8 +184,7 @@ func (r *Report) Print(w io.Writer) error {
 	}
 	for _, m := range r.Measurements {
 		if m.Failed != "" {
-			first, _, _ := strings.Cut(m.Failed, "\n")
-			p("round %d of %s FAILED: %s", m.Round+1, m.Peer, first)
+			p("round %d of %s FAILED: %s", m.Round+1, m.Peer, firstLine(m.Failed))
 		}
 	}
 	var phases []string
@@ -198,11 +196,9 @@ func (r *Report) Print(w io.Writer) error {
 	for _, phase := range phases {
 		p("\n%s\t%s", strings.ToUpper(phase), strings.Join(r.Peers, "\t"))
 		r.rows(p, phase, func(s Summary) Spread { return s.Value })
-		for _, base := range bases {
-			if slices.Contains(r.Peers, base) {
-				p("AS RATIO TO %s", base)
-				r.rows(p, phase, func(s Summary) Spread { return s.Ratios[base] })
-			}
+		for _, base := range r.Bases {
+			p("AS RATIO TO %s", base)
+			r.rows(p, phase, func(s Summary) Spread { return s.Ratios[base] })
 		}
 	}
 	return t.Flush()

@@ -1,10 +1,12 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,10 +51,11 @@ type round struct {
 	kube     kubernetes.Interface
 	log      *slog.Logger
 	fail     context.CancelCauseFunc // of everything, if the scheduler ends
+	watching sync.WaitGroup          // for that
 
 	mu      sync.Mutex
-	running map[string]bool // UIDs
-	loaded  int             // pods so far
+	prefix  string          // of the names of the pods of the load that is on
+	running map[string]bool // by UID, which of those
 	phases  []Phase
 }
 
@@ -62,6 +65,7 @@ func (o Options) play(ctx context.Context, s Scenario, p peer, dir string) (phas
 	opts := o.Lab
 	// Who is not Understudy pays nothing for its fence and for its mirror.
 	opts.Dir, opts.Replicas, opts.NoFence, opts.Queues = dir, p.replicas, p.replicas == 0, allQueues(s.queues)
+	opts.Binary = cmp.Or(p.binary, opts.Binary)
 	l, err := lab.Up(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -73,8 +77,9 @@ func (o Options) play(ctx context.Context, s Scenario, p peer, dir string) (phas
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	r := &round{Options: o, peer: p, scenario: s, lab: l, fail: cancel}
+	defer r.watching.Wait()
 	defer cancel(nil)
-	r := &round{Options: o, peer: p, scenario: s, lab: l, fail: cancel, running: map[string]bool{}}
 	r.log = slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if r.kube, err = load.Client(l.RESTConfig()); err != nil {
 		return nil, err
@@ -95,7 +100,9 @@ func (r *round) observe(ev history.PodEvent) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running[ev.Pod.UID] = true
+	if strings.HasPrefix(ev.Pod.Name, r.prefix) { // it is no placeholder
+		r.running[ev.Pod.UID] = true
+	}
 }
 
 // late says that the peer starts after the pods were created, for it knows nothing that
@@ -129,17 +136,17 @@ func (r *round) start(ctx context.Context) error {
 	if r.peer.start == nil {
 		return nil
 	}
-	ended, err := r.peer.start(r.lab)
+	scheduler, err := r.peer.start(r.lab)
 	if err != nil {
 		return err
 	}
-	go func() {
+	r.watching.Go(func() {
 		select {
-		case err := <-ended:
-			r.fail(err)
+		case <-scheduler.Ended():
+			r.fail(scheduler.Err())
 		case <-ctx.Done():
 		}
-	}()
+	})
 	return nil
 }
 
@@ -149,6 +156,9 @@ func (r *round) load(ctx context.Context, cfg load.Config, release func(context.
 	if err != nil {
 		return load.Result{}, err
 	}
+	r.mu.Lock()
+	r.prefix, r.running = cfg.Name+"-", map[string]bool{}
+	r.mu.Unlock()
 	var result load.Result
 	group, within := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -161,11 +171,10 @@ func (r *round) load(ctx context.Context, cfg load.Config, release func(context.
 	if err := group.Wait(); err != nil {
 		return result, err
 	}
-	r.loaded += cfg.Pods
 	return result, r.until(ctx, cfg.Timeout, "all pods to run", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return len(r.running) >= r.loaded
+		return len(r.running) >= cfg.Pods
 	})
 }
 

@@ -18,6 +18,8 @@ import (
 type Scenario struct {
 	Name  string
 	About string
+	// nodes are the least on which all its pods can be.
+	nodes int
 	// held says that its pods are created before anybody may bind them.
 	held bool
 	// queues are a part of the queue configuration, below root.
@@ -30,12 +32,14 @@ type Scenario struct {
 var schedulerName = load.Default().Scheduler
 
 // gangSize is how many pods a gang has, shapeCount how many pods differ in what they request,
-// mixedQueues how many queues there are of each parent, and perNode how many pods of an
-// application one node may have where they have to spread.
+// mixedQueues how many queues there are of each parent. Where pods have to spread, setSize is
+// how many must be on different nodes, and perNode by how many pods of an application nodes may
+// differ.
 const (
 	gangSize    = 10
 	shapeCount  = 500
 	mixedQueues = 5
+	setSize     = 10
 	perNode     = 5
 )
 
@@ -71,7 +75,7 @@ func Scenarios() []Scenario {
 			loads: shaped(shapes),
 		},
 		{
-			Name: "spread", About: "a burst of pods with node affinity, and with anti-affinity or topology spread",
+			Name: "spread", About: "a burst of pods with node affinity, and with anti-affinity or topology spread", nodes: setSize,
 			loads: shaped(func(load.Config) func(int, *v1.Pod) { return spread }),
 		},
 		{
@@ -133,7 +137,7 @@ func request(pod *v1.Pod, milliCPU, bytes int64) {
 }
 
 // spread has pods ask for nodes of a type, half of them for a node without others of their
-// set of ten, half of them to be few on each node.
+// set, half of them to be spread evenly.
 func spread(i int, pod *v1.Pod) {
 	pod.Spec.Affinity = &v1.Affinity{NodeAffinity: &v1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &v1.NodeSelector{
 		NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{
@@ -142,7 +146,7 @@ func spread(i int, pod *v1.Pod) {
 	}}}
 	if i%2 == 0 {
 		const set = "understudy.dev/set"
-		pod.Labels[set] = fmt.Sprint(i / 20)
+		pod.Labels[set] = fmt.Sprint(i / 2 / setSize)
 		pod.Spec.Affinity.PodAntiAffinity = &v1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []v1.PodAffinityTerm{{
 			TopologyKey: v1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{set: pod.Labels[set]}},
 		}}}

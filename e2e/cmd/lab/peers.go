@@ -37,7 +37,7 @@ func benchPeers() *cobra.Command {
 		"  null            sends Bindings and does nothing else: what the machine can do\n" +
 		"  kube-scheduler  with its default profile\n" +
 		"  exec            the command of --exec, with $KUBECONFIG\n" +
-		"  understudy      with --replicas; understudy-N with N of them\n\nScenarios are:\n\n")
+		"  understudy      with --replicas; understudy-N with N of them; understudy-N@FILE with another executable\n\nScenarios are:\n\n")
 	for _, s := range peers.Scenarios() {
 		fmt.Fprintf(&long, "  %-8s%s\n", s.Name, s.About)
 	}
@@ -69,6 +69,7 @@ func benchPeers() *cobra.Command {
 	sizeFlags(cmd, &o.Lab)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Peers, "peers", o.Peers, "whom to measure")
+	f.StringSliceVar(&o.Bases, "bases", o.Bases, "those of the peers to which all are compared")
 	f.StringSliceVar(&o.Scenarios, "scenario", o.Scenarios, "what to measure")
 	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often each peer is measured in each scenario")
 	f.IntVar(&o.Pods, "pods", o.Pods, "pods of a scenario")
