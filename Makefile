@@ -8,7 +8,7 @@ LDFLAGS := -s -w
 
 .PHONY: tools build failpoints lab
 
-# tools builds what the lab runs: etcd, kube-apiserver and kwok.
+# tools builds what the lab runs: etcd, kube-apiserver and kwok; and kube-scheduler.
 tools:
 	@e2e/tools.sh
 
@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills soak histories managers vet lint jaeger fuzz clean
+.PHONY: help demo test drills soak histories managers peers vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -73,6 +73,11 @@ histories: tools
 managers: tools build lab
 	@mkdir -p $(RESULTS)
 	bin/lab bench managers --nodes 20 >$(RESULTS)/managers.json
+
+# peers compares Understudy with a null binder and with kube-scheduler: see docs/performance.md.
+peers: tools build lab
+	@mkdir -p $(RESULTS)
+	bin/lab bench peers --peers null,kube-scheduler,understudy-1,understudy-3 --scenario burst,drain --results $(RESULTS)
 
 # vet looks for suspicious code in both modules.
 vet:
