@@ -7,6 +7,6 @@
 // process took for a pod, as medians with their range, and as ratios to the null binder and
 // to kube-scheduler, each to that of the same round.
 //
-// A measurement in which a process of the lab ended, or another replica came to lead, is no
-// measurement: it is reported as failed.
+// A measurement in which a process of the lab ended, another replica came to lead, a pod was
+// bound twice, or a node was given more than it has, is none: it is reported as failed.
 package peers

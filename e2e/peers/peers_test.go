@@ -122,6 +122,15 @@ func TestASchedulerThatEnds(t *testing.T) {
 	}
 }
 
+// What is bound to nodes that are full is not scheduled.
+func TestNodesThatAreFull(t *testing.T) {
+	o, _ := short(t)
+	o.Peers, o.Lab.Node.Pods = []string{Null}, "10"
+	if _, err := Run(t.Context(), o, nil); err == nil || !strings.Contains(err.Error(), "node capacity: ") {
+		t.Errorf("%v", err)
+	}
+}
+
 // A pod that is bound before it is let go was not held.
 func TestWhatWasHeld(t *testing.T) {
 	at := time.Now()

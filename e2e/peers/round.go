@@ -16,6 +16,7 @@ import (
 
 	"github.com/understudy-ha/understudy/e2e/lab"
 	"github.com/understudy-ha/understudy/e2e/load"
+	"github.com/understudy-ha/understudy/e2e/verify"
 	"github.com/understudy-ha/understudy/e2e/verify/history"
 )
 
@@ -54,6 +55,7 @@ type round struct {
 	watching sync.WaitGroup          // for that
 
 	mu      sync.Mutex
+	created []verify.Expected
 	prefix  string          // of the names of the pods of the load that is on
 	running map[string]bool // by UID, which of those
 	phases  []Phase
@@ -90,8 +92,10 @@ func (o Options) play(ctx context.Context, s Scenario, p peer, dir string) (phas
 	}
 	defer r.cluster.Close()
 	defer r.cluster.Subscribe(r.observe)()
-	err = r.loads(ctx)
-	return r.phases, err
+	if err := r.loads(ctx); err != nil {
+		return r.phases, err
+	}
+	return r.phases, r.judge(ctx)
 }
 
 func (r *round) observe(ev history.PodEvent) {
@@ -128,6 +132,22 @@ func (r *round) loads(ctx context.Context) error {
 		r.phases = append(r.phases, phase)
 	}
 	return nil
+}
+
+// judge makes sure that what was measured was scheduling: each pod was bound once, and no
+// node has more than it takes.
+func (r *round) judge(ctx context.Context) error {
+	if err := r.cluster.Settle(ctx); err != nil {
+		return err
+	}
+	pods, gaps := r.cluster.Pods(), r.cluster.Gaps()
+	var errs []error
+	for _, c := range []verify.Check{verify.BoundOnce(r.created, pods, gaps, nil), verify.Capacity(r.cluster.Nodes(), pods, gaps)} {
+		if !c.OK {
+			errs = append(errs, fmt.Errorf("%s: %d violations, the first: %s", c.Name, c.Violations, strings.Join(c.Examples, "; ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // start starts a peer that is not Understudy, whose replicas the lab has started. Should it
@@ -171,6 +191,7 @@ func (r *round) load(ctx context.Context, cfg load.Config, release func(context.
 	if err := group.Wait(); err != nil {
 		return result, err
 	}
+	r.created = append(r.created, g.Created()...)
 	return result, r.until(ctx, cfg.Timeout, "all pods to run", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
