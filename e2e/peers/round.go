@@ -65,9 +65,10 @@ type round struct {
 // measured are returned even with an error.
 func (o Options) play(ctx context.Context, s Scenario, p peer, dir string) (phases []Phase, err error) {
 	opts := o.Lab
-	// Who is not Understudy pays nothing for its fence and for its mirror.
-	opts.Dir, opts.Replicas, opts.NoFence, opts.Queues = dir, p.replicas, p.replicas == 0, allQueues(s.queues)
-	opts.Binary = cmp.Or(p.binary, opts.Binary)
+	opts.Dir, opts.Replicas, opts.Queues, opts.Binary = dir, p.replicas, allQueues(s.queues), cmp.Or(p.binary, opts.Binary)
+	if p.replicas == 0 { // it pays nothing for Understudy's fence, admission, and mirror
+		opts.NoFence, opts.Admission = true, ""
+	}
 	l, err := lab.Up(ctx, opts)
 	if err != nil {
 		return nil, err
