@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strings"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
@@ -53,6 +54,7 @@ func (e *Engine) allocated(appID, key, node string) {
 		e.logErr("cannot release allocation", e.releaseSafely(gone, ledger.StoppedByRM), attrTask(key))
 		return
 	}
+	e.taken(t)
 	if t.restore {
 		e.restored(t, node)
 		return
@@ -71,6 +73,9 @@ func (e *Engine) restored(t *task, node string) {
 		// The core decided before it read where the pod is.
 		e.logErr("cannot move allocation", errors.Join(e.releaseSafely(&task{rec: t.rec, node: node}, ledger.StoppedByRM), e.sendTask(a, t)), attrTask(t.rec.ID))
 		return
+	}
+	if t.node = node; !maps.Equal(t.res, t.rec.Resources) { // resized while it waited for its place
+		e.logErr("cannot resize allocation", e.sendTask(a, t), attrTask(t.rec.ID))
 	}
 	if t.rec.Placeholder && a.run {
 		a.run = false
@@ -104,6 +109,10 @@ func (e *Engine) released(rel *si.AllocationRelease) {
 		t.ending, t.message = why, e.because(rel)
 		if t.node == "" {
 			e.apps[t.rec.AppID].setSent(t, false) // the core has dropped the ask
+		}
+		if why == ledger.PlaceholderReplaced {
+			e.replacing(t)
+			return
 		}
 		e.emitEnding(t)
 	}

@@ -83,6 +83,10 @@ type Engine struct {
 	waiting map[string]*absentees
 	// removing counts the removals of nodes that the core has to go through.
 	removing map[string]int
+	// takers are the tasks that the core is about to put in the place of a placeholder,
+	// and spent the placeholders that it is not to choose: see swap.go.
+	takers map[string]*task
+	spent  []spent
 	// deferred counts the releases of a task that are still to be sent.
 	deferred map[string]int
 	// queues are those in force. homeless are the applications that are astray,
@@ -137,6 +141,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		waiting:   make(map[string]*absentees),
 		removing:  make(map[string]int),
 		deferred:  make(map[string]int),
+		takers:    make(map[string]*task),
 		cycles:    rounds,
 		inForce:   known.given,
 		extra:     extra,

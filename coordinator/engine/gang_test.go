@@ -51,6 +51,9 @@ func TestPlaceholderIsReplaced(t *testing.T) {
 	}
 	f.do(ledger.Ask{App: app, Task: gangTask(app, f.pod("real", "1"), false)})
 	rel := waitFor(f, func(e ledger.Released) bool { return e.Termination == ledger.PlaceholderReplaced })
+	if rel.For != "real" || rel.Node != "n1" {
+		t.Errorf("it is replaced by %q on %q", rel.For, rel.Node)
+	}
 	if !strings.Contains(rel.Message, "real") {
 		t.Errorf("message %q does not name the real task", rel.Message)
 	}

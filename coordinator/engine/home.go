@@ -146,7 +146,7 @@ func (e *Engine) astray(id string, a *app) {
 func (e *Engine) unsettled() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return !e.stopped && (len(e.homeless) > 0 || e.housing || e.redefine)
+	return !e.stopped && (len(e.homeless) > 0 || e.housing || e.redefine || len(e.spent) > 0)
 }
 
 // house brings all home that are astray.

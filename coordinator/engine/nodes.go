@@ -173,6 +173,7 @@ func (e *Engine) decommissioned(x *node) error {
 	if e.stopped {
 		return ErrStopped
 	}
+	e.notTaken(x.name)
 	if back := e.nodes[x.name]; back != nil && e.removing[x.name] == 1 {
 		if err := e.sendNode(back, si.NodeInfo_CREATE_DRAIN, nil); err != nil {
 			return err

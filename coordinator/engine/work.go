@@ -32,6 +32,9 @@ type task struct {
 	message string
 	// swapped says that a placeholder holds, or held, its place for it.
 	swapped bool
+	// to is the node on which the core is about to put it in the place of a placeholder,
+	// empty if it is not.
+	to string
 	// attempts counts submissions that the core answered with not knowing the
 	// application.
 	attempts int
@@ -95,6 +98,7 @@ func (e *Engine) track(a *app, rec *ledger.Task) *task {
 
 func (e *Engine) untrack(t *task) {
 	delete(e.tasks, t.rec.ID)
+	e.taken(t)
 	e.present(t.at, func(w *absentees) { delete(w.tasks, t.rec.ID) })
 	if a := e.apps[t.rec.AppID]; a != nil {
 		a.setSent(t, false)
@@ -160,8 +164,15 @@ func (e *Engine) restore(appRec *ledger.App, rec *ledger.Task) error {
 	t := e.track(a, rec)
 	e.preds.Avoid(rec.ID, nil)
 	e.preds.Assume(rec.ID, rec.Node)
+	if t.sent && t.to != "" && t.to == rec.Node {
+		// The core puts it there by itself, once it hears that the placeholder is gone.
+		t.restore, t.at = true, rec.Node
+		e.explain.forget(rec.ID)
+		return nil
+	}
 	again := t.bare && !e.live.Load() && e.preds.Pod(rec.ID) != nil // as in ask
 	if t.sent && t.node == rec.Node && maps.Equal(t.res, rec.Resources) && !again {
+		e.spend(t)
 		return nil
 	}
 	if t.node != "" && (t.node != rec.Node || again) {
@@ -214,6 +225,7 @@ func (e *Engine) sendTask(a *app, t *task) error {
 	}
 	if t.restore {
 		alloc.NodeID, t.node = t.at, t.at
+		e.spend(t)
 	}
 	a.setSent(t, true)
 	t.bare, t.res = pod == nil, t.rec.Resources

@@ -293,6 +293,8 @@ func (f *Facts) placed(x *Explanation) bool {
 	case t.Node != "" && t.Retries > 0:
 		x.unblock("look at the Events of the pod: another node is chosen when this one refuses for good")
 		return x.because(BindingFailed, "the pod is to be bound to %s; %d attempts failed%s", t.Node, t.Retries, colon(t.Message))
+	case t.Holder != "":
+		return x.because(Binding, "the pod is to be bound to %s once the placeholder is gone that holds its place%s", t.Node, colon(f.Stage))
 	case t.Node != "":
 		return x.because(Binding, "the pod is being bound to %s", t.Node)
 	}

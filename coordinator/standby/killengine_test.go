@@ -105,6 +105,9 @@ func (e *killEngine) do(effect ledger.Effect) error {
 		e.watch(x.App.ID)
 		e.place()
 	case ledger.Restore:
+		if slices.Contains(slices.Collect(maps.Values(e.swaps)), x.Task.ID) {
+			return nil // it takes its place by itself once the placeholder is released
+		}
 		delete(e.asks, x.Task.ID)
 		e.apps[x.App.ID], e.placed[x.Task.ID] = x.App, x.Task
 		e.watch(x.App.ID)
@@ -151,10 +154,10 @@ func (e *killEngine) swap(task *ledger.Task) bool {
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.placed)) {
 		hold := e.placed[id]
-		if hold.Placeholder && hold.AppID == task.AppID && hold.TaskGroup == task.TaskGroup && e.swaps[id] == "" {
+		if hold.Placeholder && hold.State != ledger.TaskStateKilling && hold.AppID == task.AppID && hold.TaskGroup == task.TaskGroup && e.swaps[id] == "" {
 			e.swaps[id] = task.ID
 			e.box.Push(ledger.Released{
-				Stamp: nowStamp(), AppID: hold.AppID, TaskID: id, Termination: ledger.PlaceholderReplaced,
+				Stamp: nowStamp(), AppID: hold.AppID, TaskID: id, Termination: ledger.PlaceholderReplaced, For: task.ID, Node: hold.Node,
 			})
 			return true
 		}

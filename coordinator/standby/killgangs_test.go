@@ -65,6 +65,8 @@ var gangScripts = map[string][]state{
 	"gang Hard is replaced in time":      replaced("Hard", false),
 	"gang Soft is replaced in part only": replaced("Soft", true),
 	"gang Hard is replaced in part only": replaced("Hard", true),
+	"gang Soft fills the cluster":        filling("Soft"),
+	"gang Hard fills the cluster":        filling("Hard"),
 	"gang is deleted while it waits": {
 		{"no room", noRoom},
 		{"created", gang("Hard", "a", "b")},
@@ -188,6 +190,28 @@ func replaced(style string, late bool) []state {
 		state{"all are gone", gone("a", "b")},
 		state{"it has completed", nil},
 	)
+}
+
+// filling is the life of a gang for which there is room just so. Who waits for a place beside it
+// gets one that is given up for nobody.
+func filling(style string) []state {
+	return []state{
+		{"no room", noRoom},
+		{"created", gang(style, "a")},
+		{"somebody else waits", func(w *killWorld) { w.pod("waits", map[string]string{workload.LabelOldAppID: "other"}, nil) }},
+		{"all fit", roomFor(2)},
+		{"running", run("a")},
+		{"nothing can be deleted", func(w *killWorld) { w.stuck.Store(true) }},
+		{"the other comes", gang(style, "b")},
+		{"it can be deleted", func(w *killWorld) { w.stuck.Store(false) }},
+		{"placeholder is gone", nil},
+		{"it runs too", run("b")},
+		{"one has ended", ends("a")},
+		{"who waited runs", run("waits")},
+		{"all have ended", ends("b", "waits")},
+		{"all are gone", gone("a", "b", "waits")},
+		{"both have completed", nil},
+	}
 }
 
 // in checks that the gang is in a stage, so that who dies before or after dies in it.

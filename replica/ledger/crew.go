@@ -112,6 +112,11 @@ func (a *App) incomplete(t *Task) *Crew {
 // awaits reports whether a task has a node and waits for the others of its crew.
 func (a *App) awaits(t *Task) bool { return t.State == TaskStateAllocated && a.incomplete(t) != nil }
 
+// binds reports whether a task has a node to which it is to be bound now.
+func (a *App) binds(t *Task) bool {
+	return t.State == TaskStateAllocated && t.Holder == "" && !a.awaits(t)
+}
+
 // mayAsk reports whether a real task of an application that runs may be asked for.
 func (e *entry) mayAsk(t *Task) bool {
 	c := e.app.incomplete(t)

@@ -17,7 +17,7 @@ func (l *Ledger) Due(now Time) []Effect {
 		case AppStateReserving:
 			effects = append(effects, missingPlaceholders(n)...)
 		}
-		for _, t := range n.sortedOpen() {
+		for _, t := range n.sortedOf(n.open) {
 			if t.due(now) {
 				effects = append(effects, outstanding(n.app, t))
 			}
@@ -41,7 +41,7 @@ func outstanding(app *App, t *Task) Effect {
 		return FailPod{Task: t, Reason: cmp.Or(t.Reason, t.Message)} // Older versions keep it as the message.
 	case t.State == TaskStateScheduling:
 		return Ask{App: app, Task: t}
-	case t.State == TaskStateAllocated && !app.awaits(t):
+	case app.binds(t):
 		return Bind{Task: t}
 	}
 	return nil

@@ -152,12 +152,14 @@ type (
 		Swapped       bool
 	}
 	// Released says that the engine wants, or has confirmed, the end of an
-	// allocation.
+	// allocation. For is the task that takes the place of a placeholder which is
+	// replaced, on Node; empty if that is not known.
 	Released struct {
 		Stamp
 		AppID, TaskID string
 		Termination   Termination
 		Message       string
+		For, Node     string
 	}
 	// AskReleased says that the engine dropped a pending ask, as it does with
 	// the placeholders of a gang that timed out before they were allocated. A

@@ -174,9 +174,40 @@ func (g *generator) crewEvent(l *Ledger) Event {
 	case 10:
 		return RemoveTask{g.stamp(), app, task}
 	case 11:
-		return Released{g.stamp(), app, task, rapid.SampledFrom([]Termination{StoppedByRM, PreemptedByEngine}).Draw(g.t, "why"), ""}
+		return Released{g.stamp(), app, task, rapid.SampledFrom([]Termination{StoppedByRM, PreemptedByEngine}).Draw(g.t, "why"), "", "", ""}
 	case 12:
 		return g.event(l)
+	}
+	return Tick{g.stamp()}
+}
+
+// swapEvent draws what matters to placeholders that are replaced, and now and then anything
+// of the same application.
+func (g *generator) swapEvent(l *Ledger) Event {
+	g.l = l
+	real, hold, node := g.pick("task", "0", "1", "2"), g.pick("hold", "p0", "p1"), g.pick("node", "n1", "n2")
+	switch rapid.IntRange(0, 13).Draw(g.t, "swap") {
+	case 0, 1, 2, 3:
+		return Released{g.stamp(), "a", hold, PlaceholderReplaced, "", real, node}
+	case 4, 5:
+		return RemoveTask{g.stamp(), "a", hold}
+	case 6:
+		return Allocated{g.stamp(), "a", real, node, true}
+	case 7:
+		return NodeLost{g.stamp(), "a", real, "", node}
+	case 8:
+		return RemoveTask{g.stamp(), "a", real}
+	case 9:
+		return AddTask{Stamp: g.stamp(), AppID: "a", ID: real, TaskGroup: "g0", Resources: g.resources(), Submitted: g.now}
+	case 10:
+		return AddTask{Stamp: g.stamp(), AppID: "a", ID: real, TaskGroup: "g0", Submitted: g.now, Node: node}
+	case 11:
+		return Continue{g.stamp(), "a"}
+	case 12:
+		return Released{g.stamp(), "a", real, PreemptedByEngine, "", "", ""}
+	}
+	if e := g.answer(); e != nil {
+		return e
 	}
 	return Tick{g.stamp()}
 }
@@ -278,7 +309,7 @@ func (g *generator) engine() Event {
 	case 4:
 		return Allocated{g.stamp(), app, task, g.node(), g.chance("swapped", 50)}
 	case 5:
-		return Released{g.stamp(), app, task, why, g.text()}
+		return Released{g.stamp(), app, task, why, g.text(), g.task(app), g.node()}
 	case 6:
 		return AskReleased{g.stamp(), app, task, why, g.text()}
 	}

@@ -3,6 +3,8 @@ package ledger
 import (
 	"slices"
 	"testing"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
 // TestWhatWasWrittenInPart: the changes of a step may be more than one transaction takes. A
@@ -65,5 +67,47 @@ func TestWhatWasWrittenInPart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestASwapThatWasWrittenInPart: whichever of the records of a swap a lead finds, nobody waits
+// for ever, and no placeholder is given up in vain.
+func TestASwapThatWasWrittenInPart(t *testing.T) {
+	task := func(id, node string) AddTask {
+		return AddTask{AppID: "a", ID: id, Name: id, TaskGroup: "g", Placeholder: node != "", Node: node}
+	}
+	l := New()
+	l.Step(AddApp{ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}})
+	l.Step(AppAccepted{AppID: "a"})
+	l.Step(task("real", ""))
+	l.Step(task("hold", "n"))
+	for _, event := range []Event{
+		Released{AppID: "a", TaskID: "hold", Termination: PlaceholderReplaced, For: "real", Node: "n"},
+		CompleteTask{AppID: "a", TaskID: "hold"},
+	} {
+		old := l.Clone()
+		changes := slices.DeleteFunc(l.Step(event).Changes, func(c Change) bool { return c.Task == nil })
+		for range len(changes) {
+			changes = append(changes[1:], changes[0])
+			for n := range len(changes) + 1 {
+				found := old.Clone()
+				for _, c := range changes[:n] {
+					found.Apply(c)
+				}
+				for _, id := range found.Halfway() {
+					found.Step(Continue{Stamp{At: 1}, id})
+				}
+				real, hold := found.TaskByID("real"), found.TaskByID("hold")
+				going, gone := hold.State == TaskStateKilling, hold.State.Terminal()
+				switch {
+				case real.State == TaskStateScheduling && !going && !gone:
+				case real.Node == "n" && going && real.Holder == "hold" && hold.GivenUpFor == "real":
+				case real.Node == "n" && gone && real.Holder == "" && found.apps["a"].app.binds(real):
+				case real.Node == "n" && going && real.Holder == "" && n == 1: // seen to go
+				default:
+					t.Errorf("%s, %d of %d changes from %s on: %+v, %+v", event.Kind(), n, len(changes), changes[0].Key.TaskID, *real, *hold)
+				}
+			}
+		}
 	}
 }

@@ -142,6 +142,7 @@ func checkInvariants(t *rapid.T, l *Ledger) {
 		}
 		for task := range l.Tasks(app.ID) {
 			checkTask(t, app, task)
+			checkSwap(t, n, task)
 		}
 	}
 	if ended > testHistory+1 {
@@ -217,6 +218,33 @@ func boundHolds(n *entry, group string) (bound int32) {
 		}
 	}
 	return bound
+}
+
+// checkSwap: a task waits only for a placeholder that goes for it, and has one place only.
+func checkSwap(t *rapid.T, n *entry, task *Task) {
+	fail := func(why string, other *Task) { t.Fatalf("%s: %s: %+v\n%+v", task.ID, why, *task, other) }
+	if hold := n.tasks[task.Holder]; task.Holder != "" {
+		switch {
+		case hold == nil || !hold.DeletePod || hold.GivenUpFor != task.ID:
+			fail("it waits for what does not go", hold)
+		case task.State != TaskStateAllocated || !task.Swapped || task.Placeholder:
+			fail("it does not wait", hold)
+		case task.Elsewhere != (task.Node != hold.Node) || task.Elsewhere != hold.Elsewhere:
+			fail("its place is not where it is said to be", hold)
+		}
+	}
+	if heir := n.tasks[task.GivenUpFor]; task.GivenUpFor != "" && !task.State.Terminal() {
+		switch {
+		case !task.Placeholder || !task.DeletePod:
+			fail("it was given up and stays", heir)
+		case heir == nil || heir.Holder != task.ID:
+			fail("it was given up for what does not wait for it", heir)
+		}
+	}
+	_, swaps := n.swapping[task.ID]
+	if want := task.Holder != "" || task.GivenUpFor != "" && !task.State.Terminal(); swaps != want {
+		fail("it is not known to be swapped", nil)
+	}
 }
 
 func checkTask(t *rapid.T, app *App, task *Task) {

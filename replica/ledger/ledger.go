@@ -62,6 +62,9 @@ type entry struct {
 	crews map[string]crewCount
 	// open are the tasks with work that no event has confirmed.
 	open map[string]struct{}
+	// swapping are the placeholders that are on their way out for a task, and the tasks
+	// that wait for theirs to go; nil for none.
+	swapping map[string]struct{}
 	// placed is what each task with an allocation takes, used their sum.
 	placed map[string]map[string]int64
 	used   map[string]int64
@@ -213,6 +216,7 @@ func (e *entry) index(taskID string) {
 	} else {
 		delete(e.open, taskID)
 	}
+	e.indexSwap(taskID, t)
 	for name, quantity := range e.placed[taskID] {
 		if e.used[name] -= Bounded(quantity); e.used[name] == 0 {
 			delete(e.used, name)
@@ -383,10 +387,10 @@ func (e *entry) sorted() []*Task {
 	return inOrder(slices.AppendSeq(make([]*Task, 0, len(e.tasks)), maps.Values(e.tasks)))
 }
 
-// sortedOpen returns the tasks with work that no event has confirmed.
-func (e *entry) sortedOpen() []*Task {
-	tasks := make([]*Task, 0, len(e.open))
-	for id := range e.open {
+// sortedOf returns some of the tasks.
+func (e *entry) sortedOf(ids map[string]struct{}) []*Task {
+	tasks := make([]*Task, 0, len(ids))
+	for id := range ids {
 		tasks = append(tasks, e.tasks[id])
 	}
 	return inOrder(tasks)
@@ -423,7 +427,7 @@ func (l *Ledger) Clone() *Ledger {
 	for id, e := range l.apps {
 		copied := *e
 		copied.tasks, copied.open = maps.Clone(e.tasks), maps.Clone(e.open)
-		copied.doubles = maps.Clone(e.doubles)
+		copied.doubles, copied.swapping = maps.Clone(e.doubles), maps.Clone(e.swapping)
 		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
 		copied.keptIn, copied.members = maps.Clone(e.keptIn), nil
 		copied.crews = maps.Clone(e.crews)

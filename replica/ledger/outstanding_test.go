@@ -25,6 +25,8 @@ func (w work) step(event Event, d Delta) {
 	}
 	for _, c := range d.Changes {
 		switch {
+		case c.Task != nil && c.Task.Holder != "":
+			w.clear(c.Key, "ask")
 		case c.Key.TaskID != "" && c.Deleted():
 			w.clear(c.Key, "ask", "bind", "delete", "fail")
 		case c.Key.TaskID == "" && (c.Deleted() || c.App.State != AppStateReserving):

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
 // TestRandomEvents steps random events and checks after every one of them what
@@ -37,6 +39,29 @@ func TestRandomCrews(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
 			r.step(r.gen.crewEvent(r.live))
+		}
+		r.finish()
+	})
+}
+
+// TestRandomSwaps does so for gangs that run, whose placeholders are replaced.
+func TestRandomSwaps(t *testing.T) {
+	tables := newTables(t)
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRun(t, tables)
+		groups := []v1alpha1.TaskGroup{{Name: "g0", MinMember: 2}}
+		at := r.gen.stamp()
+		task := func(id, node string) AddTask {
+			return AddTask{Stamp: at, AppID: "a", ID: id, Name: id, TaskGroup: "g0", Placeholder: node != "", Node: node, Submitted: at.At}
+		}
+		for _, event := range []Event{
+			AddApp{Stamp: at, ID: "a", TaskGroups: groups, Submitted: at.At}, AppAccepted{at, "a", "root.default"},
+			task("0", ""), task("p0", "n1"), task("p1", "n2"), task("1", ""),
+		} {
+			r.step(event)
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			r.step(r.gen.swapEvent(r.live))
 		}
 		r.finish()
 	})
@@ -114,8 +139,8 @@ func (r *run) checkBinds(d Delta) {
 			continue
 		}
 		n := r.live.apps[e.Task.AppID]
-		if task := r.live.TaskByID(e.Task.ID); task == nil || n.app.awaits(task) {
-			r.t.Fatalf("%+v is bound without its crew: %+v", *e.Task, n.app.Crews)
+		if task := r.live.TaskByID(e.Task.ID); task == nil || n.app.awaits(task) || task.Holder != "" {
+			r.t.Fatalf("%+v is bound without its crew, or too early: %+v", *e.Task, n.app.Crews)
 		}
 	}
 }
@@ -246,8 +271,8 @@ func (r *run) checkFeed() {
 		}
 		for task := range r.live.Tasks(app.ID) {
 			key, node := Key{app.ID, task.ID}, task.Node
-			if task.State.Terminal() {
-				node = ""
+			if task.State.Terminal() || task.Holder != "" && task.Node == r.live.TaskByID(task.Holder).Node {
+				node = "" // or the placeholder's, which is fed
 			}
 			if taken[key] != node {
 				r.t.Fatalf("task %s is on %q and fed to be on %q", task.ID, node, taken[key])

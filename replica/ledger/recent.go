@@ -28,7 +28,7 @@ func (l *Ledger) Recent(since Time) []Effect {
 				effects = append(effects, scheduling(t)...)
 			}
 			// What somebody else has bound has both times at once.
-			if (t.State == TaskStateAllocated && !n.app.awaits(t) || t.State == TaskStateBound) && t.Allocated >= since && t.Allocated != t.Bound {
+			if (n.app.binds(t) || t.State == TaskStateBound) && t.Allocated >= since && t.Allocated != t.Bound {
 				effects = append(effects, scheduled(t))
 			}
 			if t.State == TaskStateBound && t.Bound >= since && t.Allocated != t.Bound {

@@ -138,6 +138,14 @@ type Task struct {
 	Bound     Time
 	// Swapped says that the allocation is the place that a placeholder held for it.
 	Swapped bool
+	// Holder is the ID of that placeholder while it is on its way out. The task is bound
+	// once it is gone, and takes nothing until then: the placeholder does.
+	Holder string
+	// GivenUpFor is, of a placeholder, the ID of the task for which it was given up.
+	GivenUpFor string
+	// Elsewhere says, of both, that the task's place is on another node than the
+	// placeholder's. Such a task takes it at once.
+	Elsewhere bool
 	// Termination says why the allocation ends or ended.
 	Termination Termination
 	// DeletePod asks for the pod's deletion until the pod is seen to be gone.
@@ -161,8 +169,11 @@ type Task struct {
 	Unknown []byte
 }
 
-// Placed reports whether the task has an allocation, be its pod bound yet or not.
-func (t *Task) Placed() bool { return t.Node != "" && !t.State.Terminal() }
+// Placed reports whether the task has an allocation, be its pod bound yet or not. The
+// place that a placeholder still holds for it is the placeholder's.
+func (t *Task) Placed() bool {
+	return t.Node != "" && !t.State.Terminal() && (t.Holder == "" || t.Elsewhere)
+}
 
 // Termination says why an allocation was released; the names are the engine's.
 type Termination string

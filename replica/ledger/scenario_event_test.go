@@ -118,7 +118,8 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "allocated":
 		return Allocated{at, app, task, a.word(1), a.word(2) == "swapped"}
 	case "released":
-		return Released{at, app, task, Termination(a.word(1)), a.rest(2)}
+		heir, node, _ := strings.Cut(a.named("for"), ":")
+		return Released{at, app, task, Termination(a.word(1)), a.rest(2), heir, node}
 	case "ask-released":
 		return AskReleased{at, app, task, Termination(a.word(1)), a.rest(2)}
 	case "ask-rejected":

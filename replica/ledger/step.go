@@ -81,7 +81,7 @@ func (s *step) stepEngine(event Event) {
 		s.allocated(e)
 	case Released:
 		s.trace = e.Trace
-		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.released(n, t, e.Termination, e.Message) })
+		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.released(n, t, e) })
 	case AskReleased:
 		s.trace = e.Trace
 		s.withTask(e.AppID, e.TaskID, func(n *entry, t *Task) { s.askReleased(n, t, e.Termination, e.Message) })

@@ -26,7 +26,7 @@ func (s *step) addApp(e AddApp) {
 	// engine has to learn of them: it may have forgotten their application.
 	var restores []Effect
 	for _, t := range n.sorted() {
-		if t.Node != "" && !t.State.Terminal() {
+		if t.Placed() {
 			restores = append(restores, Restore{App: n.app, Task: t})
 		}
 	}
@@ -45,7 +45,7 @@ func (s *step) addApp(e AddApp) {
 		return
 	}
 	// Due could not ask for what tasks without an application wait for.
-	for _, t := range n.sortedOpen() {
+	for _, t := range n.sortedOf(n.open) {
 		if t.due(s.at) {
 			s.effect(outstanding(n.app, t))
 		}
@@ -204,7 +204,7 @@ func (s *step) engineForgot(n *entry) {
 	s.effect(SubmitApp{App: n.app, Recovery: n.app.State != AppStateSubmitted})
 	for _, t := range n.sorted() {
 		switch {
-		case t.Node != "" && !t.State.Terminal():
+		case t.Placed():
 			s.effect(Restore{App: n.app, Task: t})
 		case t.State == TaskStateScheduling && !t.FailPod && !t.HeldBack():
 			s.effect(Ask{App: n.app, Task: t})
@@ -253,6 +253,11 @@ func (s *step) removeApp(n *entry) {
 	id := n.app.ID
 	if n.app.State == AppStateReserving {
 		s.effect(CancelPlaceholders{AppID: id})
+	}
+	for _, t := range n.sorted() {
+		if t.Holder != "" { // lest it gets the place
+			s.end(n, t)
+		}
 	}
 	for _, t := range n.sorted() {
 		switch {

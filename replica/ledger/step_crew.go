@@ -133,7 +133,7 @@ func (s *step) whole(n *entry, i int) {
 	for _, t := range n.sorted() {
 		switch {
 		case t.TaskGroup != was.Name || t.Placeholder:
-		case t.State == TaskStateAllocated:
+		case n.app.binds(t):
 			s.bind(t)
 		case t.State == TaskStateNew:
 			s.admit(n, t)
@@ -173,6 +173,7 @@ func (s *step) giveCrewBack(n *entry, name string) {
 // begin anew.
 func (s *step) giveBack(n *entry, t *Task, why Termination) {
 	old := *n.tasks[t.ID]
+	s.unclaim(n, &old)
 	s.effect(Release{Task: &old, Termination: why})
 	s.avoidFor(s.beginAnew(&old, old.Retries))
 }
@@ -230,14 +231,14 @@ func (s *step) refuseCrew(n *entry, t *Task, message string) {
 
 // Halfway returns the applications, in order, of which a step may have been written in part
 // by a lead that has gone: tasks that nobody has asked for, crews that are not whole. They
-// want Continue.
+// want Continue, and so do those of which placeholders are being replaced.
 func (l *Ledger) Halfway() []string {
 	var found []*entry
 	for _, n := range l.apps {
-		if n.app == nil || n.app.State != AppStateRunning {
+		if n.app == nil || n.app.State != AppStateRunning && !n.swaps() {
 			continue
 		}
-		open := n.fresh > 0
+		open := n.fresh > 0 || n.swaps()
 		for i := range n.app.Crews {
 			open = open || !n.app.Crews[i].Whole
 		}
@@ -255,6 +256,7 @@ func (l *Ledger) Halfway() []string {
 
 // goOn asks for what nobody has asked for.
 func (s *step) goOn(n *entry) {
+	s.goOnSwapping(n)
 	if n.app.State != AppStateRunning {
 		return
 	}

@@ -188,13 +188,9 @@ func (s *step) allocated(e Allocated) {
 	case e.Node == "":
 		s.refuse("the allocation of task %s names no node", t.ID)
 	case t.State == TaskStateScheduling && !t.FailPod:
-		task := s.moveTask(n, t, taskAllocated)
-		task.Node, task.Allocated, task.Swapped = e.Node, s.at, e.Swapped
-		if len(task.Avoid) == 0 {
-			task.Retries = 0
-		}
-		s.schedule(task, 0)
-		if !n.app.awaits(task) {
+		task := s.place(n, t, e.Node)
+		task.Swapped = e.Swapped
+		if n.app.binds(task) {
 			s.bind(task)
 		}
 		if task.Placeholder {
@@ -208,6 +204,17 @@ func (s *step) allocated(e Allocated) {
 		s.refuse("task %s is %s", t.ID, t.State)
 		s.effect(Release{Task: t, Termination: StoppedByRM})
 	}
+}
+
+// place notes on which node a task is to be.
+func (s *step) place(n *entry, t *Task, node string) *Task {
+	task := s.moveTask(n, t, taskAllocated)
+	task.Node, task.Allocated = node, s.at
+	if len(task.Avoid) == 0 {
+		task.Retries = 0
+	}
+	s.schedule(task, 0)
+	return task
 }
 
 // bind has the pod of an allocation bound.
@@ -232,6 +239,11 @@ func (s *step) bound(n *entry, t *Task, node string) {
 		s.rebind(n, t, node)
 	}
 	task := s.moveTask(n, t, taskBound)
+	if task.Holder != "" { // somebody did not wait
+		s.unclaim(n, task)
+		task.Holder, task.Elsewhere = "", false
+		s.effect(Restore{App: n.app, Task: task})
+	}
 	task.Bound, task.Retries, task.Message, task.Avoid = s.at, 0, "", nil
 	s.schedule(task, 0)
 	s.effect(bindSuccessful(task))
@@ -252,7 +264,7 @@ func (s *step) bindFailed(n *entry, t *Task, e BindFailed) {
 	switch {
 	case !t.isOn(e.Node):
 		s.refuse("task %s is on %q, not on %s", t.ID, t.Node, e.Node)
-	case t.State != TaskStateAllocated || n.app.awaits(t):
+	case !n.app.binds(t):
 		s.refuse("task %s is %s, not waiting for a bind", t.ID, t.State)
 	case e.Refused:
 		s.bindRefused(n, t, e.Message)
@@ -286,6 +298,7 @@ func (s *step) nodeLost(n *entry, t *Task, node, message string) {
 		s.refuse("task %s is on %s, not on %s", t.ID, t.Node, node)
 		return
 	}
+	s.unclaim(n, t)
 	failed := s.moveTask(n, t, taskFail)
 	old := *failed
 	s.effect(Release{Task: &old, Termination: StoppedByRM})
@@ -302,8 +315,11 @@ func (s *step) nodeLost(n *entry, t *Task, node, message string) {
 }
 
 // released carries out what the engine says of an allocation.
-func (s *step) released(n *entry, t *Task, why Termination, message string) {
+func (s *step) released(n *entry, t *Task, e Released) {
+	why, message := e.Termination, e.Message
 	switch {
+	case t.State == TaskStateKilling && why == PlaceholderReplaced:
+		s.vacate(n, t, e.For, e.Node)
 	case t.State.Terminal() || t.State == TaskStateKilling:
 		// It confirms what we asked for.
 	case why == StoppedByRM || why == NotTerminated:
@@ -316,6 +332,9 @@ func (s *step) released(n *entry, t *Task, why Termination, message string) {
 		s.giveBack(n, t, why)
 	case t.State == TaskStateAllocated || t.State == TaskStateBound:
 		s.countGang(n, t, why)
+		if why == PlaceholderReplaced {
+			s.vacate(n, t, e.For, e.Node)
+		}
 		s.kill(n, t, why)
 		if message != "" && !t.Placeholder {
 			killed := s.editTask(n, n.tasks[t.ID])
@@ -385,11 +404,12 @@ func (s *step) kill(n *entry, t *Task, why Termination) {
 	}
 	s.unheld(n, t)
 	s.lose(t)
-	wasAsked := t.State == TaskStateScheduling
+	wasAsked := t.State == TaskStateScheduling || t.Holder != ""
 	if t.State == TaskStateNew {
 		s.moveTask(n, t, initTask)
 	}
 	task := s.moveTask(n, t, killTask)
+	s.leaveHold(n, task)
 	task.Termination, task.DeletePod, task.FailPod, task.Retries = why, true, false, 0
 	s.schedule(task, 0)
 	if wasAsked {
@@ -413,6 +433,7 @@ func (s *step) resize(n *entry, t *Task, resources map[string]int64) {
 	task := s.editTask(n, t)
 	task.Resources = cloneMap(resources)
 	switch {
+	case task.Holder != "": // The engine is told with its place.
 	case task.Node != "":
 		s.effect(Restore{App: n.app, Task: task})
 	case task.State == TaskStateScheduling && !task.FailPod && !task.HeldBack():
@@ -440,7 +461,9 @@ func (s *step) end(n *entry, t *Task) {
 	}
 	s.lose(t)
 	holds := t.Node != "" || t.State == TaskStateScheduling
+	s.inherit(n, t)
 	task := s.moveTask(n, t, by)
+	s.leaveHold(n, task)
 	task.DeletePod, task.FailPod = false, false
 	if task.Termination == NotTerminated {
 		task.Termination = StoppedByRM

@@ -58,21 +58,10 @@ func (e *entry) waiting(before Time) (all []Waiting) {
 	return all
 }
 
-// takingPlaces returns as many pods of each task group as it has placeholders that are
-// replaced and can not be deleted.
+// takingPlaces returns the pods whose place a placeholder has that can not be deleted.
 func (e *entry) takingPlaces(before Time) (all []Waiting) {
-	stuck := make(map[string]int)
-	for _, t := range e.tasks {
-		if t.Placeholder && t.DeletePod && t.Termination == PlaceholderReplaced && t.Retries > 0 {
-			stuck[t.TaskGroup]++
-		}
-	}
-	if len(stuck) == 0 {
-		return nil
-	}
-	for _, t := range e.sorted() {
-		if t.State == TaskStateScheduling && !t.Placeholder && !t.FailPod && t.Submitted <= before && stuck[t.TaskGroup] > 0 {
-			stuck[t.TaskGroup]--
+	for _, t := range e.sortedOf(e.swapping) {
+		if hold := e.tasks[t.Holder]; hold != nil && hold.DeletePod && hold.Retries > 0 && t.Submitted <= before {
 			all = append(all, Waiting{Task: t, Why: fmt.Sprintf(
 				"Application %s cannot delete a placeholder of task group %s, whose place the pod is to take: see its Events",
 				t.AppID, t.TaskGroup)})

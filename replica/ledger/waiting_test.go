@@ -90,11 +90,11 @@ func TestPodsThatWaitForAPlace(t *testing.T) {
 			t.Errorf("%s %q wait for a place, want %q", when, got, want)
 		}
 	}
-	l.Step(Released{Stamp: at(5), AppID: "a", TaskID: "p0", Termination: PlaceholderReplaced})
+	l.Step(Released{Stamp: at(5), AppID: "a", TaskID: "p0", Termination: PlaceholderReplaced, For: "m0", Node: "n"})
 	expect("while a placeholder is being deleted")
 	l.Step(DeleteFailed{Stamp: at(6), AppID: "a", TaskID: "p0", Message: "no", Refused: true})
 	expect("while one can not be deleted", "m0")
-	l.Step(Released{Stamp: at(7), AppID: "a", TaskID: "p1", Termination: PlaceholderReplaced})
+	l.Step(Released{Stamp: at(7), AppID: "a", TaskID: "p1", Termination: PlaceholderReplaced, For: "m1", Node: "n"})
 	l.Step(DeleteFailed{Stamp: at(8), AppID: "a", TaskID: "p1", Message: "no", Refused: true})
 	expect("while two can not be deleted", "m0", "m1")
 	l.Step(RemoveTask{Stamp: at(9), AppID: "a", TaskID: "p0"})

@@ -109,6 +109,9 @@ func DecodeTask(b []byte) (*ledger.Task, error) {
 		Avoid:       m.Avoid,
 		Reason:      m.Reason,
 		Swapped:     m.Swapped,
+		Holder:      m.Holder,
+		GivenUpFor:  m.GivenUpFor,
+		Elsewhere:   m.Elsewhere,
 		Unknown:     unknown(m),
 	}, nil
 }

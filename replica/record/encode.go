@@ -97,6 +97,9 @@ func EncodeTask(t *ledger.Task) []byte {
 		Avoid:       t.Avoid,
 		Reason:      t.Reason,
 		Swapped:     t.Swapped,
+		Holder:      t.Holder,
+		GivenUpFor:  t.GivenUpFor,
+		Elsewhere:   t.Elsewhere,
 	}
 	if len(t.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(t.Unknown)

@@ -633,7 +633,13 @@ type Task struct {
 	// The reason, in one word, that fail_pod writes to the pod.
 	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
 	// It has the place that a placeholder held for it.
-	Swapped       bool `protobuf:"varint,25,opt,name=swapped,proto3" json:"swapped,omitempty"`
+	Swapped bool `protobuf:"varint,25,opt,name=swapped,proto3" json:"swapped,omitempty"`
+	// The placeholder that still holds this place.
+	Holder string `protobuf:"bytes,26,opt,name=holder,proto3" json:"holder,omitempty"`
+	// The task for which this placeholder was given up.
+	GivenUpFor string `protobuf:"bytes,27,opt,name=given_up_for,json=givenUpFor,proto3" json:"given_up_for,omitempty"`
+	// The place is on another node than the placeholder's.
+	Elsewhere     bool `protobuf:"varint,28,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -832,6 +838,27 @@ func (x *Task) GetReason() string {
 func (x *Task) GetSwapped() bool {
 	if x != nil {
 		return x.Swapped
+	}
+	return false
+}
+
+func (x *Task) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Task) GetGivenUpFor() string {
+	if x != nil {
+		return x.GivenUpFor
+	}
+	return ""
+}
+
+func (x *Task) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return false
 }
@@ -1671,7 +1698,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
 	"\x05bound\x18\x03 \x01(\x05R\x05bound\x12\x1a\n" +
 	"\breplaced\x18\x04 \x01(\x05R\breplaced\x12\x1b\n" +
-	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xe8\x05\n" +
+	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xc0\x06\n" +
 	"\x04Task\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x15\n" +
 	"\x06app_id\x18\x02 \x01(\tR\x05appId\x12\x0e\n" +
@@ -1699,7 +1726,11 @@ const file_record_proto_rawDesc = "" +
 	"\x05epoch\x18\x16 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05avoid\x18\x17 \x03(\tR\x05avoid\x12\x16\n" +
 	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x18\n" +
-	"\aswapped\x18\x19 \x01(\bR\aswapped\x1a<\n" +
+	"\aswapped\x18\x19 \x01(\bR\aswapped\x12\x16\n" +
+	"\x06holder\x18\x1a \x01(\tR\x06holder\x12 \n" +
+	"\fgiven_up_for\x18\x1b \x01(\tR\n" +
+	"givenUpFor\x12\x1c\n" +
+	"\telsewhere\x18\x1c \x01(\bR\telsewhere\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01J\x04\b\x0f\x10\x10\"\x84\x01\n" +
