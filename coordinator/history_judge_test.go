@@ -160,6 +160,18 @@ func TestTheOracleSees(t *testing.T) {
 			s.node("n", "4").pod("a", memberOfHard).pod("b", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
 				asks("DELETE", "h", "").gone("h").pod("a", to("n")).asks("DELETE", "i", "").gone("i").pod("b", to("n"))
 		}},
+		{"a place is given up for nobody", "", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
+				asks("DELETE", "h", "").asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").pod("a", to("n")).gone("i")
+		}},
+		{"", "a place was lost with its node", func(s *tale) {
+			s.node("n", "4").node("m", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("m")).
+				asks("DELETE", "h", "").node("n", "1").asks("DELETE", "i", "").gone("h").gone("i").pod("a", to("m"))
+		}},
+		{"", "nobody is left who needs places", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).gone("a").
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i")
+		}},
 		{"", "a Soft gang begins without", func(s *tale) { s.node("n", "4").pod("a", memberOfSoft).pod("a", to("n")) }},
 		{"a placeholder after its gang has started", "", func(s *tale) {
 			s.node("n", "4").pod("a", memberOfSoft).pod("a", to("n")).pod("h", placeholderOf).asks("DELETE", "h", "").gone("h")

@@ -83,6 +83,12 @@ type gangSeen struct {
 	held         map[types.UID]bool // placeholders that have a node, or had one until a replica deleted them
 	timed        bool               // a placeholder has had a node, from which on the gang has so much time
 	started      bool               // a pod of it has a node
+	// came are its pods, and spent the placeholders with a node that a replica has asked to
+	// delete. The first placeholder came at asked, and the gang has patience at least from
+	// then on.
+	came, spent int
+	asked       time.Time
+	patience    time.Duration
 }
 
 // judge goes through facts in their order.
@@ -168,9 +174,14 @@ func (o *oracle) seeAsked(a *asked) {
 	}
 	switch a.verb {
 	case "DELETE":
+		first := !o.deletes[a.pod]
 		o.deletes[a.pod] = true
-		if !held(pod) && occupies(pod) {
+		switch {
+		case !occupies(pod):
+		case !held(pod):
 			o.evicted(pod)
+		case first:
+			o.givenUp(pod)
 		}
 	case "BIND":
 		if a.by != o.lead {
@@ -224,12 +235,19 @@ func (o *oracle) created(pod *v1.Pod) {
 	case held(pod) && g == nil:
 		o.fault("a placeholder of nobody", "%s of %s", pod.Name, app)
 	case held(pod):
-		g.kept = true
+		if !g.kept {
+			g.kept, g.asked = true, o.at
+		}
 		if g.started {
 			o.fault("a placeholder after its gang has started", "%s of %s", pod.Name, app)
 		}
-	case !held(pod) && g == nil && pod.Annotations[noteGroups] != "":
-		g := &gangSeen{held: make(map[types.UID]bool), hard: strings.Contains(pod.Annotations[notePolicy], "Hard"), paths: paths(pod)}
+	case g != nil:
+		g.came++
+	case pod.Annotations[noteGroups] != "":
+		g := &gangSeen{held: make(map[types.UID]bool), hard: strings.Contains(pod.Annotations[notePolicy], "Hard"), paths: paths(pod), came: 1}
+		seconds := 900
+		_, _ = fmt.Sscanf(pod.Annotations[notePolicy], "placeholderTimeoutInSeconds=%d", &seconds)
+		g.patience = time.Duration(seconds) * time.Second
 		var groups []struct {
 			MinMember   int
 			MinResource map[string]resource.Quantity
@@ -295,17 +313,43 @@ func (o *oracle) bound(pod *v1.Pod) {
 	}
 }
 
-// evicted is told of a pod that a replica deletes while it runs. There is a reason if a pod
-// waits in a queue that has less than it has coming, and this one's queue has more.
+// evicted is told of a pod that a replica deletes while it runs.
 func (o *oracle) evicted(victim *v1.Pod) {
-	from := queueOf(victim)
-	for _, pod := range o.waiting() {
-		to := queueOf(pod)
-		if to != from && o.usedBy(to) < o.queues[to].guaranteed && o.usedBy(from) > o.queues[from].guaranteed && priority(pod) >= priority(victim) {
-			return
-		}
+	if !o.owes(victim) {
+		o.fault("a running pod is deleted", "%s of %s on %s", victim.Name, queueOf(victim), victim.Spec.NodeName)
 	}
-	o.fault("a running pod is deleted", "%s of %s on %s", victim.Name, from, victim.Spec.NodeName)
+}
+
+// owes reports whether a pod waits in a queue that has less than it has coming, while the queue
+// of this one has more.
+func (o *oracle) owes(victim *v1.Pod) bool {
+	from := queueOf(victim)
+	return slices.ContainsFunc(o.waiting(), func(pod *v1.Pod) bool {
+		to := queueOf(pod)
+		return to != from && o.usedBy(to) < o.queues[to].guaranteed && o.usedBy(from) > o.queues[from].guaranteed && priority(pod) >= priority(victim)
+	})
+}
+
+// givenUp is told of a placeholder that a replica deletes. There is one for each pod of its
+// gang, unless nobody is left who needs it, its time is up, a place was lost, or it has to make
+// room.
+func (o *oracle) givenUp(pod *v1.Pod) {
+	app := pod.Labels[labelApp]
+	g := o.gangs[app]
+	if g == nil {
+		return
+	}
+	g.spent++
+	needed, calm := false, true
+	for _, other := range o.pods {
+		needed = needed || other.Labels[labelApp] == app && !held(other) && !over(other)
+	}
+	for _, at := range o.narrowed {
+		calm = calm && at.Before(g.asked)
+	}
+	if needed && calm && g.spent > g.came && o.at.Sub(g.asked) < g.patience && !o.owes(pod) {
+		o.fault("a place is given up for nobody", "%s of %s: %d have been, for %d pods", pod.Name, app, g.spent, g.came)
+	}
 }
 
 // unfinished returns what must not stay as it is now.
