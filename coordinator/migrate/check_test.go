@@ -180,7 +180,7 @@ var rows = []struct {
 		func(s situation) { s.queues("- name: provided", "- {name: provided, create: true}") }},
 	{"queue is over", func(s situation) { s.queues("{vcore: 4, memory: 8Gi}", "{vcore: 2, memory: 8Gi}") }, QueueOver, Differs, "queue root.batch.etl", "vcore 3000 of 2000", func(s situation) { s.queues("{vcore: 2, ", "{vcore: 3, ") }},
 	{"parent is over", func(s situation) {
-		s.queues("parent: true", "parent: true\n            resources: {max: {vcore: 8}}", "vcore: 16", "vcore: 8")
+		s.queues("parent: true", "parent: true\n            resources: {max: {vcore: 8}}", "vcore: 12", "vcore: 8")
 	}, QueueOver, Differs, "queue root.batch", "vcore 9000 of 8000",
 		func(s situation) { s.queues("max: {vcore: 8}}", "max: {vcore: 9}}") }},
 	{"gang waits", nothing, GangPending, Note, "application train-wait", "gang of 2", func(s situation) { podOf(s.t, s.c, "train-wait-0").Spec.NodeName = "node-0000" }},

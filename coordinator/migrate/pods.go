@@ -169,9 +169,9 @@ func (x *check) gang(g *gang, uids map[string]bool) {
 	}
 	switch {
 	case g.placeholders > 0 && g.real == 0:
-		x.add(Differs, GangOrphans, object, "create its pods before the switch if they are to be used", "has %s and no other pod: YuniKorn keeps them until their time is up, a lead of Understudy deletes them", counted(g.placeholders, "placeholder"))
+		x.add(Differs, GangOrphans, object, "delete them if no pod is to come", "has %s and no other pod: they are deleted when their time is up, which begins anew", counted(g.placeholders, "placeholder"))
 	case g.placeholders > 0 && g.realBound == 0:
-		x.add(Note, GangReserving, object, "", "reserves: %d of %d placeholders have a node; they are taken over, and their time begins anew, as after a restart of YuniKorn", g.placeholdersBound, max(g.wanted, int64(g.placeholders)))
+		x.add(Note, GangReserving, object, "", "reserves: %d of %d placeholders have a node; they are taken over, and their time begins anew. YuniKorn, restarted, would run half a gang", g.placeholdersBound, max(g.wanted, int64(g.placeholders)))
 	case g.placeholders > 0:
 		x.add(Note, GangRunning, object, "", "runs %s, and %s for more; they are taken over", counted(g.realBound, "pod"), counted(g.placeholders, "placeholder"))
 	case g.wanted > 0 && g.realBound == 0:

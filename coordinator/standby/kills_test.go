@@ -38,13 +38,24 @@ func (k kill) String() string {
 // played plays a script and returns what has come of it, and how many commits that took.
 func played(t *testing.T, script []state, when kill) (o outcome, commits int) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newKillWorld(t, killManagers)
+		die := func(w *killWorld) {
+			w.mu.Lock()
+			w.commits, w.dieAt, w.lost = 0, when.commit, when.lost
+			w.mu.Unlock()
+		}
+		w := newKillWorld(t, killManagers, func(w *killWorld) {
+			if script[0].name == atFirst {
+				script[0].do(w)
+				die(w)
+			}
+		})
 		w.settle()
-		w.mu.Lock()
-		w.commits, w.dieAt, w.lost = 0, when.commit, when.lost
-		w.mu.Unlock()
+		if script[0].name != atFirst {
+			die(w)
+		}
 		for i, s := range script {
 			switch {
+			case s.name == atFirst:
 			case s.do == nil:
 				w.later()
 			case i == when.step && when.between:

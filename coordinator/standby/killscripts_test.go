@@ -60,6 +60,9 @@ type state struct {
 	do   func(w *killWorld)
 }
 
+// atFirst is the name of a first step that is done before there is any replica.
+const atFirst = "at first"
+
 // later waits until what completes by itself has done so, whoever leads.
 func (w *killWorld) later() {
 	for range 3 * completing / stateLasts {

@@ -71,7 +71,8 @@ type killWorld struct {
 	lead, next *killReplica
 }
 
-func newKillWorld(t *testing.T, enabled []managers.Entry) *killWorld {
+// newKillWorld makes a world in which a replica leads. before makes what is there before any replica.
+func newKillWorld(t *testing.T, enabled []managers.Entry, before ...func(*killWorld)) *killWorld {
 	w := &killWorld{
 		t: t, World: managerstest.New(t, killKinds), managers: enabled, etcd: make(map[ledger.Key][]byte), api: &fake.Clientset{},
 		made:    make(map[string]bool),
@@ -92,6 +93,9 @@ func newKillWorld(t *testing.T, enabled []managers.Entry) *killWorld {
 		events, err := w.tracker.Watch(a.GetResource(), a.GetNamespace(), opts)
 		return true, events, err
 	})
+	for _, do := range before {
+		do(w)
+	}
 	w.lead, w.next = w.start(), w.start()
 	w.promote(w.lead)
 	t.Cleanup(func() {

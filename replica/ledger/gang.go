@@ -131,6 +131,21 @@ func (t *Task) keptHold() bool {
 // ended.
 func (e *entry) real() bool { return e.live > e.holds }
 
+// unbegun reports whether no real task of an application has got further than to be known.
+// Placeholders may have: without records, as after YuniKorn has scheduled, they tell that the
+// application waited for its gang. YuniKorn runs half a gang then.
+func (e *entry) unbegun() bool {
+	if e.fresh == len(e.tasks) {
+		return true
+	}
+	for _, t := range e.tasks {
+		if t.State != TaskStateNew && !t.Placeholder {
+			return false
+		}
+	}
+	return true
+}
+
 // bereft reports whether an application has had real tasks and has none any more.
 func (e *entry) bereft() bool { return e.app.Originator != "" && !e.real() }
 

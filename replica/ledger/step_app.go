@@ -106,7 +106,7 @@ func (s *step) accepted(n *entry, placed string) {
 	if n.app.isAsked() {
 		return // It ends: see settle.
 	}
-	if len(n.app.TaskGroups) > 0 && n.fresh == len(n.tasks) {
+	if len(n.app.TaskGroups) > 0 && n.unbegun() {
 		s.reserve(n)
 		return
 	}

@@ -1,8 +1,11 @@
 package general
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -115,14 +118,60 @@ func (g *Manager) Between(do func()) {
 }
 
 // Replay reports pods as Start does those that exist. It returns early if the
-// manager is stopped.
+// manager is stopped. Of an application it reports the placeholders first, as what another
+// of its pods describes: a gang that is reported with a pod has the placeholders made that it
+// lacks.
 func (g *Manager) Replay(pods []*v1.Pod) {
+	pods, describes := g.holdsFirst(pods)
 	for _, pod := range pods {
 		g.locked(func() {
 			g.live = nil // applications may end between two calls
-			g.added(pod, true)
+			g.take(pod, cmp.Or(describes[g.appID(pod)], pod), true)
 		})
 	}
+}
+
+// holdsFirst returns pods with the placeholders of each application first, and which pod
+// describes an application that has placeholders. The order of applications, and of other
+// pods, stays.
+func (g *Manager) holdsFirst(pods []*v1.Pod) (order []*v1.Pod, describes map[string]*v1.Pod) {
+	holds, place := make(map[types.UID]bool), make(map[string]int)
+	for i, pod := range pods {
+		task, _ := workload.ParseTask(pod)
+		if id := g.appID(pod); task.Placeholder {
+			holds[pod.UID] = true
+		} else if _, known := place[id]; !known {
+			place[id] = i
+		}
+	}
+	if len(holds) == 0 {
+		return pods, nil
+	}
+	describes = make(map[string]*v1.Pod)
+	for _, pod := range pods {
+		if at, known := place[g.appID(pod)]; known && holds[pod.UID] {
+			describes[g.appID(pod)] = pods[at]
+		}
+	}
+	order = slices.Clone(pods)
+	slices.SortStableFunc(order, func(a, b *v1.Pod) int {
+		if x, y := g.appID(a), g.appID(b); x != y || holds[a.UID] == holds[b.UID] {
+			return cmp.Compare(placeOf(place, x), placeOf(place, y))
+		}
+		if holds[a.UID] {
+			return -1
+		}
+		return 1
+	})
+	return order, describes
+}
+
+// placeOf is that of an application; one of which there are only placeholders has the last.
+func placeOf(place map[string]int, app string) int {
+	if at, known := place[app]; known {
+		return at
+	}
+	return math.MaxInt
 }
 
 // Stop ends reporting. A protocol call under way must be able to return, for

@@ -63,7 +63,10 @@ func (g *Manager) Progress() (busy bool, done uint64) {
 
 // added handles a pod that is seen for the first time. initial says that it
 // existed before the manager started, so that its task may well be known.
-func (g *Manager) added(pod *v1.Pod, initial bool) {
+func (g *Manager) added(pod *v1.Pod, initial bool) { g.take(pod, pod, initial) }
+
+// take reports a pod, and its application as another pod describes it, or this one.
+func (g *Manager) take(pod, describes *v1.Pod, initial bool) {
 	if !initial {
 		g.live = nil
 	}
@@ -97,9 +100,12 @@ func (g *Manager) added(pod *v1.Pod, initial bool) {
 	if !task.Placeholder || g.Protocol.GetApplication(task.ApplicationID) == nil {
 		begins, waits := !initial || !g.known(task), pod.Spec.NodeName == ""
 		if begins || waits {
-			app, more := workload.ParseApplication(pod, g.Cluster.Namespace(pod.Namespace), g.UserLabel)
+			app, more := workload.ParseApplication(describes, g.Cluster.Namespace(pod.Namespace), g.UserLabel)
 			app.ApplicationID = task.ApplicationID
-			if found = append(found, more...); len(found) > 0 && waits && (begins || !g.has(task)) {
+			if describes == pod {
+				found = append(found, more...)
+			}
+			if len(found) > 0 && waits && (begins || !g.has(task)) {
 				g.Problems(pod, found)
 			}
 			if begins {
