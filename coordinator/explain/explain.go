@@ -294,7 +294,7 @@ func (f *Facts) placed(x *Explanation) bool {
 		x.unblock("look at the Events of the pod: another node is chosen when this one refuses for good")
 		return x.because(BindingFailed, "the pod is to be bound to %s; %d attempts failed%s", t.Node, t.Retries, colon(t.Message))
 	case t.Holder != "":
-		return x.because(Binding, "the pod is to be bound to %s once the placeholder is gone that holds its place%s", t.Node, colon(f.Stage))
+		return x.because(Binding, "the pod is to be bound to %s once the placeholder is gone that holds its place", t.Node)
 	case t.Node != "":
 		return x.because(Binding, "the pod is being bound to %s", t.Node)
 	}
@@ -310,7 +310,7 @@ func (f *Facts) stage(x *Explanation) bool {
 	switch {
 	case f.App.State == ledger.AppStateResuming:
 		reason = GangResuming
-	case f.Task.State == ledger.TaskStateScheduling:
+	case f.Task.Holder != "":
 		reason = PlaceholderStays
 	case f.App.State == ledger.AppStateReserving:
 		if at := f.App.PlaceholderDeadline; at != 0 {

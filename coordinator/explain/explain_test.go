@@ -96,6 +96,18 @@ func crew(wanted int32) change {
 	}
 }
 
+// replacing has the pod take the place of a placeholder, whose deletion has failed some times.
+func replacing(failed uint32) change {
+	return func(f *Facts) {
+		f.Task.TaskGroup, f.Task.State, f.Task.Node, f.Task.Holder = "g", ledger.TaskStateAllocated, "n1", "h"
+		f.App.Gang = []ledger.GroupCount{{Name: "g", Wanted: 1, Bound: 1}}
+		f.Stage = stageOf(f, &ledger.Task{
+			AppID: "app", ID: "h", Placeholder: true, TaskGroup: "g", State: ledger.TaskStateKilling, Node: "n1", DeletePod: true,
+			Termination: ledger.PlaceholderReplaced, Retries: failed, GivenUpFor: f.Task.ID,
+		})
+	}
+}
+
 // stageOf is what the ledger says.
 func stageOf(f *Facts, others ...*ledger.Task) string {
 	l := ledger.New()
@@ -185,14 +197,8 @@ func TestExplain(t *testing.T) {
 		"crew that is not there":  {waiting(crew(0)), GangIncomplete, []string{"does not exist"}, ""},
 		"crew of an ended app":    {waiting(crew(5), app(ledger.AppStateFailed, "")), ApplicationEnded, nil, ""},
 		"gang of a rejected task": {waiting(gang(ledger.AppStateReserving), func(f *Facts) { f.Stage = "" }, task(func(t *ledger.Task) { t.FailPod, t.Message = true, "too big" })), Ended, []string{"too big"}, ""},
-		"a placeholder stays": {waiting(func(f *Facts) {
-			f.Task.TaskGroup = "g"
-			f.App.Gang = []ledger.GroupCount{{Name: "g", Wanted: 1, Bound: 1}}
-			f.Stage = stageOf(f, &ledger.Task{
-				AppID: "app", ID: "h", Placeholder: true, TaskGroup: "g", State: ledger.TaskStateKilling, Node: "n1", DeletePod: true,
-				Termination: ledger.PlaceholderReplaced, Retries: 3,
-			})
-		}), PlaceholderStays, []string{"cannot delete a placeholder of task group g"}, ""},
+		"a placeholder stays":     {waiting(replacing(3)), PlaceholderStays, []string{"cannot delete a placeholder of task group g"}, ""},
+		"a placeholder goes":      {waiting(replacing(0)), Binding, []string{"to n1", "once the placeholder is gone"}, ""},
 
 		"gang incomplete": {waiting(gang(ledger.AppStateReserving, ledger.GroupCount{Name: "driver", Wanted: 1, Bound: 1}, ledger.GroupCount{Name: "executor", Wanted: 5, Bound: 2})),
 			GangIncomplete, []string{"2 of 5 of task group executor"}, ""},
