@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func short(t *testing.T) (Options, *bytes.Buffer) {
+func short(t *testing.T) Options {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts control planes")
@@ -38,13 +38,11 @@ func short(t *testing.T) (Options, *bytes.Buffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := &bytes.Buffer{}
-	t.Cleanup(func() { t.Log(said) })
 	o := Default()
 	o.Lab.Dir, o.Lab.Nodes, o.Lab.Replicas = filepath.Join(t.TempDir(), "lab"), 5, 2
-	o.NullBinder, o.Out, o.Rounds, o.Pods, o.Apps = []string{self, nullBinder}, said, 1, 50, 5
+	o.NullBinder, o.Out, o.Rounds, o.Pods, o.Apps = []string{self, nullBinder}, t.Output(), 1, 50, 5
 	o.Peers = []string{Null, Understudy}
-	return o, said
+	return o
 }
 
 // measured returns the only phase of each peer, in which all pods were bound.
@@ -69,7 +67,7 @@ func measured(t *testing.T, o Options) map[string]Phase {
 
 // A small burst from end to end: all pods are bound, and every process has its CPU.
 func TestBurst(t *testing.T) {
-	o, _ := short(t)
+	o := short(t)
 	phases := measured(t, o)
 	for peer, roles := range map[string][]string{
 		Null: {lab.KindScheduler}, Understudy + "-2": {roleLead, roleUnderstudy, lab.KindSupervisor, lab.KindSupervisor, lab.KindEtcd},
@@ -100,7 +98,7 @@ func TestBurst(t *testing.T) {
 
 // Pods that wait are held until they are let go, by a quota or because nobody is there.
 func TestDrain(t *testing.T) {
-	o, _ := short(t)
+	o := short(t)
 	o.Scenarios, o.Settle, o.Lab.Replicas = []string{"drain"}, 0, 1
 	for peer, phase := range measured(t, o) {
 		if phase.FirstBind <= 0 || phase.Load.Latency.Min <= 0 {
@@ -111,7 +109,7 @@ func TestDrain(t *testing.T) {
 
 // A scheduler that ends is told at once, with its last words, and not waited for.
 func TestASchedulerThatEnds(t *testing.T) {
-	o, _ := short(t)
+	o := short(t)
 	o.Peers, o.Exec = []string{Exec}, "cat /etc/no-such-file"
 	reports, err := Run(t.Context(), o, nil)
 	if err == nil || !strings.Contains(err.Error(), "exec ended (exit status 1)") || !strings.Contains(err.Error(), "No such file") {
@@ -124,7 +122,7 @@ func TestASchedulerThatEnds(t *testing.T) {
 
 // What is bound to nodes that are full is not scheduled.
 func TestNodesThatAreFull(t *testing.T) {
-	o, _ := short(t)
+	o := short(t)
 	o.Peers, o.Lab.Node.Pods = []string{Null}, "10"
 	if _, err := Run(t.Context(), o, nil); err == nil || !strings.Contains(err.Error(), "node capacity: ") {
 		t.Errorf("%v", err)
