@@ -539,3 +539,34 @@ func TestGetExistingAllocation(t *testing.T) {
 		}
 	}
 }
+
+// described is a contract that knows the applications that it was told of, and by whom.
+type described struct{ *contract }
+
+func (d described) AddApplication(r *protocol.AddApplicationRequest) protocol.ManagedApp {
+	d.call("app %s of %s", r.Metadata.ApplicationID, r.Metadata.User)
+	d.states[r.Metadata.ApplicationID] = "Submitted"
+	return nil
+}
+
+// TestPlaceholdersAreReplayedFirst: with its pods a gang would have those made that it lacks.
+// What a placeholder says of its application does not count.
+func TestPlaceholdersAreReplayedFirst(t *testing.T) {
+	c := &contract{states: map[string]string{}, tasks: map[string]bool{}}
+	g := general(c).g
+	g.Protocol = described{c}
+	holds := func(p *v1.Pod) { p.Annotations = map[string]string{workload.AnnotationPlaceholder: "true"} }
+	ofAnn := func(p *v1.Pod) { p.Labels[workload.DefaultUserLabel] = "ann" }
+	g.Replay([]*v1.Pod{
+		pod("a1", inApp("a"), ofAnn), pod("a2", inApp("a"), ofAnn), pod("ax", inApp("a"), holds),
+		pod("b1", inApp("b"), ofAnn), pod("cx", inApp("c"), holds), pod("d1", inApp("d"), ofAnn),
+	})
+	want := []string{
+		"app a of ann", `task a/ax on ""`, `task a/a1 on ""`, `task a/a2 on ""`,
+		"app b of ann", `task b/b1 on ""`, "app d of ann", `task d/d1 on ""`,
+		"app c of nobody", `task c/cx on ""`,
+	}
+	if got := c.take(); !slices.Equal(got, want) {
+		t.Errorf("calls = %q\nwant    %q", got, want)
+	}
+}
