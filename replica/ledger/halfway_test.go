@@ -87,7 +87,7 @@ func TestASwapThatWasWrittenInPart(t *testing.T) {
 	} {
 		old := l.Clone()
 		changes := slices.DeleteFunc(l.Step(event).Changes, func(c Change) bool { return c.Task == nil })
-		for range len(changes) {
+		for range changes {
 			changes = append(changes[1:], changes[0])
 			for n := range len(changes) + 1 {
 				found := old.Clone()
