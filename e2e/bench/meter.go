@@ -47,6 +47,8 @@ type Usage struct {
 	// live then; Led says that it led until then.
 	RSS int64 `json:"rss_bytes"`
 	Led bool  `json:"led"`
+	// spent is the CPU time in each phase.
+	spent map[string]time.Duration
 }
 
 func newMeter(l *lab.Lab) *meter {
@@ -129,7 +131,7 @@ func (m *meter) close() []Usage {
 		one := Usage{
 			Name: u.process.Name, Kind: u.process.Kind, PID: u.process.PID,
 			CPUSeconds: u.last.CPU.Seconds(), CPUs: map[string]float64{}, PeakRSS: u.last.PeakRSS,
-			RSS: u.rss, Led: u.led,
+			RSS: u.rss, Led: u.led, spent: u.phases,
 		}
 		for phase, d := range u.phases {
 			if phase != "" && u.elapsed[phase] > 0 {

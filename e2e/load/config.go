@@ -27,6 +27,9 @@ type Config struct {
 	Rate float64
 	// Apps is among how many applications the pods are dealt out.
 	Apps int
+	// Gang is how many pods an application has, which all begin or none: they take the
+	// places of placeholders. Apps does not count then. Zero means no gangs.
+	Gang int
 	// Queue is the label of that name; empty means none.
 	Queue string
 	// CPU and Memory are what each pod requests.
@@ -78,6 +81,7 @@ func (c Config) Validate() error {
 	check(c.Scheduler != "", "scheduler is empty")
 	check(c.Pods > 0 && c.Pods <= maxPods, "pods %d: want 1 to %d", c.Pods, maxPods)
 	check(c.Rate >= 0, "rate %v is negative", c.Rate)
+	check(c.Gang >= 0, "gang %d is negative", c.Gang)
 	check(c.Apps > 0, "apps %d: want at least 1", c.Apps)
 	check(c.Workers > 0 && c.Workers <= maxWorkers, "workers %d: want 1 to %d", c.Workers, maxWorkers)
 	check(c.Timeout > 0, "timeout %v: a load must be bounded", c.Timeout)
@@ -92,9 +96,14 @@ func (c Config) Validate() error {
 func (c Config) pod(i int, requests v1.ResourceList) *v1.Pod {
 	p := &v1.Pod{}
 	p.Namespace, p.Name = c.Namespace, c.podName(i)
+	app := i % c.Apps
+	if c.Gang > 0 {
+		app = i / c.Gang
+		p.Annotations = c.gang()
+	}
 	p.Labels = map[string]string{
 		loadLabel:       c.Name,
-		"applicationId": fmt.Sprintf("%s-app-%d", c.Name, i%c.Apps),
+		"applicationId": fmt.Sprintf("%s-app-%d", c.Name, app),
 	}
 	if c.Queue != "" {
 		p.Labels["queue"] = c.Queue
@@ -115,6 +124,17 @@ func (c Config) pod(i int, requests v1.ResourceList) *v1.Pod {
 		c.Shape(i, p)
 	}
 	return p
+}
+
+// gang are the annotations of the pods of a gang, which waits as long as the load.
+func (c Config) gang() map[string]string {
+	return map[string]string{
+		"yunikorn.apache.org/task-group-name": "members",
+		"yunikorn.apache.org/task-groups": fmt.Sprintf(
+			`[{"name": "members", "minMember": %d, "minResource": {"cpu": %q, "memory": %q}}]`, c.Gang, c.CPU, c.Memory),
+		"yunikorn.apache.org/schedulingPolicyParameters": fmt.Sprintf(
+			"gangSchedulingStyle=Hard placeholderTimeoutInSeconds=%d", int(c.Timeout.Seconds())+1),
+	}
 }
 
 // loadLabel marks the pods of a load.

@@ -9,13 +9,13 @@ import (
 // Untouched checks that the pods that ran before a fault still run: none was
 // deleted or marked for it, moved, restarted, or left phase Running at any
 // later moment of the history. deleted names, by UID, those that the drill
-// itself removed.
+// itself removed. Placeholders are there to go.
 func Untouched(before history.Running, pods []history.PodEvent, gaps []history.Gap, deleted map[string]bool) Check {
 	c := newCheck("running pods untouched")
 	c.gaps(gaps)
 	was := make(map[string]*history.Pod, len(before.Pods))
 	for _, p := range before.Pods {
-		if !deleted[p.UID] {
+		if !deleted[p.UID] && !p.Placeholder {
 			was[p.UID] = p
 		}
 	}

@@ -69,7 +69,7 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long the light load lasts")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
 	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
-	cmd.AddCommand(benchManagers(), benchReaders(), benchPeers())
+	cmd.AddCommand(benchManagers(), benchReaders(), benchPeers(), benchGangs())
 	return cmd
 }
 
@@ -110,6 +110,33 @@ standard error, the same figures as JSON to standard output.`,
 	cmd.Flags().Float64Var(&o.Rate, "rate", o.Rate, "status updates a second")
 	cmd.Flags().DurationVar(&o.Idle, "idle", o.Idle, "how long nothing happens before")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long it may take until all applications are there, and until they have ended")
+	return cmd
+}
+
+func benchGangs() *cobra.Command {
+	o := bench.DefaultGangs()
+	cmd := &cobra.Command{
+		Use:   "gangs",
+		Short: "Measure how soon gangs start, and that a failover costs none",
+		Long: `Start a lab, create gangs at once, and measure how long it takes from the creation of a
+gang's first pod until all its pods are bound, what the mirror writes for that, and what it
+costs. With --kill the lead is killed in the middle. Tables and progress go to standard
+error, the same figures as JSON to standard output.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Out = cmd.ErrOrStderr()
+			report, err := bench.Gangs(cmd.Context(), o)
+			if report == nil {
+				return err
+			}
+			return errors.Join(err, printMeasured(cmd, report))
+		},
+	}
+	sizeFlags(cmd, &o.Lab)
+	cmd.Flags().IntVar(&o.Gangs, "gangs", o.Gangs, "how many gangs there are")
+	cmd.Flags().IntVar(&o.Members, "members", o.Members, "pods of each")
+	cmd.Flags().BoolVar(&o.Kill, "kill", o.Kill, "kill the lead when a third of the pods are bound")
+	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long all of it may take")
 	return cmd
 }
 

@@ -22,6 +22,8 @@ type Pod struct {
 	// of application management.
 	Scheduler string
 	AppID     string
+	// Placeholder says that the pod holds the place of another one.
+	Placeholder bool
 	// Queue is the one that the pod asks for, empty if none.
 	Queue string
 	Node  string
@@ -99,6 +101,8 @@ func FromPod(p *v1.Pod, prev *Pod) *Pod {
 		Node:      p.Spec.NodeName,
 		Phase:     p.Status.Phase,
 		Deleting:  p.DeletionTimestamp != nil,
+
+		Placeholder: p.Annotations["yunikorn.apache.org/placeholder"] == "true",
 	}
 	if prev != nil {
 		out.AppID, out.Queue = prev.AppID, prev.Queue
