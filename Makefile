@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills soak histories managers peers vet lint jaeger fuzz clean
+.PHONY: help demo test drills soak histories managers peers bench-check vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -79,6 +79,11 @@ peers: tools build lab
 	@mkdir -p $(RESULTS)
 	bin/lab bench peers --peers null,kube-scheduler,understudy-1,understudy-3 --scenario burst,drain --results $(RESULTS)
 
+# bench-check compares the benchmarks of the hot path with those of the commit in
+# tools/baseline, or of BASE, and fails if any makes more allocations.
+bench-check:
+	$(call step,benchmarks before and now,tools/bench-check.sh $(BASE))
+
 # vet looks for suspicious code in both modules.
 vet:
 	$(call step,go vet,go vet ./... && cd e2e && go vet ./...)
@@ -116,6 +121,6 @@ clean:
 # help lists the targets.
 help:
 	@awk '/^# / { text = text (text ? " " : "") substr($$0, 3); next } \
-	  match($$0, /^[a-z]+:/) { name = substr($$0, 1, RLENGTH - 1); \
-	    if (index(text, name " ") == 1) printf "make %-6s %s\n", name, substr(text, length(name) + 2) } \
+	  match($$0, /^[a-z-]+:/) { name = substr($$0, 1, RLENGTH - 1); \
+	    if (index(text, name " ") == 1) printf "make %-11s %s\n", name, substr(text, length(name) + 2) } \
 	  { text = "" }' $(MAKEFILE_LIST)
