@@ -19,7 +19,7 @@ func (x *check) managers() {
 	if n := len(x.Applications); n > 0 {
 		if !x.enabled(application.Type) {
 			x.add(Configure, Manager, "applications.yunikorn.apache.org", "add the manager "+application.Type,
-				"there are %s, whose status nobody writes without the manager", counted(n, "object"))
+				"has %s, whose status nobody writes without the manager", counted(n, "object"))
 		}
 		for _, o := range x.Applications {
 			if groups, _, _ := unstructured.NestedSlice(o.Object, "spec", "taskGroups"); len(groups) > 0 {
@@ -34,7 +34,7 @@ func (x *check) managers() {
 	})
 	if len(ours) > 0 && !x.enabled(spark.Type) {
 		x.add(Configure, Manager, sparkResource.GroupResource().String(), "add the manager "+spark.Type,
-			"there are %s for YuniKorn: without the manager their pods alone say what becomes of an application", counted(len(ours), "object"))
+			"has %s for YuniKorn: without the manager their pods alone say what becomes of an application", counted(len(ours), "object"))
 	}
 	var offered []string
 	for _, name := range custom.Presets() {

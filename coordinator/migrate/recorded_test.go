@@ -91,7 +91,7 @@ func TestWhatYuniKornLeaves(t *testing.T) {
 		"blocks scheduler-runs deployment yunikorn/yunikorn-scheduler: YuniKorn's scheduler (apache/yunikorn:scheduler-1.9.0) runs: it and a lead of Understudy would both bind the same pods",
 		"configure admission-stays deployment yunikorn/yunikorn-admission-controller: decides which pods are scheduled, and goes on beside the replicas, which do not. It asks the Service yunikorn-service about ConfigMaps",
 		"configure configuration-namespace namespace yunikorn: has YuniKorn's ConfigMaps; replicas look in understudy-system",
-		"configure manager applications.yunikorn.apache.org: there are 1 object, whose status nobody writes without the manager",
+		"configure manager applications.yunikorn.apache.org: has 1 object, whose status nobody writes without the manager",
 		"configure rest-service service yunikorn/yunikorn-service: is where clients find REST; it selects app=yunikorn,component=yunikorn-scheduler,release=yunikorn, which are not the replicas",
 		"differs configuration-differs configmap yunikorn/yunikorn-defaults: service.schedulingInterval: has no effect here: How often YuniKorn looks for work. Here an event begins it at once.",
 		"differs gang-originator-gone application train-gone: has placeholders of the pod train-gone-0, which is gone: the garbage collector deletes them, whoever schedules",
