@@ -47,6 +47,11 @@ func (t stepTracer) trace(l *ledger.Ledger, event ledger.Event) ledger.Event {
 			e.Trace = t.task("task.ask", task, task.Submitted.Time(), e.At.Time())
 		}
 		return e
+	case ledger.Released:
+		if task := l.TaskByID(e.For); task != nil && task.State == ledger.TaskStateScheduling {
+			e.Trace = t.task("task.ask", task, task.Submitted.Time(), e.At.Time())
+		}
+		return e
 	case ledger.BindDone:
 		e.Trace = t.bound(l.TaskByID(e.TaskID), e.At)
 		return e

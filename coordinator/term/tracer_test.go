@@ -8,6 +8,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/telemetry"
 	"github.com/understudy-ha/understudy/coordinator/telemetry/telemetrytest"
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
@@ -155,5 +156,23 @@ func TestStepsWithoutTracesAllocateNothingMore(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(100, func() { f.within(t.Context()) }); got != 0 {
 		t.Errorf("a request of a failover: %v allocations", got)
+	}
+}
+
+// A task that takes the place of a placeholder has its node when that is given up.
+func TestTheChoiceOfAPlaceIsLinked(t *testing.T) {
+	spans := traced(t, ledger.New(),
+		ledger.AddApp{Stamp: stamp(1), ID: "a", TaskGroups: []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}},
+		ledger.AppAccepted{Stamp: stamp(2), AppID: "a"},
+		ledger.AddTask{Stamp: stamp(3), AppID: "a", ID: "p", Name: "p", TaskGroup: "g", Placeholder: true, Node: "n"},
+		ledger.AddTask{Stamp: stamp(4), AppID: "a", ID: "t", Name: "t", TaskGroup: "g"},
+		ledger.Released{Stamp: stamp(5), AppID: "a", TaskID: "p", Termination: ledger.PlaceholderReplaced, For: "t", Node: "n"},
+		ledger.CompleteTask{Stamp: stamp(6), AppID: "a", TaskID: "p"},
+		ledger.BindDone{Stamp: stamp(7), AppID: "a", TaskID: "t", Node: "n"},
+	)
+	for step, predecessor := range map[string]string{"task.ask": "task.submit", "task.bind": "task.ask"} {
+		if before := spans[predecessor].ID; !slices.Equal(spans[step].Links, []telemetrytest.ID{before}) {
+			t.Errorf("%s is linked to %v, not to %s %v", step, spans[step].Links, predecessor, before)
+		}
 	}
 }

@@ -8,6 +8,7 @@ func (s *step) vacate(n *entry, hold *Task, heirID, node string) {
 	if heir == nil || !hold.Placeholder || heir.Placeholder || hold.GivenUpFor != "" || node == "" {
 		return
 	}
+	s.task = heirID // whose story it is
 	var task *Task
 	switch {
 	case heir.State == TaskStateScheduling && !heir.FailPod:
