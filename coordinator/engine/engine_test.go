@@ -17,6 +17,22 @@ import (
 	"github.com/understudy-ha/understudy/replica/ledger"
 )
 
+// TestTheTypeOfANode is what the label says that is configured for it.
+func TestTheTypeOfANode(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	f := start(t, func(c *engine.Config) { c.InstanceTypeLabel = "example.com/type" })
+	f.node("n1", func(n *v1.Node) {
+		n.Labels = map[string]string{"example.com/type": "large", v1.LabelInstanceTypeStable: "small"}
+	})
+	f.engage()
+	f.sync()
+	if got := f.engine.NodeType("n1"); got != "large" {
+		t.Errorf("it is %q", got)
+	}
+}
+
 func TestAskIsAllocated(t *testing.T) {
 	if isolated(t) {
 		return

@@ -57,6 +57,36 @@ func TestPreemptionStaysWhereQueuesWantIt(t *testing.T) {
 	}
 }
 
+// TestAPartitionWithoutPreemption preempts nobody until it has some.
+func TestAPartitionWithoutPreemption(t *testing.T) {
+	if isolated(t) {
+		return
+	}
+	queues := func(enabled bool) string {
+		return queuesOf(`[{name: low}, {name: high, properties: {preemption.delay: 1s}, resources: {guaranteed: {vcore: 2}}}]`, "") +
+			fmt.Sprintf("    preemption: {enabled: %t}\n", enabled)
+	}
+	f := start(t, withQueues(queues(false)))
+	f.node("n1")
+	f.engage()
+	low, high := newApp("low", "root.low"), newApp("high", "root.high")
+	f.submit(low)
+	f.submit(high)
+	for n := range 4 {
+		id := fmt.Sprint("victim-", n)
+		f.waiting(low, id)
+		f.allocated(id)
+	}
+	f.waiting(high, "vip")
+	preempted := func(e ledger.Released) bool { return e.Termination == ledger.PreemptedByEngine }
+	<-time.After(4 * time.Second) // the delay is over long ago
+	if n := count(f, preempted); n != 0 {
+		t.Errorf("%d were preempted", n)
+	}
+	f.configure(queues(true))
+	waitFor(f, preempted)
+}
+
 // TestAPodOfADaemonSetMakesRoomOnItsNode, though that is full and cordoned, and another is free.
 func TestAPodOfADaemonSetMakesRoomOnItsNode(t *testing.T) {
 	if isolated(t) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/understudy-ha/understudy/coordinator/engine"
 	"github.com/understudy-ha/understudy/coordinator/kube"
+	"github.com/understudy-ha/understudy/coordinator/settings"
 	"github.com/understudy-ha/understudy/coordinator/workload"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/record"
@@ -333,6 +334,20 @@ func TestWhatAProcessReadsAsItStarts(t *testing.T) {
 	}
 	if last := said[len(said)-1]; !strings.HasSuffix(last, "to take on service.clusterId") {
 		t.Errorf("said %q", last)
+	}
+}
+
+// TestTheEngineRunsWithTheSettings of the ConfigMaps.
+func TestTheEngineRunsWithTheSettings(t *testing.T) {
+	data := map[string]string{"service.clusterId": "one", "service.policyGroup": "two", "service.nodeInstanceTypeNodeLabelKey": "example.com/type"}
+	c := newConfigured(t, nil)
+	var err error
+	if c.settings, err = settings.Parse(data); err != nil {
+		t.Fatal(err)
+	}
+	got := c.runsWith(data)
+	if got.RMID != "one" || got.PolicyGroup != "two" || got.InstanceTypeLabel != "example.com/type" || !maps.Equal(got.ConfigYAML, data) {
+		t.Errorf("it runs with %+v", got)
 	}
 }
 

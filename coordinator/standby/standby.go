@@ -211,16 +211,7 @@ func (s *Standby) prepare(ctx context.Context) error {
 		predicates.WithBindTimeout(s.settings.VolumeBindTimeout)); err != nil {
 		return fmt.Errorf("predicates: %w", err)
 	}
-	running := engine.Default()
-	running.RMID, running.PolicyGroup = s.settings.ClusterID, s.settings.PolicyGroup
-	running.InstanceTypeLabel = s.settings.InstanceTypeLabel
-	running.Version = s.cfg.Version
-	running.ConfigYAML = configuration
-	running.LogLevel = s.cfg.EngineLogLevel
-	running.OnWait = s.waits
-	running.OnStuck = s.engineStuck
-	running.CompleteAfter = cmp.Or(s.cfg.CompleteAfter, running.CompleteAfter)
-	running.PriorityClass = cluster.PriorityClass
+	running := s.runsWith(configuration)
 	if s.engine, err = engine.Start(running, s.preds, s.heard, s.log); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
@@ -242,6 +233,21 @@ func (s *Standby) prepare(ctx context.Context) error {
 	s.missing("the app managers are being started")
 	s.staff.start(ctx, func(manager string) { s.missing("app manager " + manager + " has not seen what exists yet") })
 	return s.begin(func() error { return s.engine.Sync(ctx) })
+}
+
+// runsWith is what the engine runs with.
+func (s *Standby) runsWith(configuration map[string]string) engine.Config {
+	running := engine.Default()
+	running.RMID, running.PolicyGroup = s.settings.ClusterID, s.settings.PolicyGroup
+	running.InstanceTypeLabel = s.settings.InstanceTypeLabel
+	running.Version = s.cfg.Version
+	running.ConfigYAML = configuration
+	running.LogLevel = s.cfg.EngineLogLevel
+	running.OnWait = s.waits
+	running.OnStuck = s.engineStuck
+	running.CompleteAfter = cmp.Or(s.cfg.CompleteAfter, running.CompleteAfter)
+	running.PriorityClass = s.cfg.Cluster.PriorityClass
+	return running
 }
 
 // viewPeriod is how often the view is looked at until it is synced.

@@ -144,6 +144,24 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// A claim that nobody binds is waited for as long as is said, and no longer.
+func TestBindVolumesEndsInTime(t *testing.T) {
+	client := fake.NewClientset(localClass(), localVolume("free", "n"), claim("c", ""), node("n", hostLabel("n")), pod("p", claims("c")))
+	factory := informers.NewSharedInformerFactory(client, 0)
+	c := newCache(t, predicates.WithVolumes(factory, client), predicates.WithBindTimeout(time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	factory.Start(ctx.Done())
+	defer factory.Shutdown()
+	defer cancel()
+	factory.WaitForCacheSync(ctx.Done())
+	c.SetNode(node("n", hostLabel("n")))
+	c.SetPod(pod("p", claims("c")))
+	if err := c.BindVolumes(ctx, "p", "n"); err == nil || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
+	}
+}
+
 func TestBindVolumesNeedsVolumes(t *testing.T) {
 	c := newCacheWith(t, pod("p", claims("x")))
 	c.SetNode(node("n"))
