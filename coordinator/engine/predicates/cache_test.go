@@ -197,6 +197,11 @@ func TestPlugins(t *testing.T) {
 			pod: pod("p", tolerate(v1.TaintNodeUnschedulable)), fit: map[string]string{"n": ""},
 		},
 		{
+			name: "resource claims", nodes: []*v1.Node{node("n")},
+			pod: pod("p", func(p *v1.Pod) { p.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu"}} }),
+			fit: map[string]string{"n": "resourceClaims"},
+		},
+		{
 			name: "node selector", nodes: []*v1.Node{node("ssd", label("disk", "ssd")), node("hdd", label("disk", "hdd"))},
 			pod: pod("p", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} }),
 			fit: map[string]string{"ssd": "", "hdd": "didn't match Pod's node affinity/selector"},

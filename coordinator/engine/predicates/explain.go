@@ -74,6 +74,7 @@ func (c *Cache) shape(uid string) (string, error) {
 			Containers: takes(spec.Containers), InitContainers: takes(spec.InitContainers), Overhead: spec.Overhead,
 			Resources: spec.Resources, HostNetwork: spec.HostNetwork, NodeSelector: spec.NodeSelector, Affinity: spec.Affinity,
 			Tolerations: spec.Tolerations, TopologySpreadConstraints: spec.TopologySpreadConstraints,
+			ResourceClaims: spec.ResourceClaims,
 		},
 	}
 	if own.spread || own.affine || c.index.repelled() {

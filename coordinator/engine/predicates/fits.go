@@ -8,6 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodeaffinity"
 
 	"github.com/understudy-ha/understudy/replica/failpoint"
@@ -103,6 +104,11 @@ func (c *Cache) ownState(e *podEntry) *ownState {
 	if _, st := c.plugins.resources.PreFilter(c.ctx, &s.state, pod, nil); !st.IsSuccess() {
 		s.err = refusal(c.plugins.resources.Name(), st)
 	}
+	if len(pod.Spec.ResourceClaims) > 0 {
+		s.err = &Refusal{Plugin: names.DynamicResources, Reasons: []string{reasonClaims}, Final: true}
+		e.own.Store(s)
+		return s
+	}
 	if len(e.boundless) > 0 {
 		s.err = &Refusal{Plugin: c.plugins.resources.Name(), Reasons: e.boundless, Final: true}
 		e.own.Store(s)
@@ -148,6 +154,11 @@ const (
 	avoided       = "Avoided"
 	reasonAvoided = "node(s) for which the binding of the pod was refused"
 )
+
+// reasonClaims is what every node has against a pod with ResourceClaims. Nobody here allocates
+// them, and a kubelet does not start a pod whose claims are not allocated: such a pod would take
+// its place for nothing.
+const reasonClaims = "node(s) cannot be given to a pod with resourceClaims: they are not supported"
 
 // fitsNode checks what concerns the node as such, whoever runs on it.
 func (c *Cache) fitsNode(e *podEntry, own *ownState, n fwk.NodeInfo) error {
