@@ -290,6 +290,50 @@ func TestPlugins(t *testing.T) {
 			fit:   map[string]string{"a1": "", "bare": "missing required label"},
 		},
 		{
+			name:  "topology spread over at least so many domains",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web")), pod("y", on("b1"), labelled("app", "web"))},
+			pod: pod("p", labelled("app", "web"), spread(zone, "app", "web"), func(p *v1.Pod) {
+				p.Spec.TopologySpreadConstraints[0].MinDomains = new(int32(3))
+			}),
+			fit: map[string]string{"a1": "topology spread constraints", "b1": "topology spread constraints"},
+		},
+		{
+			name:  "topology spread counts nodes that are tainted",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("b1", label(zone, "b"), taint("k", v1.TaintEffectNoSchedule))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web"))},
+			pod:   pod("p", labelled("app", "web"), spread(zone, "app", "web")),
+			fit:   map[string]string{"a1": "topology spread constraints", "b1": "untolerated taint"},
+		},
+		{
+			name:  "topology spread that honours taints",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("b1", label(zone, "b"), taint("k", v1.TaintEffectNoSchedule))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web"))},
+			pod: pod("p", labelled("app", "web"), spread(zone, "app", "web"), func(p *v1.Pod) {
+				p.Spec.TopologySpreadConstraints[0].NodeTaintsPolicy = new(v1.NodeInclusionPolicyHonor)
+			}),
+			fit: map[string]string{"a1": "", "b1": "untolerated taint"},
+		},
+		{
+			name:  "topology spread that ignores node affinity",
+			nodes: []*v1.Node{node("a1", label(zone, "a"), label("disk", "ssd")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web"))},
+			pod: pod("p", labelled("app", "web"), spread(zone, "app", "web"), func(p *v1.Pod) {
+				p.Spec.NodeSelector = map[string]string{"disk": "ssd"}
+				p.Spec.TopologySpreadConstraints[0].NodeAffinityPolicy = new(v1.NodeInclusionPolicyIgnore)
+			}),
+			fit: map[string]string{"a1": "topology spread constraints", "b1": "didn't match Pod's node affinity"},
+		},
+		{
+			name:  "topology spread of one revision",
+			nodes: []*v1.Node{node("a1", label(zone, "a")), node("b1", label(zone, "b"))},
+			pods:  []*v1.Pod{pod("x", on("a1"), labelled("app", "web"), labelled("hash", "old"))},
+			pod: pod("p", labelled("app", "web"), labelled("hash", "new"), spread(zone, "app", "web"), func(p *v1.Pod) {
+				p.Spec.TopologySpreadConstraints[0].MatchLabelKeys = []string{"hash"}
+			}),
+			fit: map[string]string{"a1": "", "b1": ""},
+		},
+		{
 			name: "preferences refuse nothing", nodes: []*v1.Node{node("n")},
 			pods: []*v1.Pod{pod("a", on("n"), labelled("app", "web"))},
 			pod: pod("p", labelled("app", "web"), spread(v1.LabelHostname, "app", "web"), func(p *v1.Pod) {

@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/lru"
 )
 
 // sharedState is what PreFilter found for all pods of one signature: how they
@@ -35,13 +36,37 @@ type precomputed struct {
 type signatures struct {
 	mu     sync.Mutex
 	states map[string]*sharedState
+	// recent are those whose state is kept.
+	recent *lru.Cache
 }
+
+// keptStates is of how many signatures the state is kept, those that were asked about last. A
+// state has something of each node. Where each pod that waits has a label of its own, as pods of
+// StatefulSets and of indexed Jobs do, there are as many signatures as pods.
+const keptStates = 256
 
 // keptSignatures is how many signatures there may be for those that no pod has to be
 // kept, for pods that come one after another. The state of one has something of each node.
 const keptSignatures = 64
 
-func (s *signatures) init() { s.states = make(map[string]*sharedState) }
+func (s *signatures) init() {
+	s.states = make(map[string]*sharedState)
+	s.recent = lru.NewWithEvictionFunc(keptStates, func(_ lru.Key, value any) {
+		if st, ok := value.(*sharedState); ok {
+			st.drop()
+		}
+	})
+}
+
+// used takes note that a state was asked for. The caller holds the lock of none.
+func (s *signatures) used(st *sharedState) { s.recent.Add(st, st) }
+
+// drop forgets what was found out.
+func (s *sharedState) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spread, s.inter = precomputed{}, precomputed{}
+}
 
 // take returns the state of a signature for one more pod.
 func (s *signatures) take(key string) *sharedState {
@@ -124,6 +149,7 @@ func (c *Cache) sharedState(e *podEntry, own *ownState) *sharedState {
 // plugins as of now, nil where the plugin has nothing to check for this pod.
 func (c *Cache) neighbourStates(e *podEntry, own *ownState) (spread, inter *cycleState, err error) {
 	s := c.sharedState(e, own)
+	defer c.signatures.used(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if own.spread {

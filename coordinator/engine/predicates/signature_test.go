@@ -64,3 +64,50 @@ func TestSignaturesGoWithTheirPods(t *testing.T) {
 		}
 	}
 }
+
+// Pods that all differ leave no more behind than some: what was found out for the one that was
+// asked about long ago is found out again.
+func TestStatesAreBounded(t *testing.T) {
+	c, err := New(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetNode(&v1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1.LabelHostname: "n"}},
+		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(10, resource.DecimalSI)}},
+	})
+	const pods = 2 * keptStates
+	fits := func(i int) error { return c.Fits(fmt.Sprint(i), "n", true) }
+	for i := range pods {
+		labels := map[string]string{"app": "web", "index": fmt.Sprint(i)}
+		c.SetPod(&v1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint(i), UID: types.UID(fmt.Sprint(i)), Labels: labels},
+			Spec: v1.PodSpec{TopologySpreadConstraints: []v1.TopologySpreadConstraint{{
+				MaxSkew: 1, TopologyKey: v1.LabelHostname, WhenUnsatisfiable: v1.DoNotSchedule,
+				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
+			}}},
+		})
+		if err := fits(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := 0
+	for _, s := range c.signatures.states {
+		if s.spread.valid {
+			kept++
+		}
+	}
+	if kept != keptStates {
+		t.Errorf("the states of %d of %d signatures are kept", kept, pods)
+	}
+	c.Assume("0", "n")
+	c.SetNode(&v1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "empty", Labels: map[string]string{v1.LabelHostname: "empty"}},
+		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(10, resource.DecimalSI)}},
+	})
+	for i := 1; i < pods; i++ {
+		if fits(i) == nil {
+			t.Fatalf("pod %d fits beside another of its kind", i)
+		}
+	}
+}
