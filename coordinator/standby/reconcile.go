@@ -58,6 +58,10 @@ func reconciliation(
 			tasks = append(tasks, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
 		case task == nil && !workload.Ours(f.pod, schedulerName):
 		case f.pod.Spec.NodeName == "" && !workload.Over(f.pod):
+			if hold, ok := reserves(l, f.pod); ok {
+				tasks = append(tasks, managers.TaskEvent(stamp, &hold))
+				continue
+			}
 			unassigned = append(unassigned, f.pod)
 		case workload.Over(f.pod) && l.App(f.key.AppID) == nil:
 			tasks = append(tasks, ledger.RemoveTask{Stamp: stamp, AppID: f.key.AppID, TaskID: f.key.TaskID})
@@ -89,6 +93,18 @@ func reconciliation(
 		events = append(events, event)
 	}
 	return append(events, tasks...), unassigned, unknown
+}
+
+// reserves returns the task of a placeholder that waits and that the ledger lacks, of an
+// application that it has. It counts at once: else the lead would have another one made before
+// its manager reports it.
+func reserves(l *ledger.Ledger, pod *v1.Pod) (protocol.TaskMetadata, bool) {
+	meta, _ := workload.ParseTask(pod)
+	if !meta.Placeholder || l.TaskByID(meta.TaskID) != nil {
+		return meta, false
+	}
+	app := l.App(meta.ApplicationID)
+	return meta, app != nil && !app.State.Terminal()
 }
 
 // asks reports whether a manager has to be asked for what is found: a pod that has a node,
