@@ -73,7 +73,9 @@ func (e *Engine) HangNode(name string) (letGo func()) {
 }
 
 // NodeType is the instance type of a node, as the core has it.
-func (e *Engine) NodeType(name string) string { return e.corePartition().GetNode(name).GetInstanceType() }
+func (e *Engine) NodeType(name string) string {
+	return e.corePartition().GetNode(name).GetInstanceType()
+}
 
 // Remembered is how many nodes that are gone the engine remembers something of.
 func (e *Engine) Remembered() int {
