@@ -82,6 +82,8 @@ func sized(cpu string) func(*v1.Pod) {
 func isNow(phase v1.PodPhase) func(*v1.Pod) { return func(p *v1.Pod) { p.Status.Phase = phase } }
 func refused(p *v1.Pod)                     { p.Status.Phase, p.Status.Reason = v1.PodFailed, reasonRefused }
 func cordoned(n *v1.Node)                   { n.Spec.Unschedulable = true }
+func tainted(n *v1.Node)                    { n.Spec.Taints = []v1.Taint{dedicated} }
+func tolerating(p *v1.Pod)                  { p.Spec.Tolerations = []v1.Toleration{{Key: dedicated.Key}} }
 func placeholderOf(p *v1.Pod)               { p.Annotations[notePlaceholder] = "true" }
 func memberOfHard(p *v1.Pod) {
 	p.Annotations[noteGroups], p.Annotations[notePolicy] = `[{"name":"g","minMember":2,"minResource":{"cpu":"1"}}]`, "gangSchedulingStyle=Hard"
@@ -122,6 +124,16 @@ func TestTheOracleSees(t *testing.T) {
 		{"a pod on a cordoned node", "", func(s *tale) { s.node("n", "2", cordoned).pod("a").pod("a", to("n")) }},
 		{"a pod on a node that it does not select", "", func(s *tale) {
 			s.node("n", "2").pod("a", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"zone": "m"} }).pod("a", to("n"))
+		}},
+		{"a pod on a node that it does not select", "it does not tolerate it", func(s *tale) {
+			s.node("n", "2", tainted).pod("a").pod("a", to("n"))
+		}},
+		{"", "it tolerates it", func(s *tale) { s.node("n", "2", tainted).pod("a", tolerating).pod("a", to("n")) }},
+		{"", "no node is tolerated", func(s *tale) { s.node("n", "2", tainted).pod("a") }},
+		{"", "the node has just been tainted", func(s *tale) { s.node("n", "2").pod("a").node("n", "2", tainted).pod("a", to("n")).soon() }},
+		{"a queue over its maximum", "the one above it", func(s *tale) {
+			s.node("n", "4").queues(map[string]quota{"root.d": {max: 1000}, "root.d.x": {max: -1}, "root.d.y": {max: -1}}).
+				pod("a", in("root.d.x"), to("n")).pod("b", in("root.d.y"), to("n"))
 		}},
 		{"a queue over its maximum", "", func(s *tale) { s.node("n", "4").queues(most(1000)).pod("a", to("n")).pod("b", to("n")) }},
 		{"", "what ran before may go on", func(s *tale) { s.node("n", "4").pod("a", to("n")).pod("b", to("n")).queues(most(1000)) }},

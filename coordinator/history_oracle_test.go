@@ -133,7 +133,8 @@ func (o *oracle) unaware(of string, pod *v1.Pod) bool {
 
 func (o *oracle) seeNode(node *v1.Node, gone bool) {
 	before := o.nodes[node.Name]
-	if before != nil && (gone || node.Spec.Unschedulable && !before.Spec.Unschedulable || cpuOfNode(node) < cpuOfNode(before)) {
+	if before != nil && (gone || node.Spec.Unschedulable && !before.Spec.Unschedulable || cpuOfNode(node) < cpuOfNode(before) ||
+		len(node.Spec.Taints) > len(before.Spec.Taints)) {
 		o.narrowed[node.Name] = o.at
 	}
 	if gone {
@@ -480,7 +481,9 @@ func selects(pod *v1.Pod, node *v1.Node) bool {
 			return false
 		}
 	}
-	return true
+	return !slices.ContainsFunc(node.Spec.Taints, func(taint v1.Taint) bool {
+		return !slices.ContainsFunc(pod.Spec.Tolerations, func(t v1.Toleration) bool { return t.Key == taint.Key })
+	})
 }
 
 // paths are a pod's queue and those above it.

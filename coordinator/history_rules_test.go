@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -44,17 +46,18 @@ func gangComes(c *cluster, s step) {
 
 // queueChanges gives a queue another maximum.
 func queueChanges(c *cluster, s step) {
-	c.setQueue(s.A, func(q *quota) { q.max = []int64{2000, 4000, 6000, -1}[s.B%4] })
+	all := slices.Sorted(maps.Keys(c.queues))
+	c.setQueue(all[s.A%len(all)], func(q *quota) { q.max = []int64{2000, 4000, 6000, -1}[s.B%4] })
 }
 
 // queueIsOwed gives a queue something that it has coming.
 func queueIsOwed(c *cluster, s step) {
-	c.setQueue(s.A, func(q *quota) { q.guaranteed = []int64{0, 2000, 3000}[s.B%3] })
+	c.setQueue([]string{"root.a", "root.b", "root.c"}[s.A%3], func(q *quota) { q.guaranteed = []int64{0, 2000, 3000}[s.B%3] })
 }
 
-// setQueue changes one queue. It never has more coming than it may have.
-func (c *cluster) setQueue(n int, change func(*quota)) {
-	path := queueFor(n)
+// setQueue changes one queue. None ever has more coming than it may have, nor more than the one
+// above it.
+func (c *cluster) setQueue(path string, change func(*quota)) {
 	queues := maps.Clone(c.queues)
 	q := queues[path]
 	change(&q)
@@ -62,6 +65,12 @@ func (c *cluster) setQueue(n int, change func(*quota)) {
 		q.guaranteed = min(q.guaranteed, q.max)
 	}
 	queues[path] = q
+	for below, q := range queues {
+		if above, ok := queues[below[:strings.LastIndexByte(below, '.')]]; ok && above.max >= 0 && q.max > above.max {
+			q.max = above.max
+			queues[below] = q
+		}
+	}
 	c.configure(queues)
 }
 

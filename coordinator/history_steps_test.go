@@ -41,6 +41,7 @@ var happenings = map[string]func(c *cluster, s step){
 	"node goes":       nodeGoes,
 	"node is drained": nodeIsDrained,
 	"node is resized": nodeIsResized,
+	"node is tainted": nodeIsTainted,
 	"others' pod":     othersPod,
 	"lead dies":       leadDies,
 	"follower dies":   followerDies,
@@ -71,7 +72,9 @@ func historyOf(t *rapid.T) []step {
 
 // begin makes the cluster that every history begins with, and the first two replicas.
 func (c *cluster) begin() {
-	c.configure(map[string]quota{"root.a": {max: 6000}, "root.b": {max: -1}, "root.c": {max: 4000}})
+	c.configure(map[string]quota{
+		"root.a": {max: 6000}, "root.b": {max: -1}, "root.c": {max: 4000}, "root.d": {max: 5000}, "root.d.x": {max: -1}, "root.d.y": {max: 3000},
+	})
 	for i := range 3 {
 		nodeComes(c, step{A: i, B: 2})
 	}
@@ -85,13 +88,21 @@ func (c *cluster) configure(queues map[string]quota) {
 	c.note(fact{queues: maps.Clone(queues)})
 	var text strings.Builder
 	text.WriteString("partitions:\n- name: default\n  queues:\n  - name: root\n    submitacl: '*'\n    queues:\n")
-	for _, path := range slices.Sorted(maps.Keys(queues)) {
-		fmt.Fprintf(&text, "    - name: %s\n", strings.TrimPrefix(path, rootQueue+"."))
+	paths := slices.Sorted(maps.Keys(queues)) // a parent comes before what is below it
+	for i, path := range paths {
+		depth := strings.Count(path, ".") - 1
+		in := strings.Repeat("    ", depth+1)
+		fmt.Fprintf(&text, "%s- name: %s\n", in, path[strings.LastIndexByte(path, '.')+1:])
 		q := queues[path]
-		text.WriteString("      properties: {preemption.delay: 1s}\n      resources:\n")
-		fmt.Fprintf(&text, "        guaranteed: {vcore: %dm}\n", q.guaranteed)
+		fmt.Fprintf(&text, "%[1]s  properties: {preemption.delay: 1s}\n%[1]s  resources:\n", in)
+		if q.guaranteed > 0 || depth == 0 && q.max >= 0 {
+			fmt.Fprintf(&text, "%s    guaranteed: {vcore: %dm}\n", in, q.guaranteed)
+		}
 		if q.max >= 0 {
-			fmt.Fprintf(&text, "        max: {vcore: %dm}\n", q.max)
+			fmt.Fprintf(&text, "%s    max: {vcore: %dm}\n", in, q.max)
+		}
+		if i+1 < len(paths) && strings.HasPrefix(paths[i+1], path+".") {
+			fmt.Fprintf(&text, "%s  queues:\n", in)
 		}
 	}
 	c.api.put("configmaps", &v1.ConfigMap{
@@ -117,8 +128,10 @@ func (c *cluster) newPod(app, queue, cpu string) *v1.Pod {
 	return pod
 }
 
-// queueFor is one of the queues.
-func queueFor(n int) string { return []string{"root.a", "root.b", "root.c"}[n%3] }
+// queueFor is one of the queues that take applications.
+func queueFor(n int) string {
+	return []string{"root.a", "root.b", "root.c", "root.d.x", "root.d.y"}[n%5]
+}
 
 func podsCome(c *cluster, s step) {
 	queue := queueFor(s.A)
@@ -129,6 +142,9 @@ func podsCome(c *cluster, s step) {
 		}
 		if s.C >= 10 {
 			pod.Spec.NodeSelector = map[string]string{"zone": fmt.Sprint(s.C % 2)}
+		}
+		if s.C%4 == 3 {
+			pod.Spec.Tolerations = []v1.Toleration{{Key: dedicated.Key, Operator: v1.TolerationOpExists}}
 		}
 		c.api.put("pods", pod)
 	}
@@ -215,6 +231,19 @@ func nodeIsDrained(c *cluster, s step) {
 
 func nodeIsResized(c *cluster, s step) {
 	c.editNode(nodeName(s.A), func(n *v1.Node) { n.Status.Allocatable = nodeSize(s.B) })
+}
+
+// dedicated is the taint of nodes that are.
+var dedicated = v1.Taint{Key: "dedicated", Value: "some", Effect: v1.TaintEffectNoSchedule}
+
+// nodeIsTainted gives a node its taint, or takes it.
+func nodeIsTainted(c *cluster, s step) {
+	c.editNode(nodeName(s.A), func(n *v1.Node) {
+		n.Spec.Taints = nil
+		if s.B%2 == 0 {
+			n.Spec.Taints = []v1.Taint{dedicated}
+		}
+	})
 }
 
 // othersPod has a pod of another scheduler come to a node with room, or has one go.
@@ -319,7 +348,7 @@ func (f fact) String() string {
 		return fmt.Sprintf("pod %s of %s in %s with %d on %q is %s %s, gone %t", f.pod.Name, f.pod.Labels[labelApp], queueOf(f.pod), cpuOf(f.pod),
 			f.pod.Spec.NodeName, f.pod.Status.Phase, f.pod.Status.Reason, f.gone)
 	case f.node != nil:
-		return fmt.Sprintf("node %s with %d, unschedulable %t, gone %t", f.node.Name, cpuOfNode(f.node), f.node.Spec.Unschedulable, f.gone)
+		return fmt.Sprintf("node %s with %d, unschedulable %t, taints %v, gone %t", f.node.Name, cpuOfNode(f.node), f.node.Spec.Unschedulable, f.node.Spec.Taints, f.gone)
 	case f.queues != nil:
 		return fmt.Sprintf("queues %+v", f.queues)
 	case f.asked != nil:
