@@ -76,6 +76,7 @@ func to(node string) func(*v1.Pod) { return func(p *v1.Pod) { p.Spec.NodeName = 
 func in(queue string) func(*v1.Pod) {
 	return func(p *v1.Pod) { p.Labels[labelQueue] = queue }
 }
+func of(user string) func(*v1.Pod) { return func(p *v1.Pod) { p.Annotations[noteUser] = user } }
 func sized(cpu string) func(*v1.Pod) {
 	return func(p *v1.Pod) { p.Spec.Containers[0].Resources.Requests[v1.ResourceCPU] = resource.MustParse(cpu) }
 }
@@ -140,6 +141,12 @@ func TestTheOracleSees(t *testing.T) {
 		{"a queue over its maximum", "it was lowered long ago", func(s *tale) {
 			s.node("n", "4").queues(most(3000)).pod("a", to("n")).pod("b", to("n")).queues(most(1000)).gone("b").pod("c", to("n"))
 		}},
+		{"a user over the limit", "", func(s *tale) {
+			s.node("n", "4").queues(map[string]quota{"root.a": {max: -1, user: 1000}}).pod("a", of("u"), to("n")).pod("b", of("u"), to("n"))
+		}},
+		{"", "another user", func(s *tale) {
+			s.node("n", "4").queues(map[string]quota{"root.a": {max: -1, user: 1000}}).pod("a", of("u"), to("n")).pod("b", of("v"), to("n")).pod("c", of("u"))
+		}},
 		{"a pod is decided on twice", "", func(s *tale) {
 			s.node("n", "4").pod("a").asks("BIND", "a", "n").pod("a", to("n")).asks("BIND", "a", "m")
 		}},
@@ -167,6 +174,10 @@ func TestTheOracleSees(t *testing.T) {
 		{"half a gang", "a place was lost", func(s *tale) {
 			s.node("n", "4").pod("a", memberOfHard).pod("b", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).gone("i").
 				asks("DELETE", "h", "").gone("h").pod("a", to("n")).pod("b", to("n"))
+		}},
+		{"", "a place has just been lost", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).gone("i").
+				pod("a", to("n")).soon().pod("b", to("n")).asks("DELETE", "h", "").gone("h")
 		}},
 		{"", "a whole gang", func(s *tale) {
 			s.node("n", "4").pod("a", memberOfHard).pod("b", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).

@@ -30,9 +30,9 @@ type fact struct {
 	said   string // which the oracle does not heed
 }
 
-// quota is how much the pods of a queue may have, negative for any amount, and how much
-// they have coming.
-type quota struct{ max, guaranteed int64 }
+// quota is how much the pods of a queue may have, negative for any amount, how much they have
+// coming, and how much those of each user may have, zero for any amount.
+type quota struct{ max, guaranteed, user int64 }
 
 // asked is what a replica asks of the API server about a pod.
 type asked struct {
@@ -48,6 +48,7 @@ const (
 	noteGroups        = "yunikorn.apache.org/task-groups"
 	notePolicy        = "yunikorn.apache.org/schedulingPolicyParameters"
 	notePlaceholder   = "yunikorn.apache.org/placeholder"
+	noteUser          = "yunikorn.apache.org/user.info"
 	oracleScheduler   = "yunikorn"
 	reasonRefused     = "OutOfcpu" // a kubelet has not taken a pod
 	rootQueue         = "root"
@@ -66,6 +67,7 @@ type oracle struct {
 	gangs    map[string]*gangSeen // by application
 	deletes  map[string]bool      // pods that a replica has asked to delete
 	born     map[string]time.Time // pods
+	users    map[string]string    // of applications
 	lead     string               // who has bound a pod last, and since when
 	taken    time.Time
 	faults   []string
@@ -81,6 +83,7 @@ type gangSeen struct {
 	kept, tooBig bool
 	paths        []string
 	held         map[types.UID]bool // placeholders that have a node, or had one until a replica deleted them
+	lost         []time.Time        // when places were lost, of which a lead may not have known yet
 	timed        bool               // a placeholder has had a node, from which on the gang has so much time
 	started      bool               // a pod of it has a node
 	// came are its pods, and spent the placeholders with a node that a replica has asked to
@@ -96,7 +99,7 @@ func judge(facts []fact) *oracle {
 	o := &oracle{
 		pods: make(map[string]*v1.Pod), nodes: make(map[string]*v1.Node), queues: make(map[string]quota),
 		narrowed: make(map[string]time.Time), gangs: make(map[string]*gangSeen), deletes: make(map[string]bool),
-		born: make(map[string]time.Time),
+		born: make(map[string]time.Time), users: make(map[string]string),
 	}
 	for _, f := range facts {
 		o.at = f.at
@@ -147,6 +150,9 @@ func (o *oracle) seeNode(node *v1.Node, gone bool) {
 func (o *oracle) seeQueues(queues map[string]quota) {
 	for path, now := range queues {
 		if before, ok := o.queues[path]; ok && now.max >= 0 && (before.max < 0 || now.max < before.max) {
+			o.narrowed[path] = o.at
+		}
+		if before := o.queues[path]; now.user > 0 && (before.user == 0 || now.user < before.user) {
 			o.narrowed[path] = o.at
 		}
 	}
@@ -231,6 +237,9 @@ func (o *oracle) seePod(pod *v1.Pod, gone bool) {
 // created is told of a pod of ours.
 func (o *oracle) created(pod *v1.Pod) {
 	app := pod.Labels[labelApp]
+	if !held(pod) {
+		o.users[app] = pod.Annotations[noteUser]
+	}
 	g := o.gangs[app]
 	switch {
 	case held(pod) && g == nil:
@@ -274,6 +283,9 @@ func (o *oracle) ended(pod *v1.Pod, gone bool) {
 	g := o.gangs[pod.Labels[labelApp]]
 	switch {
 	case held(pod) && g != nil && !o.deletes[pod.Name]:
+		if g.held[pod.UID] {
+			g.lost = append(g.lost, o.at)
+		}
 		delete(g.held, pod.UID) // its node has gone, or it could not run
 	case !gone && pod.Status.Phase == v1.PodFailed && pod.Status.Reason != reasonRefused && (g == nil || !g.tooBig && (!g.hard || g.started)):
 		o.fault("a pod is made to fail", "%s of %s: %s", pod.Name, pod.Labels[labelApp], pod.Status.Message)
@@ -300,6 +312,9 @@ func (o *oracle) bound(pod *v1.Pod) {
 		if most := o.max(path); most >= 0 && !o.unaware(path, pod) && o.usedBy(path)+cpuOf(pod) > most {
 			o.fault("a queue over its maximum", "%s has %d of %d, and is given %s with %d", path, o.usedBy(path), most, pod.Name, cpuOf(pod))
 		}
+		if most := o.queues[path].user; most > 0 && !o.unaware(path, pod) && o.usedFor(path, o.userOf(pod))+cpuOf(pod) > most {
+			o.fault("a user over the limit", "%s has %d of %d in %s, and is given %s with %d", o.userOf(pod), o.usedFor(path, o.userOf(pod)), most, path, pod.Name, cpuOf(pod))
+		}
 	}
 	g := o.gangs[pod.Labels[labelApp]]
 	switch {
@@ -307,8 +322,14 @@ func (o *oracle) bound(pod *v1.Pod) {
 	case held(pod):
 		g.held[pod.UID], g.timed = true, true
 	case !g.started:
-		if g.hard && len(g.held) < g.members {
-			o.fault("half a gang", "%s of %s runs, and %d of %d places were held", pod.Name, pod.Labels[labelApp], len(g.held), g.members)
+		places := len(g.held)
+		for _, at := range g.lost {
+			if o.at.Sub(at) < oracleGracePeriod {
+				places++
+			}
+		}
+		if g.hard && places < g.members {
+			o.fault("half a gang", "%s of %s runs, and %d of %d places were held", pod.Name, pod.Labels[labelApp], places, g.members)
 		}
 		g.started = true
 	}
@@ -410,6 +431,9 @@ func (o *oracle) admits(pod *v1.Pod) bool {
 		if most := o.max(path); most >= 0 && o.usedBy(path)+cpuOf(pod) > most {
 			return false
 		}
+		if most := o.queues[path].user; most > 0 && o.usedFor(path, o.userOf(pod))+cpuOf(pod) > most {
+			return false
+		}
 	}
 	return true
 }
@@ -444,9 +468,20 @@ func (o *oracle) usedOf(node string) (used int64) {
 }
 
 // usedBy is what the pods of a queue, and of those below it, have.
-func (o *oracle) usedBy(path string) (used int64) {
+func (o *oracle) usedBy(path string) (used int64) { return o.usedFor(path, "") }
+
+// userOf is the user of a pod. A placeholder does not say whose it is: it is of its application's.
+func (o *oracle) userOf(pod *v1.Pod) string {
+	if held(pod) {
+		return o.users[pod.Labels[labelApp]]
+	}
+	return pod.Annotations[noteUser]
+}
+
+// usedFor is what those of one user have there, or of all.
+func (o *oracle) usedFor(path, user string) (used int64) {
 	for _, pod := range o.pods {
-		if ours(pod) && occupies(pod) && slices.Contains(paths(pod), path) {
+		if ours(pod) && occupies(pod) && slices.Contains(paths(pod), path) && (user == "" || o.userOf(pod) == user) {
 			used += cpuOf(pod)
 		}
 	}

@@ -55,14 +55,19 @@ func queueIsOwed(c *cluster, s step) {
 	c.setQueue([]string{"root.a", "root.b", "root.c"}[s.A%3], func(q *quota) { q.guaranteed = []int64{0, 2000, 3000}[s.B%3] })
 }
 
-// setQueue changes one queue. None ever has more coming than it may have, nor more than the one
-// above it.
+// limitChanges gives each user of a queue another limit.
+func limitChanges(c *cluster, s step) {
+	c.setQueue([]string{"root.a", "root.b"}[s.A%2], func(q *quota) { q.user = []int64{0, 2000, 4000}[s.B%3] })
+}
+
+// setQueue changes one queue. None ever has more coming than it may have, nor may have more than
+// the one above it.
 func (c *cluster) setQueue(path string, change func(*quota)) {
 	queues := maps.Clone(c.queues)
 	q := queues[path]
 	change(&q)
 	if q.max >= 0 {
-		q.guaranteed = min(q.guaranteed, q.max)
+		q.guaranteed, q.user = min(q.guaranteed, q.max), min(q.user, q.max)
 	}
 	queues[path] = q
 	for below, q := range queues {

@@ -48,6 +48,7 @@ var happenings = map[string]func(c *cluster, s step){
 	"gang comes":      gangComes,
 	"queue changes":   queueChanges,
 	"queue is owed":   queueIsOwed,
+	"limit changes":   limitChanges,
 	"pod is resized":  podIsResized,
 }
 
@@ -73,7 +74,7 @@ func historyOf(t *rapid.T) []step {
 // begin makes the cluster that every history begins with, and the first two replicas.
 func (c *cluster) begin() {
 	c.configure(map[string]quota{
-		"root.a": {max: 6000}, "root.b": {max: -1}, "root.c": {max: 4000}, "root.d": {max: 5000}, "root.d.x": {max: -1}, "root.d.y": {max: 3000},
+		"root.a": {max: 6000}, "root.b": {max: -1, user: 4000}, "root.c": {max: 4000}, "root.d": {max: 5000}, "root.d.x": {max: -1}, "root.d.y": {max: 3000},
 	})
 	for i := range 3 {
 		nodeComes(c, step{A: i, B: 2})
@@ -101,6 +102,9 @@ func (c *cluster) configure(queues map[string]quota) {
 		if q.max >= 0 {
 			fmt.Fprintf(&text, "%s    max: {vcore: %dm}\n", in, q.max)
 		}
+		if q.user > 0 {
+			fmt.Fprintf(&text, "%[1]s  limits:\n%[1]s  - {limit: each, users: ['*'], maxresources: {vcore: %[2]dm}}\n", in, q.user)
+		}
 		if i+1 < len(paths) && strings.HasPrefix(paths[i+1], path+".") {
 			fmt.Fprintf(&text, "%s  queues:\n", in)
 		}
@@ -124,7 +128,8 @@ func (c *cluster) newPod(app, queue, cpu string) *v1.Pod {
 	pod := soakPod(historyNamespace, name, cpu)
 	pod.Spec.SchedulerName = oracleScheduler
 	pod.Labels = map[string]string{labelApp: app, labelQueue: queue}
-	pod.Annotations = make(map[string]string)
+	// All pods of an application are of one user.
+	pod.Annotations = map[string]string{noteUser: fmt.Sprintf(`{"user":"u%d","groups":["g"]}`, app[len(app)-1]%2)}
 	return pod
 }
 
@@ -254,7 +259,7 @@ func othersPod(c *cluster, s step) {
 		c.api.remove("pods", pod.Namespace, pod.Name, pod.UID)
 		return
 	}
-	pod := c.newPod("", "", cpus[s.C%2])
+	pod := c.newPod("others", "", cpus[s.C%2])
 	pod.Spec.SchedulerName, pod.Spec.NodeName, pod.Labels = v1.DefaultSchedulerName, nodeName(s.A), nil
 	if cpuOf(pod) <= c.room(pod.Spec.NodeName) {
 		c.api.put("pods", pod)
