@@ -58,24 +58,33 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 			return nil, err
 		}
 	}
-	l, err := lab.Up(ctx, o.Lab)
+	s, meter, end, err := begin(ctx, o.Lab)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Down(err != nil)) }()
-	log := slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := drill.Begin(ctx, l, log)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-
-	meter := newMeter(l)
+	defer func() { err = end(err) }()
 	b := &bench{opts: o, session: s, meter: meter, report: report}
 	err = b.measure(ctx)
 	report.Usage = meter.close()
 	report.compare()
 	return report, err
+}
+
+// begin starts a lab, which reports to its Out, with a session and a meter. end takes both down,
+// and is given what has gone wrong until then.
+func begin(ctx context.Context, o lab.Options) (s *drill.Session, m *meter, end func(error) error, err error) {
+	l, err := lab.Up(ctx, o)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err = drill.Begin(ctx, l, slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, l.Down(true))
+	}
+	return s, newMeter(l), func(err error) error {
+		s.Close()
+		return errors.Join(err, l.Down(err != nil))
+	}, nil
 }
 
 type bench struct {

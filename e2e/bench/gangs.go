@@ -2,10 +2,8 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -100,19 +98,14 @@ func Gangs(ctx context.Context, o GangsOptions) (report *GangsReport, err error)
 		Gangs: o.Gangs, Members: o.Members, Killed: o.Kill,
 	}
 	o.Lab.Out = o.Out
-	l, err := lab.Up(ctx, o.Lab)
+	s, meter, end, err := begin(ctx, o.Lab)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Down(err != nil)) }()
-	s, err := drill.Begin(ctx, l, slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	g := &gangsBench{GangsOptions: o, session: s, meter: newMeter(l), report: report}
+	defer func() { err = end(err) }()
+	g := &gangsBench{GangsOptions: o, session: s, meter: meter, report: report}
 	err = g.measure(ctx)
-	report.Usage = g.meter.close()
+	report.Usage = meter.close()
 	report.compare()
 	return report, err
 }
@@ -299,13 +292,5 @@ func (r *GangsReport) Print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if len(r.Timeline.Steps) > 0 {
-		if err := r.Timeline.Print(w); err != nil {
-			return err
-		}
-	}
-	if len(r.Verdict.Checks) > 0 {
-		return r.Verdict.Print(w)
-	}
-	return nil
+	return printEnd(w, r.Timeline, r.Verdict)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -96,19 +95,14 @@ func Readers(ctx context.Context, o ReadersOptions) (report *ReadersReport, err 
 		Begun: time.Now(), Machine: lab.ThisMachine(), Replicas: o.Lab.Replicas, Apps: o.Apps, Clients: o.Clients, Streams: o.Streams,
 	}
 	o.Lab.Out, o.Lab.Queues = o.Out, o.queues()
-	l, err := lab.Up(ctx, o.Lab)
+	s, meter, end, err := begin(ctx, o.Lab)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Down(err != nil)) }()
-	s, err := drill.Begin(ctx, l, slog.New(slog.NewTextHandler(o.Out, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	r := &readersBench{ReadersOptions: o, session: s, meter: newMeter(l), report: report}
+	defer func() { err = end(err) }()
+	r := &readersBench{ReadersOptions: o, session: s, meter: meter, report: report}
 	err = r.measure(ctx)
-	report.Usage = r.meter.close()
+	report.Usage = meter.close()
 	report.compare()
 	return report, err
 }

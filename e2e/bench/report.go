@@ -118,13 +118,18 @@ func (r *Report) Print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if len(r.Timeline.Steps) > 0 {
-		if err := r.Timeline.Print(w); err != nil {
+	return printEnd(w, r.Timeline, r.Verdict)
+}
+
+// printEnd prints how a failover went and what was judged, as far as there was any.
+func printEnd(w io.Writer, line timeline.Timeline, verdict verify.Verdict) error {
+	if len(line.Steps) > 0 {
+		if err := line.Print(w); err != nil {
 			return err
 		}
 	}
-	if len(r.Verdict.Checks) > 0 {
-		return r.Verdict.Print(w)
+	if len(verdict.Checks) > 0 {
+		return verdict.Print(w)
 	}
 	return nil
 }
