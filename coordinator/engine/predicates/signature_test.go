@@ -11,6 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// nodeWithRoom is a node with room for so many pods.
+func nodeWithRoom(name string, pods int64) *v1.Node {
+	return &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.LabelHostname: name}},
+		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(pods, resource.DecimalSI)}},
+	}
+}
+
 // What was found out for pods of a signature is kept while there are such pods that ask,
 // and hardly longer: applications that spread their pods by a label of their own would
 // leave something of each node behind, each of them.
@@ -19,10 +27,7 @@ func TestSignaturesGoWithTheirPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetNode(&v1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1.LabelHostname: "n"}},
-		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(1000, resource.DecimalSI)}},
-	})
+	c.SetNode(nodeWithRoom("n", 1000))
 	pod := func(app, i int) *v1.Pod {
 		labels := map[string]string{"app": fmt.Sprint(app)}
 		return &v1.Pod{
@@ -72,10 +77,7 @@ func TestStatesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetNode(&v1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1.LabelHostname: "n"}},
-		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(10, resource.DecimalSI)}},
-	})
+	c.SetNode(nodeWithRoom("n", 10))
 	const pods = 2 * keptStates
 	fits := func(i int) error { return c.Fits(fmt.Sprint(i), "n", true) }
 	for i := range pods {
@@ -101,10 +103,7 @@ func TestStatesAreBounded(t *testing.T) {
 		t.Errorf("the states of %d of %d signatures are kept", kept, pods)
 	}
 	c.Assume("0", "n")
-	c.SetNode(&v1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "empty", Labels: map[string]string{v1.LabelHostname: "empty"}},
-		Status:     v1.NodeStatus{Allocatable: v1.ResourceList{v1.ResourcePods: *resource.NewQuantity(10, resource.DecimalSI)}},
-	})
+	c.SetNode(nodeWithRoom("empty", 10))
 	for i := 1; i < pods; i++ {
 		if fits(i) == nil {
 			t.Fatalf("pod %d fits beside another of its kind", i)
