@@ -52,11 +52,15 @@ func (l *Log) Begin(revision int64) {
 }
 
 // Note takes in changes that belong to a revision, or to one before it. Whole says that these are
-// all of it; else more may come of the same.
+// all of it; else more may come of the same. A change that comes after all of its revision was said
+// to be here counts as one of the next: who was told of that revision was not told of it.
 func (l *Log) Note(changed []ledger.Change, revision int64, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.newest = max(l.newest, revision)
+	if len(changed) > 0 {
+		l.newest = max(l.newest, l.whole+1)
+	}
 	for _, c := range changed {
 		l.put(entry{c.Key, l.newest})
 	}

@@ -79,6 +79,18 @@ func TestARevisionThatIsNotWhole(t *testing.T) {
 	}
 }
 
+// TestAChangeThatComesLate: who was told of all of a revision is told of what comes of it later.
+func TestAChangeThatComesLate(t *testing.T) {
+	l := New(8)
+	l.Begin(10)
+	follower := l.Newest()
+	l.Note(of("a"), 10, false)
+	from, ok := l.From(follower.Revision)
+	if names, _ := l.all(t, from); !ok || !slices.Equal(names, []string{"a"}) {
+		t.Errorf("%t %v", ok, names)
+	}
+}
+
 func TestWhoFallsBehindBeginsAnew(t *testing.T) {
 	l := New(4)
 	l.Begin(10)
@@ -117,7 +129,7 @@ func TestFollowersOfAnyPace(t *testing.T) {
 	l := New(32)
 	l.Begin(1)
 	newest := make(map[string]int64) // the last revision of each
-	revision := int64(1)
+	revision, whole := int64(1), true // whole says that nothing more comes of it
 	type follower struct {
 		at    Position
 		knows map[string]bool
@@ -136,10 +148,11 @@ func TestFollowersOfAnyPace(t *testing.T) {
 	for step := range 20_000 {
 		if rand.IntN(3) > 0 {
 			name := fmt.Sprint(rand.IntN(50))
-			if rand.IntN(2) == 0 {
+			if whole || rand.IntN(2) == 0 {
 				revision++
 			}
-			l.Note(of(name), revision, false)
+			whole = rand.IntN(4) == 0
+			l.Note(of(name), revision, whole)
 			newest[name] = revision
 			for i := range followers {
 				followers[i].knows[name] = false

@@ -39,7 +39,8 @@ func Yield() (resume func() error, err error) {
 	return resume, nil
 }
 
-// tryToYield has one thread yield and take that back. If it may not, the thread ends.
+// tryToYield has one thread yield and take that back. If it may not, the thread ends, perhaps
+// after the return.
 func tryToYield(before int) error {
 	tried := make(chan error)
 	go func() {

@@ -44,6 +44,11 @@ func yieldAndResume() (all string) {
 	defer close(stop)
 	before := niceValues()
 	resume, err := process.Yield()
+	if err != nil { // the thread that tried it ends, which takes as long as others come first
+		for deadline := time.Now().Add(time.Minute); len(niceValues()) > 1 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	then := niceValues()
 	if err == nil {
 		err = resume()
