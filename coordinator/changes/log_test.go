@@ -128,7 +128,7 @@ func TestWhoFallsBehindBeginsAnew(t *testing.T) {
 func TestFollowersOfAnyPace(t *testing.T) {
 	l := New(32)
 	l.Begin(1)
-	newest := make(map[string]int64) // the last revision of each
+	newest := make(map[string]int64)  // the last revision of each
 	revision, whole := int64(1), true // whole says that nothing more comes of it
 	type follower struct {
 		at    Position
