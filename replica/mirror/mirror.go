@@ -38,6 +38,8 @@ type Mirror struct {
 	// hurried says that the queue is to be written now; linger is a timer that says so.
 	hurried bool
 	linger  *time.Timer
+	pace    pace
+	ending  bool     // no batch rests any more
 	pruning bool     // old terms are being removed
 	flight  int      // entries of the batch that is being written
 	waiting []waiter // callbacks that have not run, in order of Append

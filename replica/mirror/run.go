@@ -23,12 +23,18 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer patience.Stop()
 	idle := time.NewTicker(m.cfg.CheckInterval)
 	defer idle.Stop()
+	rested := time.NewTimer(longestRest)
+	defer rested.Stop()
 	outcomes, checks := make(chan outcome, 1), make(chan error, 1)
 	ended, deadline := ctx.Done(), (<-chan time.Time)(nil)
 	busy, checking := false, false
 	reclaims := make(chan reclaimed, 1)
 	for {
-		if batch := m.take(busy); batch != nil {
+		batch, rest := m.take(busy)
+		if rest > 0 {
+			rested.Reset(rest)
+		}
+		if batch != nil {
 			busy = true
 			m.answered()
 			patience.Reset(m.cfg.Patience)
@@ -57,6 +63,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(err)
 			}
 		case <-m.wake:
+		case <-rested.C:
 		case <-patience.C:
 			if busy {
 				patience.Reset(m.stall())
@@ -86,6 +93,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 			}
 		case <-ended:
 			m.mu.Lock()
+			m.ending = true
 			m.hurry()
 			m.mu.Unlock()
 			ended, deadline = nil, time.After(m.cfg.FinalFlush)
@@ -108,21 +116,25 @@ func (m *Mirror) prune(ctx context.Context, work *sync.WaitGroup) {
 	})
 }
 
-// take returns the next batch, nil if there is none or one is under way.
-func (m *Mirror) take(busy bool) []*entry {
+// take returns the next batch, nil if there is none or one is under way, and for how long it
+// has to rest before there is one.
+func (m *Mirror) take(busy bool) (batch []*entry, rest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if busy {
-		return nil
+		return nil, 0
 	}
 	if m.queue.len() == 0 || !m.hurried {
 		m.settle()
-		return nil
+		return nil, 0
 	}
-	batch := m.queue.take(m.cfg.MaxOps)
+	if rest := m.pace.rest(m.queue.len()); rest > 0 && !m.ending {
+		return nil, rest
+	}
+	batch = m.queue.take(m.cfg.MaxOps)
 	m.hurried = m.queue.len() > 0
 	m.flight = len(batch)
-	return batch
+	return batch, 0
 }
 
 // settle works out which Appends are durable, with no batch in flight: all
@@ -153,6 +165,7 @@ func (m *Mirror) landed(out outcome) (prune bool) {
 	m.writer.pruned = m.writer.pruned || prune
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.pace.landed(m.flight)
 	m.flight = 0
 	m.pruning = m.pruning || prune
 	m.revision = out.revision
