@@ -36,3 +36,11 @@ func (p *pace) rest(entries int) time.Duration {
 	}
 	return max(0, min(longestRest, time.Duration(sustained-1)*restPerEntry)-time.Since(p.at))
 }
+
+// after ticks once d is over, never if that is zero.
+func after(d time.Duration) <-chan time.Time {
+	if d == 0 {
+		return nil
+	}
+	return time.After(d)
+}

@@ -52,11 +52,11 @@ func TestBatchesRestWhenRecordsComeQuickly(t *testing.T) {
 		if n, rest := m.offer(1); n != 0 || rest != 5*restPerEntry {
 			t.Fatalf("after batches of 50 and 6, %d are written, and rest %s", n, rest)
 		}
-		time.Sleep(5*restPerEntry - 1)
-		if n, rest := m.offer(1); n != 0 || rest != 1 {
+		time.Sleep(5*restPerEntry - time.Nanosecond)
+		if n, rest := m.offer(1); n != 0 || rest != time.Nanosecond {
 			t.Fatalf("too early, %d are written, and rest %s", n, rest)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if n, _ := m.offer(0); n != 2 {
 			t.Fatalf("what has rested is not written, but %d", n)
 		}
@@ -84,7 +84,7 @@ func TestNoBatchRestsForLong(t *testing.T) {
 		if n, rest := m.offer(1); n != 0 || rest != longestRest {
 			t.Errorf("%d are written, and rest %s", n, rest)
 		}
-		m.ending = true
+		m.end()
 		if n, _ := m.offer(0); n != 1 {
 			t.Error("what is pending in the end rests")
 		}

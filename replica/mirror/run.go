@@ -23,17 +23,12 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer patience.Stop()
 	idle := time.NewTicker(m.cfg.CheckInterval)
 	defer idle.Stop()
-	rested := time.NewTimer(longestRest)
-	defer rested.Stop()
 	outcomes, checks := make(chan outcome, 1), make(chan error, 1)
 	ended, deadline := ctx.Done(), (<-chan time.Time)(nil)
 	busy, checking := false, false
 	reclaims := make(chan reclaimed, 1)
 	for {
 		batch, rest := m.take(busy)
-		if rest > 0 {
-			rested.Reset(rest)
-		}
 		if batch != nil {
 			busy = true
 			m.answered()
@@ -63,7 +58,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(err)
 			}
 		case <-m.wake:
-		case <-rested.C:
+		case <-after(rest):
 		case <-patience.C:
 			if busy {
 				patience.Reset(m.stall())
@@ -92,16 +87,21 @@ func (m *Mirror) Run(ctx context.Context) error {
 				return m.stop(err)
 			}
 		case <-ended:
-			m.mu.Lock()
-			m.ending = true
-			m.hurry()
-			m.mu.Unlock()
+			m.end()
 			ended, deadline = nil, time.After(m.cfg.FinalFlush)
 		case <-deadline:
 			cancel()
 			deadline = nil
 		}
 	}
+}
+
+// end has all that is pending written without a rest.
+func (m *Mirror) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ending = true
+	m.hurry()
 }
 
 // prune has old terms removed, beside the batches.
