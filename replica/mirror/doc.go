@@ -15,6 +15,9 @@
 //   - Bounded. Changes wait in one queue with at most one entry for each record,
 //     so a backlog never exceeds the size of the state. A transaction has at most
 //     MaxOps operations and about MaxBytes bytes.
+//   - At its own pace. There is one transaction at a time. While changes come one by one
+//     each is written at once; while they come quickly, a batch waits for more of them,
+//     30 ms at most.
 //
 // A batch of changes that needs more than one transaction is not atomic: a
 // successor may find the first part of it, in order of first change. It finds
