@@ -4,7 +4,7 @@ import "time"
 
 // A transaction costs the lead, etcd and every replica that follows as much as some records do.
 // While records come quickly a batch waits for more of them, as a database commits in groups: at
-// 300 pods/s on two cores three replicas and etcd spend a quarter less on a pod. docs/performance.md
+// 300 pods/s on two cores three replicas and etcd spend a seventh less on a pod. docs/performance.md
 // has the measure.
 //
 // How long it waits follows from how many records the last batches had. At r records a second and
