@@ -81,6 +81,8 @@ func Run(ctx context.Context, o Options) (err error) {
 func burst(ctx context.Context, s *drill.Session, o Options) error {
 	cfg := load.Default()
 	cfg.Name, cfg.Pods, cfg.Apps, cfg.Timeout = "demo", o.Pods, o.Apps, o.Limit
+	// The lead may have sent off all that it knows of when it is killed.
+	cfg.Held = o.Pods / 10
 	g, err := s.Load(cfg)
 	if err != nil {
 		return err
@@ -119,6 +121,7 @@ func kill(ctx context.Context, s *drill.Session, g *load.Generator, o Options) (
 	if err != nil {
 		return timeline.Timeline{}, err
 	}
+	g.Release()
 	say(o.Out, "SIGKILL to the lead, %s (epoch %d), with %d pods created and %d bound",
 		fault.Replica, fault.Epoch, created, bound)
 	return s.Failover(ctx, fault)

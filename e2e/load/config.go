@@ -25,6 +25,9 @@ type Config struct {
 	Pods int
 	// Rate is pods a second; zero means as fast as possible.
 	Rate float64
+	// Held is how many of the pods, the last ones, are not created before Release: what a new
+	// lead has to bind for certain, however far the old one had come.
+	Held int
 	// Apps is among how many applications the pods are dealt out.
 	Apps int
 	// Gang is how many pods an application has, which all begin or none: they take the
@@ -81,6 +84,7 @@ func (c Config) Validate() error {
 	check(c.Scheduler != "", "scheduler is empty")
 	check(c.Pods > 0 && c.Pods <= maxPods, "pods %d: want 1 to %d", c.Pods, maxPods)
 	check(c.Rate >= 0, "rate %v is negative", c.Rate)
+	check(c.Held >= 0 && c.Held <= c.Pods, "held %d: want 0 to %d", c.Held, c.Pods)
 	check(c.Gang >= 0, "gang %d is negative", c.Gang)
 	check(c.Apps > 0, "apps %d: want at least 1", c.Apps)
 	check(c.Workers > 0 && c.Workers <= maxWorkers, "workers %d: want 1 to %d", c.Workers, maxWorkers)

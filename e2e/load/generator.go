@@ -47,6 +47,9 @@ type Generator struct {
 	// progress is closed and replaced when somebody waits and a pod is bound.
 	progress chan struct{}
 	waiters  int
+
+	release  sync.Once
+	released chan struct{}
 }
 
 // Client returns a clientset for a load: protobuf, and no rate limit of its
@@ -79,6 +82,7 @@ func New(kube kubernetes.Interface, feed PodFeed, cfg Config, log *slog.Logger) 
 		uids:     make([]types.UID, cfg.Pods),
 		deleted:  map[string]bool{},
 		progress: make(chan struct{}),
+		released: make(chan struct{}),
 	}, nil
 }
 
@@ -126,6 +130,9 @@ func (g *Generator) WaitBound(ctx context.Context, n int) error {
 		}
 	}
 }
+
+// Release lets the pods be created that Config.Held keeps back.
+func (g *Generator) Release() { g.release.Do(func() { close(g.released) }) }
 
 // observe takes the time of a pod's binding from the feed.
 func (g *Generator) observe(ev history.PodEvent) {
@@ -188,6 +195,15 @@ func (g *Generator) deal(ctx context.Context, numbers chan<- int, errs <-chan er
 	start := time.Now()
 	var timer *time.Timer
 	for i := range g.cfg.Pods {
+		if i == g.cfg.Pods-g.cfg.Held {
+			select {
+			case <-g.released:
+			case err := <-errs:
+				return err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
 		if g.cfg.Rate > 0 {
 			due := start.Add(time.Duration(float64(i) * float64(time.Second) / g.cfg.Rate))
 			if timer == nil {

@@ -329,6 +329,34 @@ func TestWaitBoundReturnsInTheMiddleOfTheLoad(t *testing.T) {
 	})
 }
 
+func TestHeldPodsComeWhenReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(10 * msec)
+		g := generator(t, c, func(cfg *Config) { cfg.Held = cfg.Pods / 4 })
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := g.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		first := g.cfg.Pods - g.cfg.Held
+		if err := g.WaitBound(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if created, _ := g.Progress(); created != first {
+			t.Errorf("%d of %d were created, want %d before Release", created, g.cfg.Pods, first)
+		}
+		g.Release()
+		g.Release()
+		wg.Wait()
+		c.wg.Wait()
+		if created, bound := g.Progress(); created != g.cfg.Pods || bound != g.cfg.Pods {
+			t.Errorf("%d created, %d bound after Release, want all", created, bound)
+		}
+	})
+}
+
 func TestDeleteRemovesExactlyWhatWasCreated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(0)

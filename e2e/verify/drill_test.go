@@ -226,6 +226,7 @@ func TestDrill(t *testing.T) {
 	d := startDrill(t)
 	cfg := load.Default()
 	cfg.Pods, cfg.Apps, cfg.Rate, cfg.CPU, cfg.Timeout = 120, 3, 100, "100m", time.Minute
+	cfg.Held = 20
 	g, err := load.New(d.kube, d.cluster, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +244,7 @@ func TestDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill()
+	g.Release()
 	killed, before := time.Now(), d.cluster.Running()
 	if len(before.Pods) == 0 {
 		t.Error("no pod runs yet; the check would be empty")
