@@ -117,7 +117,7 @@ func (s *stage) createOf(ctx context.Context, names ...string) {
 
 // ofOneLead are the fields of answers that a lead counts for itself. The table in
 // coordinator/api by which TestEqualAfterFailovers compares says why.
-var ofOneLead = map[string]bool{"lastStateTransitionTime": true, "maxUsedResource": true, "resourceHistory": true, "allocationLog": true}
+var ofOneLead = map[string]bool{"lastStateTransitionTime": true, "allocationLog": true}
 
 // answers are what a lead says of everything, without the order of lists.
 func (s *stage) answers(ctx context.Context, lead string) map[string]string {

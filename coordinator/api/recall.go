@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -38,6 +39,7 @@ func recallApplication(l *ledger.Ledger, out *dao.ApplicationDAOInfo) {
 	}
 	if app := l.App(out.ApplicationID); app != nil {
 		recallApp(app, out)
+		out.MaxUsedResource = l.MostUsed(app.ID)
 	}
 }
 
@@ -66,6 +68,26 @@ func recallApp(app *ledger.App, out *dao.ApplicationDAOInfo) {
 	}
 	if len(app.Gang) > 0 {
 		out.PlaceholderData = placeholdersOf(app)
+	}
+	out.ResourceHistory = historyOf(app)
+}
+
+// historyOf is what allocations took that have ended. Of an application that has, the core
+// forgets it.
+func historyOf(app *ledger.App) dao.ResourceHistory {
+	kinds := make(map[ledger.ConsumptionKind]map[string]map[string]int64)
+	for _, kind := range []ledger.ConsumptionKind{ledger.ConsumedByPods, ledger.ConsumedByPreempted, ledger.ConsumedByPlaceholders} {
+		kinds[kind] = make(map[string]map[string]int64)
+	}
+	for _, c := range app.Consumed {
+		if of := kinds[c.Kind]; of != nil && !app.State.Terminal() {
+			of[cmp.Or(c.InstanceType, objects.UnknownInstanceType)] = c.ResourceSeconds
+		}
+	}
+	return dao.ResourceHistory{
+		ResourceUsage:       kinds[ledger.ConsumedByPods],
+		PreemptedResource:   kinds[ledger.ConsumedByPreempted],
+		PlaceholderResource: kinds[ledger.ConsumedByPlaceholders],
 	}
 }
 

@@ -83,24 +83,27 @@ type staleApp struct {
 	app   *ledger.App
 	tasks []*ledger.Task
 	used  map[string]int64
+	most  map[string]int64
 }
 
 func copyOf(l *ledger.Ledger, app *ledger.App) staleApp {
-	return staleApp{app: app, tasks: slices.Collect(l.Tasks(app.ID)), used: l.Usage(app.ID)}
+	return staleApp{app: app, tasks: slices.Collect(l.Tasks(app.ID)), used: l.Usage(app.ID), most: l.MostUsed(app.ID)}
 }
 
 func (s staleApp) dao() *dao.ApplicationDAOInfo {
 	app := s.app
 	out := &dao.ApplicationDAOInfo{
-		ApplicationID:  app.ID,
-		UsedResource:   s.used,
-		Partition:      configs.DefaultPartition,
-		QueueName:      apiv1.QueueOf(app),
-		SubmissionTime: int64(app.Submitted),
-		State:          string(app.State),
-		User:           app.User,
-		Groups:         app.Groups,
-		StartTime:      app.Started.Time().UnixMilli(),
+		ApplicationID:   app.ID,
+		UsedResource:    s.used,
+		MaxUsedResource: s.most,
+		Partition:       configs.DefaultPartition,
+		QueueName:       apiv1.QueueOf(app),
+		SubmissionTime:  int64(app.Submitted),
+		State:           string(app.State),
+		User:            app.User,
+		Groups:          app.Groups,
+		StartTime:       app.Started.Time().UnixMilli(),
+		ResourceHistory: historyOf(app),
 	}
 	if app.Started == 0 {
 		out.StartTime = 0

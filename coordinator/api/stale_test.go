@@ -47,7 +47,7 @@ func TestStaleAnswersAreTheViews(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || len(apps) != 1 {
 		t.Fatalf("%d: %s", resp.StatusCode, body)
 	}
-	const want = `[{"applicationID":"runs","usedResource":{"vcore":1000},"pendingResource":{"vcore":500},"partition":"default","queueName":"root.a",` +
+	const want = `[{"applicationID":"runs","usedResource":{"vcore":1000},"maxUsedResource":{"vcore":1000},"pendingResource":{"vcore":500},"partition":"default","queueName":"root.a",` +
 		`"submissionTime":1000000000,"requests":[{"allocationKey":"t2","requestTime":11,"resource":{"vcore":500},"applicationId":"runs"}],` +
 		`"allocations":[{"allocationKey":"t1","requestTime":10,"allocationTime":30,"allocationDelay":20,"resource":{"vcore":1000},"nodeId":"n1",` +
 		`"applicationId":"runs","placeholder":true,"taskGroupName":"g","originator":true}],"applicationState":"Running","user":"alice","groups":["dev"],` +

@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/apache/yunikorn-core/pkg/common/configs"
+	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 
 	"github.com/understudy-ha/understudy/coordinator/api"
 	"github.com/understudy-ha/understudy/coordinator/engine"
@@ -323,6 +328,9 @@ func TestLeadOfASuccession(t *testing.T) {
 	}
 	l.live(t, left.Generation)
 	own.Last = l.settled(t)
+	if first {
+		l.countsAsTheCore(t)
+	}
 	l.load = l.press(nil)
 	l.dies(t, &own)
 	if err := own.keep(dir); err != nil {
@@ -330,3 +338,47 @@ func TestLeadOfASuccession(t *testing.T) {
 	}
 	fmt.Printf("%d records, %d requests\n", len(own.Records), len(own.Last))
 }
+
+// countsAsTheCore compares what the records say of the use of resources with what a core says that
+// was there from the beginning: the most of it, and the seconds but for one of each pod.
+func (l *lead) countsAsTheCore(t *testing.T) {
+	t.Helper()
+	apps := l.engine.Cluster().GetPartitionWithoutClusterID(configs.DefaultPartition).GetApplications()
+	if len(apps) == 0 {
+		t.Fatal("the core has no applications")
+	}
+	for _, app := range apps {
+		var most map[string]int64
+		var consumed []ledger.Consumption
+		l.Read(t.Context(), func(state *ledger.Ledger) {
+			if record := state.App(app.ApplicationID); record != nil {
+				most, consumed = state.MostUsed(record.ID), record.Consumed
+			}
+		})
+		if want := app.GetMaxAllocatedResource().DAOMap(); !maps.Equal(most, want) {
+			t.Errorf("%s has used %v at most, the core says %v", app.ApplicationID, most, want)
+		}
+		for kind, of := range map[ledger.ConsumptionKind]string{
+			ledger.ConsumedByPods: "usedResource", ledger.ConsumedByPlaceholders: "placeholderResource", ledger.ConsumedByPreempted: "preemptedResource",
+		} {
+			want := app.GetTrackedDAOMap(of)
+			for _, c := range consumed {
+				if c.Kind != kind {
+					continue
+				}
+				instance := cmp.Or(c.InstanceType, objects.UnknownInstanceType)
+				off := c.ResourceSeconds["pods"] - want[instance]["pods"]
+				if _, has := want[instance]; !has || max(off, -off) > secondsOff {
+					t.Errorf("%s has %v in %s of %s, the core has %v", app.ApplicationID, c.ResourceSeconds, of, instance, want)
+				}
+				delete(want, instance)
+			}
+			if len(want) > 0 {
+				t.Errorf("%s has nothing in %s, the core has %v", app.ApplicationID, of, want)
+			}
+		}
+	}
+}
+
+// secondsOff is for how many of the pods that an application had one second more or less counts.
+const secondsOff = 5

@@ -63,7 +63,7 @@ func (e *Engine) allocated(appID, key, node string) {
 	// Before the core can look for the next place: it waits for us here.
 	e.preds.Assume(key, node)
 	e.explain.forget(key)
-	e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: key, Node: node, Swapped: t.swapped})
+	e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: t.rec.AppID, TaskID: key, Node: node, InstanceType: e.instanceType(node), Swapped: t.swapped})
 }
 
 // restored takes note that the core has an allocation that it was told of.

@@ -85,6 +85,14 @@ func attributesOf(n *v1.Node, instanceType string) map[string]string {
 	}
 }
 
+// instanceType is that of a node, empty if it has none or is not known. e.mu is held.
+func (e *Engine) instanceType(name string) string {
+	if x := e.nodes[name]; x != nil {
+		return x.attributes[sicommon.InstanceType]
+	}
+	return ""
+}
+
 // openNode gives the core what it may use of a node: nothing while held.
 func (e *Engine) openNode(x *node) error {
 	return e.sendNodes(e.opening(nil, x))

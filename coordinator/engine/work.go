@@ -140,7 +140,7 @@ func (e *Engine) ask(appRec *ledger.App, rec *ledger.Task) error {
 			return e.sendTask(a, t)
 		}
 		// Decided already; the ledger cannot have heard, or would not ask.
-		e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: rec.AppID, TaskID: rec.ID, Node: t.node, Swapped: t.swapped})
+		e.emit(ledger.Allocated{Stamp: e.stamp(), AppID: rec.AppID, TaskID: rec.ID, Node: t.node, InstanceType: e.instanceType(t.node), Swapped: t.swapped})
 		return nil
 	}
 	if t.sent && t.bare && e.preds.Pod(rec.ID) != nil {

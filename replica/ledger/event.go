@@ -143,13 +143,13 @@ type (
 		State   AppState
 		Message string
 	}
-	// Allocated says that the engine chose Node for the task; Swapped, that a placeholder held
-	// that place for it.
+	// Allocated says that the engine chose Node, of InstanceType, for the task; Swapped, that a
+	// placeholder held that place for it.
 	Allocated struct {
 		Stamp
-		AppID, TaskID string
-		Node          string
-		Swapped       bool
+		AppID, TaskID      string
+		Node, InstanceType string
+		Swapped            bool
 	}
 	// Released says that the engine wants, or has confirmed, the end of an
 	// allocation. For is the task that takes the place of a placeholder which is

@@ -116,7 +116,7 @@ func (g *generator) answer() Event {
 		if fails {
 			return AskRejected{g.stamp(), e.Task.AppID, e.Task.ID, g.text()}
 		}
-		return Allocated{g.stamp(), e.Task.AppID, e.Task.ID, g.node(), e.Task.TaskGroup != ""}
+		return allocated(g.stamp(), e.Task.AppID, e.Task.ID, g.node(), e.Task.TaskGroup != "")
 	case Bind:
 		if fails {
 			return BindFailed{g.stamp(), e.Task.AppID, e.Task.ID, g.text(), g.chance("refused", 70), e.Task.Node}
@@ -192,7 +192,7 @@ func (g *generator) swapEvent(l *Ledger) Event {
 	case 4, 5:
 		return RemoveTask{g.stamp(), "a", hold}
 	case 6:
-		return Allocated{g.stamp(), "a", real, node, true}
+		return allocated(g.stamp(), "a", real, node, true)
 	case 7:
 		return NodeLost{g.stamp(), "a", real, "", node}
 	case 8:
@@ -307,7 +307,7 @@ func (g *generator) engine() Event {
 		}).Draw(g.t, "state")
 		return AppEnded{g.stamp(), app, state, g.text()}
 	case 4:
-		return Allocated{g.stamp(), app, task, g.node(), g.chance("swapped", 50)}
+		return allocated(g.stamp(), app, task, g.node(), g.chance("swapped", 50))
 	case 5:
 		return Released{g.stamp(), app, task, why, g.text(), g.task(app), g.node()}
 	case 6:
@@ -346,4 +346,9 @@ func RandomLedger(t *rapid.T) *Ledger {
 		l.Step(g.event(l))
 	}
 	return l
+}
+
+// allocated says that the engine chose a node, which is of an instance type of its own.
+func allocated(at Stamp, app, task, node string, swapped bool) Allocated {
+	return Allocated{Stamp: at, AppID: app, TaskID: task, Node: node, InstanceType: "type-" + node, Swapped: swapped}
 }

@@ -53,7 +53,7 @@ func (g *generator) relabelled() Event {
 		}
 		return AddTask{Stamp: g.stamp(), AppID: app, ID: task, Name: task, Node: node, Resources: map[string]int64{"vcore": 1}}
 	case 6, 7:
-		return Allocated{g.stamp(), app, task, "n1", false}
+		return allocated(g.stamp(), app, task, "n1", false)
 	case 8:
 		return BindDone{g.stamp(), app, task, "n1"}
 	case 9:

@@ -23,7 +23,7 @@ func checkCounts(t *rapid.T, l *Ledger) {
 			t.Fatalf("application %q has an entry with nothing in it", id)
 		}
 		var live, holds, fresh int
-		open, used := make(map[string]struct{}), make(map[string]int64)
+		open, used, held := make(map[string]struct{}), make(map[string]int64), make(map[string]int64)
 		for _, task := range n.tasks {
 			want.Tasks[task.State]++
 			if outstanding(n.app, task) != nil {
@@ -33,6 +33,9 @@ func checkCounts(t *rapid.T, l *Ledger) {
 				for name, quantity := range task.Resources {
 					if used[name] += quantity; used[name] == 0 {
 						delete(used, name)
+					}
+					if task.Placeholder && quantity != 0 {
+						held[name] += quantity
 					}
 				}
 			}
@@ -59,8 +62,8 @@ func checkCounts(t *rapid.T, l *Ledger) {
 			t.Fatalf("application %q counts live %d, holds %d, kept %d, fresh %d; there are %d, %d, %d, %d",
 				id, n.live, n.holds, n.kept, n.fresh, live, holds, kept, fresh)
 		}
-		if !maps.Equal(n.open, open) || !maps.Equal(n.used, used) {
-			t.Fatalf("application %q has open %v and uses %v; there are %v and %v", id, n.open, n.used, open, used)
+		if !maps.Equal(n.open, open) || !maps.Equal(n.used, used) || !maps.Equal(n.held, held) {
+			t.Fatalf("application %q has open %v, uses %v and holds %v; there are %v, %v and %v", id, n.open, n.used, n.held, open, used, held)
 		}
 	}
 	if got := l.Counts(); !maps.Equal(got.Apps, want.Apps) || !maps.Equal(got.Tasks, want.Tasks) ||

@@ -65,9 +65,10 @@ type entry struct {
 	// swapping are the placeholders that are on their way out for a task, and the tasks
 	// that wait for theirs to go; nil for none.
 	swapping map[string]struct{}
-	// placed is what each task with an allocation takes, used their sum.
-	placed map[string]map[string]int64
-	used   map[string]int64
+	// placed are the tasks with an allocation, used is the sum of what they take, and held that
+	// of the placeholders among them.
+	placed     map[string]*Task
+	used, held map[string]int64
 }
 
 // Counts is how many applications and tasks there are in each state, and how many
@@ -156,7 +157,7 @@ func (l *Ledger) putTask(key Key, task *Task) {
 func (l *Ledger) newEntry(id string) *entry {
 	e := &entry{
 		tasks: make(map[string]*Task), open: make(map[string]struct{}), keptIn: make(map[string]int32),
-		placed: make(map[string]map[string]int64), used: make(map[string]int64),
+		placed: make(map[string]*Task), used: make(map[string]int64), held: make(map[string]int64),
 	}
 	l.apps[id] = e
 	return e
@@ -217,19 +218,28 @@ func (e *entry) index(taskID string) {
 		delete(e.open, taskID)
 	}
 	e.indexSwap(taskID, t)
-	for name, quantity := range e.placed[taskID] {
-		if e.used[name] -= Bounded(quantity); e.used[name] == 0 {
-			delete(e.used, name)
-		}
+	if old := e.placed[taskID]; old != nil {
+		e.use(old, -1)
 	}
 	if t == nil || !t.Placed() {
 		delete(e.placed, taskID)
 		return
 	}
-	e.placed[taskID] = t.Resources
+	e.placed[taskID] = t
+	e.use(t, 1)
+}
+
+// use adds what a task takes to the sums, or with by -1 takes it off them.
+func (e *entry) use(t *Task, by int64) {
 	for name, quantity := range t.Resources {
-		if e.used[name] += Bounded(quantity); e.used[name] == 0 {
+		if e.used[name] += by * Bounded(quantity); e.used[name] == 0 {
 			delete(e.used, name)
+		}
+		if !t.Placeholder {
+			continue
+		}
+		if e.held[name] += by * Bounded(quantity); e.held[name] == 0 {
+			delete(e.held, name)
 		}
 	}
 }
@@ -428,7 +438,7 @@ func (l *Ledger) Clone() *Ledger {
 		copied := *e
 		copied.tasks, copied.open = maps.Clone(e.tasks), maps.Clone(e.open)
 		copied.doubles, copied.swapping = maps.Clone(e.doubles), maps.Clone(e.swapping)
-		copied.placed, copied.used = maps.Clone(e.placed), maps.Clone(e.used)
+		copied.placed, copied.used, copied.held = maps.Clone(e.placed), maps.Clone(e.used), maps.Clone(e.held)
 		copied.keptIn, copied.members = maps.Clone(e.keptIn), nil
 		copied.crews = maps.Clone(e.crews)
 		c.apps[id] = &copied

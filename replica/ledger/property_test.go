@@ -78,6 +78,7 @@ type run struct {
 	seen    snapshots
 	clone   *Ledger
 	cloned  string
+	taken   taken
 }
 
 const testHistory = 2
@@ -85,7 +86,7 @@ const testHistory = 2
 func newRun(t *rapid.T, tables *tables) *run {
 	r := &run{
 		t: t, tables: tables, gen: &generator{t: t, now: genStart},
-		live: New(), replica: New(), work: make(work), seen: make(snapshots),
+		live: New(), replica: New(), work: make(work), seen: make(snapshots), taken: make(taken),
 	}
 	r.live.history, r.replica.history = testHistory, testHistory
 	return r
@@ -94,6 +95,7 @@ func newRun(t *rapid.T, tables *tables) *run {
 func (r *run) step(event Event) {
 	before := states(r.live)
 	successor := r.replica.Clone()
+	r.taken.before(r.live)
 	if r.clone == nil && r.gen.chance("clone", 5) {
 		r.clone, r.cloned = r.live.Clone(), dump(r.live)
 	}
@@ -119,6 +121,7 @@ func (r *run) step(event Event) {
 
 	checkCounts(r.t, r.live)
 	checkInvariants(r.t, r.live)
+	r.taken.check(r.t, r.live, r.replica, event)
 	r.tables.check(r.t, event, before, d)
 	r.checkCrash()
 	if r.gen.chance("tick", 10) {

@@ -81,6 +81,11 @@ type App struct {
 	Message  string
 	Started  Time
 	Finished Time
+	// MostUsed is the most that its allocations had taken at one time when one of them last
+	// gave something back: Ledger.MostUsed has what it is now.
+	MostUsed map[string]int64
+	// Consumed is what allocations took that have ended, by kind and type of instance.
+	Consumed []Consumption
 	// Trace is the W3C traceparent of the newest span of the application.
 	Trace string
 	// Unknown keeps encoded fields of a newer schema, so that a rolling upgrade
@@ -136,6 +141,8 @@ type Task struct {
 	Node      string
 	Allocated Time
 	Bound     Time
+	// InstanceType is that of the node as the engine knows it, empty if it did not choose it.
+	InstanceType string
 	// Swapped says that the allocation is the place that a placeholder held for it.
 	Swapped bool
 	// Holder is the ID of that placeholder while it is on its way out. The task is bound

@@ -116,7 +116,7 @@ func (a arguments) taskEvent(name string, at Stamp) Event {
 	case "resize":
 		return AddTask{Stamp: at, AppID: app, ID: task, Resources: a.resources()}
 	case "allocated":
-		return Allocated{at, app, task, a.word(1), a.word(2) == "swapped"}
+		return Allocated{Stamp: at, AppID: app, TaskID: task, Node: a.word(1), Swapped: a.word(2) == "swapped"}
 	case "released":
 		heir, node, _ := strings.Cut(a.named("for"), ":")
 		return Released{at, app, task, Termination(a.word(1)), a.rest(2), heir, node}

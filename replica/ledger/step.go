@@ -57,6 +57,11 @@ func (l *Ledger) Step(event Event) Delta {
 		s.forgetOldest()
 		for _, c := range s.delta.Changes {
 			if n := l.apps[c.Key.AppID]; n != nil && c.Key.TaskID != "" {
+				s.account(n, c.Key.TaskID, c.Task)
+			}
+		}
+		for _, c := range s.delta.Changes {
+			if n := l.apps[c.Key.AppID]; n != nil && c.Key.TaskID != "" {
 				n.index(c.Key.TaskID)
 			}
 		}
@@ -384,6 +389,9 @@ func (s *step) dropApp(n *entry) {
 
 func (s *step) dropTask(t *Task) {
 	key := Key{AppID: t.AppID, TaskID: t.ID}
+	if n := s.l.apps[t.AppID]; n != nil {
+		s.account(n, t.ID, t)
+	}
 	s.l.putTask(key, nil)
 	s.record(Change{Key: key})
 }

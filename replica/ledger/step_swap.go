@@ -22,6 +22,9 @@ func (s *step) vacate(n *entry, hold *Task, heirID, node string) {
 	}
 	elsewhere := node != hold.Node
 	task.Swapped, task.Holder, task.Elsewhere = true, hold.ID, elsewhere
+	if task.InstanceType = ""; !elsewhere { // else the engine says it with the place
+		task.InstanceType = hold.InstanceType
+	}
 	given := s.editTask(n, hold)
 	given.GivenUpFor, given.Elsewhere = heirID, elsewhere
 }
@@ -55,7 +58,7 @@ func (s *step) unclaim(n *entry, heir *Task) {
 func (s *step) leaveHold(n *entry, t *Task) {
 	if t.Holder != "" {
 		s.unclaim(n, t)
-		t.Node, t.Allocated, t.Swapped, t.Holder, t.Elsewhere = "", 0, false, "", false
+		t.Node, t.InstanceType, t.Allocated, t.Swapped, t.Holder, t.Elsewhere = "", "", 0, false, "", false
 	}
 }
 

@@ -41,6 +41,9 @@ func (s *step) addTask(e AddTask) {
 // begin puts a new record of a task in place of whatever was there.
 func (s *step) begin(t *Task) *Task {
 	key := Key{AppID: t.AppID, TaskID: t.ID}
+	if n := s.l.apps[t.AppID]; n != nil {
+		s.account(n, t.ID, t)
+	}
 	s.l.putTask(key, t)
 	s.record(Change{Key: key, Task: t})
 	return t
@@ -189,7 +192,7 @@ func (s *step) allocated(e Allocated) {
 		s.refuse("the allocation of task %s names no node", t.ID)
 	case t.State == TaskStateScheduling && !t.FailPod:
 		task := s.place(n, t, e.Node)
-		task.Swapped = e.Swapped
+		task.InstanceType, task.Swapped = e.InstanceType, e.Swapped
 		if n.app.binds(task) {
 			s.bind(task)
 		}
@@ -197,8 +200,11 @@ func (s *step) allocated(e Allocated) {
 			s.startGangTimer(n)
 		}
 	case t.State == TaskStateAllocated || t.State == TaskStateBound:
-		if t.Node != e.Node {
+		switch {
+		case t.Node != e.Node:
 			s.refuse("task %s has an allocation on %s, not on %s", t.ID, t.Node, e.Node)
+		case t.InstanceType != e.InstanceType:
+			s.editTask(n, t).InstanceType = e.InstanceType
 		}
 	default:
 		s.refuse("task %s is %s", t.ID, t.State)
@@ -256,7 +262,7 @@ func (s *step) rebind(n *entry, t *Task, node string) {
 	old := *t
 	s.effect(Release{Task: &old, Termination: StoppedByRM})
 	task := s.editTask(n, t)
-	task.Node = node
+	task.Node, task.InstanceType = node, ""
 	s.effect(Restore{App: n.app, Task: task})
 }
 

@@ -54,6 +54,7 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 		Asked:               ledger.AppState(m.Asked),
 		AskedMessage:        m.AskedMessage,
 		Replacements:        m.Replacements,
+		MostUsed:            m.MostUsed,
 		Unknown:             unknown(m),
 	}
 	for _, t := range m.StateLog {
@@ -62,6 +63,11 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 	for _, g := range m.Gang {
 		a.Gang = append(a.Gang, ledger.GroupCount{
 			Name: g.Name, Wanted: g.Wanted, Bound: g.Bound, Replaced: g.Replaced, TimedOut: g.TimedOut,
+		})
+	}
+	for _, c := range m.Consumed {
+		a.Consumed = append(a.Consumed, ledger.Consumption{
+			Kind: ledger.ConsumptionKind(c.Kind), InstanceType: c.InstanceType, ResourceSeconds: c.ResourceSeconds,
 		})
 	}
 	for _, c := range m.Crews {
@@ -112,7 +118,9 @@ func DecodeTask(b []byte) (*ledger.Task, error) {
 		Holder:      m.Holder,
 		GivenUpFor:  m.GivenUpFor,
 		Elsewhere:   m.Elsewhere,
-		Unknown:     unknown(m),
+
+		InstanceType: m.InstanceType,
+		Unknown:      unknown(m),
 	}, nil
 }
 

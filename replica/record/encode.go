@@ -37,6 +37,7 @@ func EncodeApp(a *ledger.App) []byte {
 		Asked:               string(a.Asked),
 		AskedMessage:        a.AskedMessage,
 		Replacements:        a.Replacements,
+		MostUsed:            a.MostUsed,
 	}
 	if n := len(a.StateLog); n > 0 {
 		// One block instead of one allocation for each entry.
@@ -50,6 +51,11 @@ func EncodeApp(a *ledger.App) []byte {
 	for _, g := range a.Gang {
 		m.Gang = append(m.Gang, &recordpb.GroupCount{
 			Name: g.Name, Wanted: g.Wanted, Bound: g.Bound, Replaced: g.Replaced, TimedOut: g.TimedOut,
+		})
+	}
+	for _, c := range a.Consumed {
+		m.Consumed = append(m.Consumed, &recordpb.Consumption{
+			Kind: string(c.Kind), InstanceType: c.InstanceType, ResourceSeconds: c.ResourceSeconds,
 		})
 	}
 	for _, c := range a.Crews {
@@ -100,6 +106,8 @@ func EncodeTask(t *ledger.Task) []byte {
 		Holder:      t.Holder,
 		GivenUpFor:  t.GivenUpFor,
 		Elsewhere:   t.Elsewhere,
+
+		InstanceType: t.InstanceType,
 	}
 	if len(t.Unknown) > 0 {
 		m.ProtoReflect().SetUnknown(t.Unknown)

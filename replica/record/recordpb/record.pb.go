@@ -66,8 +66,11 @@ type App struct {
 	Asked        string `protobuf:"bytes,24,opt,name=asked,proto3" json:"asked,omitempty"`
 	AskedMessage string `protobuf:"bytes,25,opt,name=asked_message,json=askedMessage,proto3" json:"asked_message,omitempty"`
 	// How often each placeholder has been made anew, by group and index: "<group>/<index>".
-	Replacements  map[string]uint32 `protobuf:"bytes,26,rep,name=replacements,proto3" json:"replacements,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Crews         []*Crew           `protobuf:"bytes,27,rep,name=crews,proto3" json:"crews,omitempty"`
+	Replacements map[string]uint32 `protobuf:"bytes,26,rep,name=replacements,proto3" json:"replacements,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Crews        []*Crew           `protobuf:"bytes,27,rep,name=crews,proto3" json:"crews,omitempty"`
+	// The most that was in use at one time when something of it was last given back.
+	MostUsed      map[string]int64 `protobuf:"bytes,28,rep,name=most_used,json=mostUsed,proto3" json:"most_used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Consumed      []*Consumption   `protobuf:"bytes,29,rep,name=consumed,proto3" json:"consumed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +294,81 @@ func (x *App) GetCrews() []*Crew {
 	return nil
 }
 
+func (x *App) GetMostUsed() map[string]int64 {
+	if x != nil {
+		return x.MostUsed
+	}
+	return nil
+}
+
+func (x *App) GetConsumed() []*Consumption {
+	if x != nil {
+		return x.Consumed
+	}
+	return nil
+}
+
+// Consumption is what allocations took that have ended.
+type Consumption struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	InstanceType    string                 `protobuf:"bytes,2,opt,name=instance_type,json=instanceType,proto3" json:"instance_type,omitempty"`
+	ResourceSeconds map[string]int64       `protobuf:"bytes,3,rep,name=resource_seconds,json=resourceSeconds,proto3" json:"resource_seconds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Consumption) Reset() {
+	*x = Consumption{}
+	mi := &file_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consumption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consumption) ProtoMessage() {}
+
+func (x *Consumption) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consumption.ProtoReflect.Descriptor instead.
+func (*Consumption) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Consumption) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Consumption) GetInstanceType() string {
+	if x != nil {
+		return x.InstanceType
+	}
+	return ""
+}
+
+func (x *Consumption) GetResourceSeconds() map[string]int64 {
+	if x != nil {
+		return x.ResourceSeconds
+	}
+	return nil
+}
+
 // Crew is a task group without placeholders.
 type Crew struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -310,7 +388,7 @@ type Crew struct {
 
 func (x *Crew) Reset() {
 	*x = Crew{}
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +400,7 @@ func (x *Crew) String() string {
 func (*Crew) ProtoMessage() {}
 
 func (x *Crew) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[1]
+	mi := &file_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +413,7 @@ func (x *Crew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crew.ProtoReflect.Descriptor instead.
 func (*Crew) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{1}
+	return file_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Crew) GetName() string {
@@ -420,7 +498,7 @@ type Rank struct {
 
 func (x *Rank) Reset() {
 	*x = Rank{}
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +510,7 @@ func (x *Rank) String() string {
 func (*Rank) ProtoMessage() {}
 
 func (x *Rank) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[2]
+	mi := &file_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +523,7 @@ func (x *Rank) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rank.ProtoReflect.Descriptor instead.
 func (*Rank) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{2}
+	return file_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Rank) GetPriority() int32 {
@@ -486,7 +564,7 @@ type Transition struct {
 
 func (x *Transition) Reset() {
 	*x = Transition{}
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +576,7 @@ func (x *Transition) String() string {
 func (*Transition) ProtoMessage() {}
 
 func (x *Transition) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[3]
+	mi := &file_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +589,7 @@ func (x *Transition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transition.ProtoReflect.Descriptor instead.
 func (*Transition) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{3}
+	return file_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Transition) GetState() string {
@@ -541,7 +619,7 @@ type GroupCount struct {
 
 func (x *GroupCount) Reset() {
 	*x = GroupCount{}
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +631,7 @@ func (x *GroupCount) String() string {
 func (*GroupCount) ProtoMessage() {}
 
 func (x *GroupCount) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[4]
+	mi := &file_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +644,7 @@ func (x *GroupCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupCount.ProtoReflect.Descriptor instead.
 func (*GroupCount) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{4}
+	return file_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GroupCount) GetName() string {
@@ -639,14 +717,16 @@ type Task struct {
 	// The task for which this placeholder was given up.
 	GivenUpFor string `protobuf:"bytes,27,opt,name=given_up_for,json=givenUpFor,proto3" json:"given_up_for,omitempty"`
 	// The place is on another node than the placeholder's.
-	Elsewhere     bool `protobuf:"varint,28,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	Elsewhere bool `protobuf:"varint,28,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	// The type of the node's instance.
+	InstanceType  string `protobuf:"bytes,29,opt,name=instance_type,json=instanceType,proto3" json:"instance_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +738,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[5]
+	mi := &file_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +751,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{5}
+	return file_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Task) GetSchema() uint32 {
@@ -863,6 +943,13 @@ func (x *Task) GetElsewhere() bool {
 	return false
 }
 
+func (x *Task) GetInstanceType() string {
+	if x != nil {
+		return x.InstanceType
+	}
+	return ""
+}
+
 type Leader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -876,7 +963,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +975,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[6]
+	mi := &file_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +988,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{6}
+	return file_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Leader) GetSchema() uint32 {
@@ -970,7 +1057,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1069,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[7]
+	mi := &file_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1082,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{7}
+	return file_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Term) GetSchema() uint32 {
@@ -1120,7 +1207,7 @@ type Timing struct {
 
 func (x *Timing) Reset() {
 	*x = Timing{}
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1219,7 @@ func (x *Timing) String() string {
 func (*Timing) ProtoMessage() {}
 
 func (x *Timing) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[8]
+	mi := &file_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1232,7 @@ func (x *Timing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timing.ProtoReflect.Descriptor instead.
 func (*Timing) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{8}
+	return file_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Timing) GetStep() string {
@@ -1182,7 +1269,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_record_proto_msgTypes[9]
+	mi := &file_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1281,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[9]
+	mi := &file_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1294,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{9}
+	return file_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Configuration) GetSchema() uint32 {
@@ -1268,7 +1355,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1367,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[10]
+	mi := &file_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1380,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{10}
+	return file_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Schema) GetSchema() uint32 {
@@ -1332,7 +1419,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1431,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[11]
+	mi := &file_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1444,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{11}
+	return file_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Events) GetSchema() uint32 {
@@ -1407,7 +1494,7 @@ type EventColumns struct {
 
 func (x *EventColumns) Reset() {
 	*x = EventColumns{}
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1506,7 @@ func (x *EventColumns) String() string {
 func (*EventColumns) ProtoMessage() {}
 
 func (x *EventColumns) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[12]
+	mi := &file_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1519,7 @@ func (x *EventColumns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventColumns.ProtoReflect.Descriptor instead.
 func (*EventColumns) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{12}
+	return file_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EventColumns) GetWords() []string {
@@ -1515,7 +1602,7 @@ type Amounts struct {
 
 func (x *Amounts) Reset() {
 	*x = Amounts{}
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1614,7 @@ func (x *Amounts) String() string {
 func (*Amounts) ProtoMessage() {}
 
 func (x *Amounts) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[13]
+	mi := &file_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1627,7 @@ func (x *Amounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amounts.ProtoReflect.Descriptor instead.
 func (*Amounts) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{13}
+	return file_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Amounts) GetOf() map[string]int64 {
@@ -1565,7 +1652,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_record_proto_msgTypes[14]
+	mi := &file_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1664,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[14]
+	mi := &file_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1677,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{14}
+	return file_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Sample) GetSchema() uint32 {
@@ -1632,7 +1719,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x14understudy.record.v1\"\xa8\b\n" +
+	"\frecord.proto\x12\x14understudy.record.v1\"\xea\t\n" +
 	"\x03App\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -1664,13 +1751,25 @@ const file_record_proto_rawDesc = "" +
 	"\x05asked\x18\x18 \x01(\tR\x05asked\x12#\n" +
 	"\rasked_message\x18\x19 \x01(\tR\faskedMessage\x12O\n" +
 	"\freplacements\x18\x1a \x03(\v2+.understudy.record.v1.App.ReplacementsEntryR\freplacements\x120\n" +
-	"\x05crews\x18\x1b \x03(\v2\x1a.understudy.record.v1.CrewR\x05crews\x1a7\n" +
+	"\x05crews\x18\x1b \x03(\v2\x1a.understudy.record.v1.CrewR\x05crews\x12D\n" +
+	"\tmost_used\x18\x1c \x03(\v2'.understudy.record.v1.App.MostUsedEntryR\bmostUsed\x12=\n" +
+	"\bconsumed\x18\x1d \x03(\v2!.understudy.record.v1.ConsumptionR\bconsumed\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
 	"\x11ReplacementsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x86\x02\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\x1a;\n" +
+	"\rMostUsedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xed\x01\n" +
+	"\vConsumption\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12#\n" +
+	"\rinstance_type\x18\x02 \x01(\tR\finstanceType\x12a\n" +
+	"\x10resource_seconds\x18\x03 \x03(\v26.understudy.record.v1.Consumption.ResourceSecondsEntryR\x0fresourceSeconds\x1aB\n" +
+	"\x14ResourceSecondsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x86\x02\n" +
 	"\x04Crew\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x16\n" +
@@ -1698,7 +1797,7 @@ const file_record_proto_rawDesc = "" +
 	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
 	"\x05bound\x18\x03 \x01(\x05R\x05bound\x12\x1a\n" +
 	"\breplaced\x18\x04 \x01(\x05R\breplaced\x12\x1b\n" +
-	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xc0\x06\n" +
+	"\ttimed_out\x18\x05 \x01(\x05R\btimedOut\"\xe5\x06\n" +
 	"\x04Task\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x15\n" +
 	"\x06app_id\x18\x02 \x01(\tR\x05appId\x12\x0e\n" +
@@ -1730,7 +1829,8 @@ const file_record_proto_rawDesc = "" +
 	"\x06holder\x18\x1a \x01(\tR\x06holder\x12 \n" +
 	"\fgiven_up_for\x18\x1b \x01(\tR\n" +
 	"givenUpFor\x12\x1c\n" +
-	"\telsewhere\x18\x1c \x01(\bR\telsewhere\x1a<\n" +
+	"\telsewhere\x18\x1c \x01(\bR\telsewhere\x12#\n" +
+	"\rinstance_type\x18\x1d \x01(\tR\finstanceType\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01J\x04\b\x0f\x10\x10\"\x84\x01\n" +
@@ -1820,46 +1920,52 @@ func file_record_proto_rawDescGZIP() []byte {
 	return file_record_proto_rawDescData
 }
 
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_record_proto_goTypes = []any{
 	(*App)(nil),           // 0: understudy.record.v1.App
-	(*Crew)(nil),          // 1: understudy.record.v1.Crew
-	(*Rank)(nil),          // 2: understudy.record.v1.Rank
-	(*Transition)(nil),    // 3: understudy.record.v1.Transition
-	(*GroupCount)(nil),    // 4: understudy.record.v1.GroupCount
-	(*Task)(nil),          // 5: understudy.record.v1.Task
-	(*Leader)(nil),        // 6: understudy.record.v1.Leader
-	(*Term)(nil),          // 7: understudy.record.v1.Term
-	(*Timing)(nil),        // 8: understudy.record.v1.Timing
-	(*Configuration)(nil), // 9: understudy.record.v1.Configuration
-	(*Schema)(nil),        // 10: understudy.record.v1.Schema
-	(*Events)(nil),        // 11: understudy.record.v1.Events
-	(*EventColumns)(nil),  // 12: understudy.record.v1.EventColumns
-	(*Amounts)(nil),       // 13: understudy.record.v1.Amounts
-	(*Sample)(nil),        // 14: understudy.record.v1.Sample
-	nil,                   // 15: understudy.record.v1.App.TagsEntry
-	nil,                   // 16: understudy.record.v1.App.ReplacementsEntry
-	nil,                   // 17: understudy.record.v1.Task.ResourcesEntry
-	nil,                   // 18: understudy.record.v1.Configuration.DataEntry
-	nil,                   // 19: understudy.record.v1.Amounts.OfEntry
+	(*Consumption)(nil),   // 1: understudy.record.v1.Consumption
+	(*Crew)(nil),          // 2: understudy.record.v1.Crew
+	(*Rank)(nil),          // 3: understudy.record.v1.Rank
+	(*Transition)(nil),    // 4: understudy.record.v1.Transition
+	(*GroupCount)(nil),    // 5: understudy.record.v1.GroupCount
+	(*Task)(nil),          // 6: understudy.record.v1.Task
+	(*Leader)(nil),        // 7: understudy.record.v1.Leader
+	(*Term)(nil),          // 8: understudy.record.v1.Term
+	(*Timing)(nil),        // 9: understudy.record.v1.Timing
+	(*Configuration)(nil), // 10: understudy.record.v1.Configuration
+	(*Schema)(nil),        // 11: understudy.record.v1.Schema
+	(*Events)(nil),        // 12: understudy.record.v1.Events
+	(*EventColumns)(nil),  // 13: understudy.record.v1.EventColumns
+	(*Amounts)(nil),       // 14: understudy.record.v1.Amounts
+	(*Sample)(nil),        // 15: understudy.record.v1.Sample
+	nil,                   // 16: understudy.record.v1.App.TagsEntry
+	nil,                   // 17: understudy.record.v1.App.ReplacementsEntry
+	nil,                   // 18: understudy.record.v1.App.MostUsedEntry
+	nil,                   // 19: understudy.record.v1.Consumption.ResourceSecondsEntry
+	nil,                   // 20: understudy.record.v1.Task.ResourcesEntry
+	nil,                   // 21: understudy.record.v1.Configuration.DataEntry
+	nil,                   // 22: understudy.record.v1.Amounts.OfEntry
 }
 var file_record_proto_depIdxs = []int32{
-	15, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
-	3,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
-	4,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
-	16, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
-	1,  // 4: understudy.record.v1.App.crews:type_name -> understudy.record.v1.Crew
-	2,  // 5: understudy.record.v1.Crew.rank:type_name -> understudy.record.v1.Rank
-	17, // 6: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
-	8,  // 7: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
-	18, // 8: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
-	13, // 9: understudy.record.v1.EventColumns.resources:type_name -> understudy.record.v1.Amounts
-	19, // 10: understudy.record.v1.Amounts.of:type_name -> understudy.record.v1.Amounts.OfEntry
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	16, // 0: understudy.record.v1.App.tags:type_name -> understudy.record.v1.App.TagsEntry
+	4,  // 1: understudy.record.v1.App.state_log:type_name -> understudy.record.v1.Transition
+	5,  // 2: understudy.record.v1.App.gang:type_name -> understudy.record.v1.GroupCount
+	17, // 3: understudy.record.v1.App.replacements:type_name -> understudy.record.v1.App.ReplacementsEntry
+	2,  // 4: understudy.record.v1.App.crews:type_name -> understudy.record.v1.Crew
+	18, // 5: understudy.record.v1.App.most_used:type_name -> understudy.record.v1.App.MostUsedEntry
+	1,  // 6: understudy.record.v1.App.consumed:type_name -> understudy.record.v1.Consumption
+	19, // 7: understudy.record.v1.Consumption.resource_seconds:type_name -> understudy.record.v1.Consumption.ResourceSecondsEntry
+	3,  // 8: understudy.record.v1.Crew.rank:type_name -> understudy.record.v1.Rank
+	20, // 9: understudy.record.v1.Task.resources:type_name -> understudy.record.v1.Task.ResourcesEntry
+	9,  // 10: understudy.record.v1.Term.timings:type_name -> understudy.record.v1.Timing
+	21, // 11: understudy.record.v1.Configuration.data:type_name -> understudy.record.v1.Configuration.DataEntry
+	14, // 12: understudy.record.v1.EventColumns.resources:type_name -> understudy.record.v1.Amounts
+	22, // 13: understudy.record.v1.Amounts.of:type_name -> understudy.record.v1.Amounts.OfEntry
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -1873,7 +1979,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
