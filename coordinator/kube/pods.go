@@ -55,8 +55,15 @@ func NewPods(client kubernetes.Interface, cfg PodsConfig, sink Sink, log *slog.L
 	if cfg.Workers <= 0 {
 		cfg.Workers = 8
 	}
-	return &Pods{client: client, cfg: cfg, log: log, pool: newPool(cfg.Workers, sink)}
+	p := &Pods{client: client, cfg: cfg, log: log, pool: newPool(cfg.Workers, sink)}
+	p.pool.turn = gangTurn
+	return p
 }
+
+// gangTurn is how many placeholders of an application are made, or deleted, in a turn. A gang is of
+// use when it is whole: if each of a thousand had one placeholder made in its turn, all would begin
+// at the end. A large gang takes many turns and holds nobody up for long.
+const gangTurn = 8
 
 // createTag is the tag of creations.
 const createTag = "create"

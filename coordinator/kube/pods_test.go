@@ -506,3 +506,31 @@ func TestAPodThatCannotBeFailedIsReported(t *testing.T) {
 		})
 	}
 }
+
+// TestGangsAreMadeInTurn: the first of several gangs that come at once is whole before the next is begun.
+func TestGangsAreMadeInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		var order []string
+		s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+			made := a.(clienttesting.CreateAction).GetObject().(*v1.Pod)
+			order = append(order, made.Name[:1])
+			return made, nil
+		})
+		p := NewPods(s, PodsConfig{Tenure: tenure, Image: "pause:1", Workers: 1}, newInbox().sink, quiet)
+		defer p.Stop()
+		for n := range 4 {
+			for _, id := range []string{"a", "b", "c"} {
+				app := gang()
+				app.ID = id
+				e := create(app)
+				e.Name = fmt.Sprint(id, n)
+				p.Do(e)
+			}
+		}
+		pass(time.Minute)
+		if got := strings.Join(order, ""); got != "aaaabbbbcccc" {
+			t.Errorf("placeholders were made in the order %s", got)
+		}
+	})
+}

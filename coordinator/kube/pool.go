@@ -29,6 +29,7 @@ type job func(ctx context.Context) (outcome ledger.Event, again time.Duration)
 type pool struct {
 	limit  int
 	share  int  // of a party, while others wait
+	turn   int  // how many jobs of a party are begun before it is another's turn
 	sink   Sink // hears the outcomes; those of a key in order
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -52,6 +53,7 @@ type party struct {
 	lines int     // it has
 	ready []*line // whose first job can be done now, longest waiting first
 	under int     // how many of its jobs are under way
+	begun int     // how many in this turn of it
 }
 
 // line holds the jobs of one key.
@@ -74,7 +76,7 @@ func newPool(limit int, sink Sink) *pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	limit = max(1, limit)
 	return &pool{
-		limit: limit, share: max(1, limit/4), sink: sink, ctx: ctx, cancel: cancel,
+		limit: limit, share: max(1, limit/4), turn: 1, sink: sink, ctx: ctx, cancel: cancel,
 		lines: make(map[string]*line), parties: make(map[string]*party),
 	}
 }
@@ -164,6 +166,11 @@ func (p *pool) next() (*line, *party) {
 	l := of.ready[0]
 	of.ready[0] = nil
 	of.ready = of.ready[1:]
+	of.begun++
+	if len(of.ready) > 0 && of.begun < p.turn {
+		return l, of
+	}
+	of.begun = 0
 	p.turns = slices.Delete(p.turns, at, at+1)
 	if len(of.ready) > 0 {
 		p.turns = append(p.turns, of)

@@ -89,6 +89,56 @@ func TestPoolIsFair(t *testing.T) {
 	})
 }
 
+// With turns of several jobs, the parties that came first are done before the last ones begin, and one
+// with many jobs takes many turns.
+func TestPoolTakesTurnsOfSeveralJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(4, nil)
+		p.turn = 8
+		defer p.stop()
+		done := make(map[string]time.Duration)
+		start := time.Now()
+		var mu sync.Mutex
+		add := func(party string, jobs int) {
+			for n := range jobs {
+				p.add(party, fmt.Sprint(party, "/", n), "", func(context.Context) (ledger.Event, time.Duration) {
+					time.Sleep(time.Second)
+					mu.Lock()
+					defer mu.Unlock()
+					done[party] = time.Since(start)
+					return nil, 0
+				})
+			}
+		}
+		add("large", 800)
+		for n := range 100 {
+			add(fmt.Sprint("small", n), 8)
+		}
+		pass(20 * time.Second)
+		mu.Lock()
+		first := len(done)
+		mu.Unlock()
+		if first > 12 {
+			t.Errorf("after 20 s, in which 80 jobs are done, %d of 101 parties have had a turn", first)
+		}
+		pass(400 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(done) != 101 {
+			t.Fatalf("%d of 101 parties are done", len(done))
+		}
+		if last := done["small99"]; last < 150*time.Second || last > 300*time.Second {
+			t.Errorf("the last small one is done after %v; all jobs take 400 s, those of the small ones 200 s", last)
+		}
+		if done["small3"] > 30*time.Second {
+			t.Errorf("the fourth small one is done after %v", done["small3"])
+		}
+		if done["large"] < 390*time.Second {
+			t.Errorf("the large one is done after %v, before its turns", done["large"])
+		}
+	})
+}
+
 // A party whose jobs take long does not come to have all workers by and by: it has a
 // quarter for as long as others wait, and all before and after.
 func TestPoolKeepsAPartyToItsShare(t *testing.T) {
