@@ -3,6 +3,7 @@ package deploy
 import (
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,5 +182,24 @@ func TestEnabledManagersMayDoTheirWork(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestRolesAreThoseOfTheManifests: what is part of the program is what is applied.
+func TestRolesAreThoseOfTheManifests(t *testing.T) {
+	for file, want := range map[string]Role{
+		BaseClusterRole:      {Kind: "ClusterRole", Name: "understudy"},
+		BaseRole:             {Kind: "Role", Name: "understudy"},
+		AdmissionClusterRole: {Kind: "ClusterRole", Name: "understudy-admission"},
+		AdmissionRole:        {Kind: "Role", Name: "understudy-admission"},
+		ConfigurationRole:    {Kind: "Role", Name: "understudy-configuration"},
+	} {
+		got, err := RoleIn(file)
+		if err != nil || got.Kind != want.Kind || got.Name != want.Name || len(got.Rules) == 0 {
+			t.Errorf("%s: %+v, %v", file, got, err)
+		}
+	}
+	if base, _ := RoleIn(BaseClusterRole); !reflect.DeepEqual(base.Rules, only[*rbacv1.ClusterRole](t, "understudy").Rules) {
+		t.Errorf("other rules: %+v", base.Rules)
 	}
 }

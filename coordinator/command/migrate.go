@@ -37,6 +37,9 @@ be configured, what differs, and what is taken over as it is. Nothing is changed
 replicas will have the configuration in --config; without it, that of the ConfigMap
 ` + replicasConfigMap + ` counts, and if there is none, what the manifests ship.
 
+It also asks the API server whether the replicas may do their work, as the service
+account of --config or as --user.
+
 The status is 1 if something blocks. As long as YuniKorn's scheduler runs, that does.`,
 		Args:                  args(cobra.NoArgs),
 		DisableFlagsInUseLine: true,
@@ -45,6 +48,7 @@ The status is 1 if something blocks. As long as YuniKorn's scheduler runs, that 
 	namespace := cmd.Flags().String("namespace", "", "`NAME` of the namespace of YuniKorn's ConfigMaps, instead of where its scheduler reads them")
 	file := cmd.Flags().String("config", "", "configuration `FILE` that the replicas will have")
 	replicas := cmd.Flags().String("replicas", config.DefaultNamespace, "`NAMESPACE` of the replicas")
+	user := cmd.Flags().String("user", "", "`NAME` of the user as whom the replicas ask the API server, instead of their service account")
 	limit := cmd.Flags().Int("limit", 20, "how many findings of one kind to show; 0 shows all")
 	timeout := cmd.Flags().Duration("timeout", 2*time.Minute, "how long to read")
 	format := outputFlag(cmd, "table", "json", "yaml")
@@ -72,7 +76,11 @@ The status is 1 if something blocks. As long as YuniKorn's scheduler runs, that 
 		if err != nil {
 			return err
 		}
-		findings := migrate.Check(migrate.Read(ctx, client, objects, cfg), cfg, *namespace)
+		cluster := migrate.Read(ctx, client, objects, cfg)
+		if err := c.askRights(ctx, client, cluster, cfg, *user); err != nil {
+			return err
+		}
+		findings := migrate.Check(cluster, cfg, *namespace)
 		if err := printFindings(c.out, migrate.Bounded(findings, *limit), want); err != nil {
 			return err
 		}
@@ -82,6 +90,23 @@ The status is 1 if something blocks. As long as YuniKorn's scheduler runs, that 
 		return nil
 	}
 	return cmd
+}
+
+// askRights asks what the replicas may do. Whose the rights of a kubeconfig are is not known here.
+func (c command) askRights(ctx context.Context, client kubernetes.Interface, cluster *migrate.Cluster, cfg config.Config, user string) error {
+	if user == "" && cfg.Kubernetes.Kubeconfig != "" {
+		return nil
+	}
+	rules, err := c.rulesOf(cfg)
+	if err != nil {
+		return err
+	}
+	needs, err := migrate.Needs(cfg, rules)
+	if err != nil {
+		return err
+	}
+	cluster.Ask(ctx, client, cmp.Or(user, migrate.Account(cfg)), needs)
+	return nil
 }
 
 // replicasConfig is the configuration that replicas have or will have.

@@ -3,10 +3,15 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/understudy-ha/understudy/coordinator/migrate"
 )
@@ -29,6 +34,22 @@ func runningYuniKorn(t *testing.T, replicas int, config string) string {
 	data, _ := json.Marshal(map[string]any{"kind": "ConfigMap", "apiVersion": "v1", "data": map[string]string{"config.yaml": config}})
 	answer("/api/v1/namespaces/understudy-system/configmaps/understudy-config", string(data))
 	answer("/apis/coordination.k8s.io/v1/namespaces/understudy-system/leases/understudy", `{"kind":"Lease","apiVersion":"coordination.k8s.io/v1"}`)
+	mux.HandleFunc("/apis/authorization.k8s.io/v1/subjectaccessreviews", func(w http.ResponseWriter, r *http.Request) {
+		asked := &authorizationv1.SubjectAccessReview{}
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = runtime.DecodeInto(scheme.Codecs.UniversalDeserializer(), body, asked)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		asked.Status.Allowed = asked.Spec.User != "nobody"
+		asked.SetGroupVersionKind(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"))
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(asked)
+	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return file(t, "kubeconfig", `apiVersion: v1
@@ -67,6 +88,22 @@ func TestMigrateCheck(t *testing.T) {
 	}
 	if _, out, _ := invoke(t, "migrate", "check", "--kubeconfig", other, "--config", file(t, "mine.yaml", minimal)); strings.Contains(out, "scheduler-name") {
 		t.Errorf("the file is not read:\n%s", out)
+	}
+	// The replicas are their service account, unless a user is named.
+	if status, out, _ := invoke(t, "migrate", "check", "--kubeconfig", stopped, "--user", "nobody"); status != exitFailed || !strings.Contains(out, "blocks     permission-missing user nobody") {
+		t.Errorf("exit %d\n%s", status, out)
+	}
+	byFile := file(t, "file.yaml", minimal+"kubernetes: {kubeconfig: /somewhere}\n")
+	if status, out, _ := invoke(t, "migrate", "check", "--kubeconfig", stopped, "--config", byFile); status != exitOK || !strings.Contains(out, "permission-unknown") {
+		t.Errorf("exit %d\n%s", status, out)
+	}
+	if status, out, _ := invoke(t, "migrate", "check", "--kubeconfig", stopped, "--config", byFile, "--user", "nobody"); status != exitFailed || strings.Contains(out, "permission-unknown") {
+		t.Errorf("exit %d\n%s", status, out)
+	}
+	// Managers need more.
+	batch := file(t, "batch.yaml", minimal+"managers: [{name: general}, {name: application}]\n")
+	if _, out, _ := invoke(t, "migrate", "check", "--kubeconfig", stopped, "--config", batch, "--user", "nobody"); !strings.Contains(out, "ClusterRole understudy-managers") {
+		t.Errorf("what the managers need is not asked for:\n%s", out)
 	}
 	bad := runningYuniKorn(t, 0, "no: configuration")
 	if status, _, errs := invoke(t, "migrate", "check", "--kubeconfig", bad); status != exitFailed || !strings.Contains(errs, "understudy-config") {

@@ -36,7 +36,10 @@ func Check(c *Cluster, cfg config.Config, namespace string) []Finding {
 	x.server()
 	x.admission()
 	x.services()
+	x.rights()
 	x.configuration()
+	x.roles()
+	x.nodes()
 	x.managers()
 	x.pods()
 	x.annotations()
@@ -57,7 +60,10 @@ type check struct {
 	partition  configs.PartitionConfig
 	configured []settings.Queue
 	readable   bool
-	found      []Finding
+	// instanceType is the label of nodes that names their type, and chosen whether the ConfigMaps name another than the default.
+	instanceType string
+	chosen       bool
+	found        []Finding
 }
 
 func (x *check) add(severity Severity, kind Kind, object, do, format string, args ...any) {

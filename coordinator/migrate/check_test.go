@@ -4,18 +4,23 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	v1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
 
 	"github.com/understudy-ha/understudy/coordinator/config"
 	"github.com/understudy-ha/understudy/coordinator/workload"
@@ -67,6 +72,58 @@ func (s situation) namespace(name string) *v1.Namespace {
 	}
 	s.t.Fatalf("there is no namespace %s", name)
 	return nil
+}
+
+// ask has the API server answer what replicas of the configuration may do.
+func (s situation) ask(allow func(*authorizationv1.ResourceAttributes) bool, managers ...rbacv1.PolicyRule) {
+	s.t.Helper()
+	s.c.Rights = nil
+	needs, err := Needs(*s.cfg, managers)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.c.Ask(s.t.Context(), reviewing(allow), Account(*s.cfg), needs)
+}
+
+func everything(*authorizationv1.ResourceAttributes) bool { return true }
+
+// reviewing answers reviews of access.
+func reviewing(allow func(*authorizationv1.ResourceAttributes) bool) *kubefake.Clientset {
+	client := kubefake.NewClientset()
+	review(client, allow)
+	return client
+}
+
+func review(client *kubefake.Clientset, allow func(*authorizationv1.ResourceAttributes) bool) {
+	client.PrependReactor("create", "subjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		asked := a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview).DeepCopy()
+		asked.Status.Allowed = allow(asked.Spec.ResourceAttributes)
+		return true, asked, nil
+	})
+}
+
+// role is a recorded one of users.
+func (s situation) role(name string) *rbacv1.Role {
+	s.t.Helper()
+	for _, r := range s.c.Roles {
+		if r.Name == name {
+			return r
+		}
+	}
+	s.t.Fatalf("there is no Role %s", name)
+	return nil
+}
+
+// onlyRule has a role of users allow something with some objects, and nothing else.
+func (s situation) onlyRule(resources []string, names ...string) {
+	s.role("queue-admins").Rules = []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: resources, ResourceNames: names, Verbs: []string{"get", "update"}}}
+}
+
+// node adds one.
+func (s situation) node(name string) *v1.Node {
+	n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}, Annotations: map[string]string{}}}
+	s.c.Nodes = append(s.c.Nodes, n)
+	return n
 }
 
 func nothing(situation) {}
@@ -183,6 +240,111 @@ var rows = []struct {
 		s.queues("parent: true", "parent: true\n            resources: {max: {vcore: 8}}", "vcore: 12", "vcore: 8")
 	}, QueueOver, Differs, "queue root.batch", "vcore 9000 of 8000",
 		func(s situation) { s.queues("max: {vcore: 8}}", "max: {vcore: 9}}") }},
+	{"a right is missing", func(s situation) {
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool {
+			return a.Resource != "pods" || a.Subresource != "status"
+		})
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may not patch pods/status anywhere",
+		func(s situation) { s.ask(everything) }},
+	{"a right over some objects", func(s situation) {
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool {
+			return a.Name != "yunikorn-configs" || a.Namespace != "understudy-system"
+		})
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may not get, list, watch configmaps called yunikorn-configs in the namespace understudy-system",
+		func(s situation) {
+			s.cfg.Engine.ConfigMapNamespace = "yunikorn"
+			s.ask(func(a *authorizationv1.ResourceAttributes) bool {
+				return a.Name != "yunikorn-configs" || a.Namespace == "yunikorn"
+			})
+		}},
+	{"rights where the ConfigMaps are", func(s situation) {
+		s.cfg.Engine.ConfigMapNamespace = "yunikorn"
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Namespace != "yunikorn" })
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may do nothing of what the Role understudy-configuration allows in the namespace yunikorn",
+		func(s situation) { s.cfg.Engine.ConfigMapNamespace = ""; s.ask(everything) }},
+	{"the right to a Lease of another name", func(s situation) {
+		s.cfg.Election.LeaseName = "other"
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Resource != "leases" || a.Name != "other" })
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "leases called other",
+		func(s situation) { s.cfg.Election.LeaseName = "understudy"; s.ask(everything) }},
+	{"rights for admission", func(s situation) {
+		byWebhook(s)
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Group != "admissionregistration.k8s.io" })
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may do nothing of what the ClusterRole understudy-admission allows anywhere",
+		func(s situation) {
+			s.cfg.Admission.Mode = ""
+			s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Group != "admissionregistration.k8s.io" })
+		}},
+	{"rights for certificates", func(s situation) {
+		byWebhook(s)
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Resource != "secrets" })
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "Role understudy-admission",
+		func(s situation) {
+			s.cfg.Admission.TLS = config.TLS{Cert: "c", Key: "k", CA: "a"}
+			s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Resource != "secrets" })
+		}},
+	{"rights for tokens", func(s situation) {
+		s.cfg.REST.TokenReview = true
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Resource != "tokenreviews" })
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may not create tokenreviews",
+		func(s situation) {
+			s.cfg.REST.TokenReview = false
+			s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Resource != "tokenreviews" })
+		}},
+	{"rights of a manager", func(s situation) {
+		s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Group != "batch" }, rbacv1.PolicyRule{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"list"}})
+	}, PermissionMissing, Blocks, "user system:serviceaccount:understudy-system:understudy", "may do nothing of what the ClusterRole understudy-managers allows anywhere",
+		func(s situation) {
+			s.ask(func(a *authorizationv1.ResourceAttributes) bool { return a.Group != "batch" })
+		}},
+	{"somebody else's rights", func(s situation) { s.c.Rights = nil }, PermissionUnknown, Note, "kubernetes.kubeconfig", "not known", func(s situation) { s.ask(everything) }},
+	{"YuniKorn's role in the cluster", nothing, YuniKornRole, Note, "clusterrolebinding yunikorn-rbac-kube-scheduler", "yunikorn/yunikorn-admin what the ClusterRole system:kube-scheduler allows anywhere",
+		func(s situation) { s.c.ClusterBindings = s.c.ClusterBindings[:1] }},
+	{"YuniKorn's role in its namespace", nothing, YuniKornRole, Note, "rolebinding yunikorn/yunikorn-rbac", "yunikorn/yunikorn-admin what the Role yunikorn-scheduler allows in the namespace yunikorn",
+		func(s situation) { s.c.Bindings[0].Subjects[0].Kind = "User" }},
+	{"YuniKorn's own service account", func(s situation) {
+		s.c.Deployments[s.at("scheduler")].Spec.Template.Spec.ServiceAccountName = "mine"
+		s.c.ClusterBindings[0].Subjects[0].Name = "mine"
+	}, YuniKornRole, Note, "clusterrolebinding yunikorn-rbac", "yunikorn/mine",
+		func(s situation) { s.c.Deployments[s.at("scheduler")].Namespace = "other" }},
+	{"YuniKorn's role that nobody has", func(s situation) { s.c.ClusterBindings = nil }, YuniKornRole, Note, "clusterrole yunikorn-scheduler", "nobody has it",
+		func(s situation) { s.c.ClusterRoles = nil }},
+	{"users with a ConfigMap elsewhere", nothing, UserRole, Configure, "role yunikorn/queue-admins", "get, update the ConfigMap yunikorn-configs in yunikorn; replicas read the one in understudy-system",
+		func(s situation) { s.cfg.Engine.ConfigMapNamespace = "yunikorn" }},
+	{"users with the ConfigMap", func(s situation) { s.cfg.Engine.ConfigMapNamespace = "yunikorn" }, UserRole, Note, "role yunikorn/queue-admins", "get, update the ConfigMap yunikorn-configs, which",
+		func(s situation) { s.onlyRule([]string{"configmaps"}, "other") }},
+	{"users with the Service", func(s situation) { s.onlyRule([]string{"services/proxy"}, "yunikorn-service") }, UserRole, Configure, "role yunikorn/queue-admins", "Service yunikorn-service in yunikorn",
+		func(s situation) { s.onlyRule([]string{"services/proxy"}, "another-service") }},
+	{"users with the Service here", func(s situation) {
+		s.onlyRule([]string{"services"}, "yunikorn-service")
+		s.cfg.Namespace = "yunikorn"
+	}, UserRole, Note, "role yunikorn/queue-admins", "is called as well",
+		func(s situation) { s.onlyRule([]string{"endpoints"}, "yunikorn-service") }},
+	{"users who restart it", func(s situation) { s.onlyRule([]string{"deployments/scale"}, "yunikorn-scheduler") }, UserRole, Configure, "role yunikorn/queue-admins", "means the replicas now",
+		func(s situation) { s.onlyRule([]string{"deployments/scale"}, "understudy") }},
+	{"users who pass for it", func(s situation) { s.onlyRule([]string{"serviceaccounts"}, "yunikorn-admin") }, UserRole, Configure, "role yunikorn/queue-admins", "nobody schedules any more",
+		func(s situation) { s.onlyRule([]string{"serviceaccounts"}, "default") }},
+	{"users with Applications", func(s situation) {
+		s.onlyRule([]string{"applications"})
+		s.role("queue-admins").Rules[0].APIGroups = []string{"yunikorn.apache.org"}
+	}, UserRole, Note, "role yunikorn/queue-admins", "applications of yunikorn.apache.org",
+		func(s situation) { s.role("queue-admins").Name = "yunikorn-own" }},
+	{"a partition of an old version", func(s situation) { s.node("n1").Labels["si/node-partition"] = "gpu" }, NodePartition, Differs, "node n1", "gpu", func(s situation) { s.c.Nodes = nil }},
+	{"a label that nobody reads", func(s situation) { s.node("n1").Labels["yunikorn.apache.org/queue"] = "root.a" }, NodeMark, Note, "node n1", "the label yunikorn.apache.org/queue",
+		func(s situation) { delete(s.c.Nodes[0].Labels, "yunikorn.apache.org/queue") }},
+	{"an annotation that nobody reads", func(s situation) { s.node("n1").Annotations["internal.yunikorn.apache.org/x"] = "" }, NodeMark, Note, "node n1", "the annotation internal.yunikorn.apache.org/x",
+		func(s situation) { s.c.Nodes[0].Annotations = nil }},
+	{"types of nodes", func(s situation) { s.node("n1").Labels["node.kubernetes.io/instance-type"] = "large" }, NodeType, Differs, "label node.kubernetes.io/instance-type", "names the types",
+		func(s situation) { s.c.Nodes[0].Labels = nil }},
+	{"some nodes without a type", func(s situation) {
+		s.node("n1").Labels["node.kubernetes.io/instance-type"] = "large"
+		s.node("n2")
+	}, NodeType, Differs, "label node.kubernetes.io/instance-type", "1 node without it", func(s situation) { s.c.Nodes = nil }},
+	{"a label for types that nodes lack", func(s situation) {
+		s.node("n1")
+		s.c.ConfigMaps[0].Data["service.nodeInstanceTypeNodeLabelKey"] = "example.com/type"
+	}, NodeType, Configure, "label example.com/type", "is missing on 1 of 1 node",
+		func(s situation) { s.c.Nodes[0].Labels["example.com/type"] = "large" }},
 	{"gang waits", nothing, GangPending, Note, "application train-wait", "gang of 2", func(s situation) { podOf(s.t, s.c, "train-wait-0").Spec.NodeName = "node-0000" }},
 	{"gang reserves", nothing, GangReserving, Note, "application train-reserve", "2 of 3", func(s situation) { podOf(s.t, s.c, "train-reserve-0").Spec.NodeName = "node-0000" }},
 	{"gang runs", nothing, GangRunning, Note, "application train-run", "1 placeholder", func(s situation) { podOf(s.t, s.c, "tg-train-run-workers-5m2kq0x7fa").Status.Phase = v1.PodFailed }},
@@ -204,7 +366,7 @@ func TestFindings(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			found := func(changes ...func(situation)) (found *Finding) {
-				client, objects := clientsOf(t, "system.yaml", "webhooks.yaml", "workloads.yaml")
+				client, objects := clientsOf(t, "system.yaml", "webhooks.yaml", "rbac.yaml", "workloads.yaml")
 				cfg := shipped()
 				s := situation{t, Read(t.Context(), client, objects, cfg), &cfg}
 				for _, change := range changes {
@@ -284,5 +446,84 @@ func TestManyOfOneKindAreCounted(t *testing.T) {
 	}
 	if n := len(Bounded(all, 0)); n != 8 {
 		t.Errorf("%d are left without a limit", n)
+	}
+}
+
+// TestMissingRightsAreNamedByTheRuleThatGivesThem: what is printed can be put into a manifest.
+func TestMissingRightsAreNamedByTheRuleThatGivesThem(t *testing.T) {
+	cfg := shipped()
+	c := &Cluster{Unread: map[string]error{}}
+	s := situation{t, c, &cfg}
+	s.ask(func(a *authorizationv1.ResourceAttributes) bool {
+		return a.Group != "storage.k8s.io" && (a.Resource != "leases" || a.Verb == "create" || a.Verb == "get") && (a.Subresource != "binding")
+	})
+	var do []string
+	for _, f := range Check(c, cfg, "") {
+		if f.Kind == PermissionMissing {
+			do = append(do, f.Do)
+		}
+	}
+	want := []string{
+		`add to the ClusterRole understudy, or apply deploy/base: {apiGroups: [""], resources: ["pods/binding"], verbs: [create]}`,
+		`add to the ClusterRole understudy, or apply deploy/base: {apiGroups: [storage.k8s.io], resources: [storageclasses, csinodes, csidrivers, csistoragecapacities, volumeattachments], verbs: [get, list, watch]}`,
+		`add to the Role understudy, or apply deploy/base: {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [understudy], verbs: [list, watch, update, delete]}`,
+	}
+	if !slices.Equal(do, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(do, "\n"), strings.Join(want, "\n"))
+	}
+	for i, text := range do {
+		var rule rbacv1.PolicyRule
+		_, text, _ = strings.Cut(text, ": ")
+		if err := yaml.UnmarshalStrict([]byte(text), &rule); err != nil || len(rule.Verbs) == 0 {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
+// TestRightsAreAskedForAsTheServiceAccount: roles may be given to its groups.
+func TestRightsAreAskedForAsTheServiceAccount(t *testing.T) {
+	client := kubefake.NewClientset()
+	var asked *authorizationv1.SubjectAccessReview
+	client.PrependReactor("create", "subjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		asked = a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview)
+		return true, asked, nil
+	})
+	need := []Need{{Namespace: "n", Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods/status"}, ResourceNames: []string{"p"}, Verbs: []string{"patch"}}}}}
+	for user, groups := range map[string][]string{
+		"system:serviceaccount:a:b": {"system:authenticated", "system:serviceaccounts", "system:serviceaccounts:a"},
+		"ann":                       {"system:authenticated"},
+	} {
+		(&Cluster{Unread: map[string]error{}}).Ask(t.Context(), client, user, need)
+		want := authorizationv1.ResourceAttributes{Namespace: "n", Verb: "patch", Version: "*", Resource: "pods", Subresource: "status", Name: "p"}
+		if asked == nil || asked.Spec.User != user || !slices.Equal(asked.Spec.Groups, groups) || *asked.Spec.ResourceAttributes != want {
+			t.Errorf("%s: asked %+v", user, asked)
+		}
+	}
+}
+
+// TestRightsThatMayNotBeAskedForBlock: nobody knows then whether replicas could do their work.
+func TestRightsThatMayNotBeAskedForBlock(t *testing.T) {
+	client := kubefake.NewClientset()
+	client.PrependReactor("create", "subjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "subjectaccessreviews"}, "", errors.New("not you"))
+	})
+	cfg := shipped()
+	needs, err := Needs(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{Unread: map[string]error{}}
+	c.Ask(t.Context(), client, Account(cfg), needs)
+	var blocking []string
+	for _, f := range Check(c, cfg, "") {
+		if f.Severity == Blocks || f.Kind == PermissionUnknown {
+			blocking = append(blocking, string(f.Kind)+" "+f.Object)
+		}
+	}
+	if len(blocking) != 1 || blocking[0] != "not-read subjectaccessreviews" {
+		t.Errorf("what blocks is %q", blocking)
+	}
+	if n := len(client.Actions()); n != 1 {
+		t.Errorf("asked %d times, and the first was refused", n)
 	}
 }

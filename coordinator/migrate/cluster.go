@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,14 @@ type Cluster struct {
 	Validating []*admissionregv1.ValidatingWebhookConfiguration
 	Namespaces []*v1.Namespace
 	Classes    []*schedulingv1.PriorityClass
+	Nodes      []*v1.Node
+	// The roles of everybody, and who has them.
+	ClusterRoles    []*rbacv1.ClusterRole
+	Roles           []*rbacv1.Role
+	ClusterBindings []*rbacv1.ClusterRoleBinding
+	Bindings        []*rbacv1.RoleBinding
+	// Rights are those of the replicas, once Ask has asked for them.
+	Rights *Rights
 	// Lease is that of the replicas of Understudy; nil if there is none.
 	Lease *coordinationv1.Lease
 	// Pods are those that name YuniKorn's scheduler.
@@ -103,6 +112,12 @@ func Read(ctx context.Context, client kubernetes.Interface, objects dynamic.Inte
 	c.Validating = items[*admissionregv1.ValidatingWebhookConfiguration](r, "validatingwebhookconfigurations", ofYuniKorn, hooks.ValidatingWebhookConfigurations().List)
 	c.Namespaces = items[*v1.Namespace](r, "namespaces", metav1.ListOptions{}, client.CoreV1().Namespaces().List)
 	c.Classes = items[*schedulingv1.PriorityClass](r, "priorityclasses", metav1.ListOptions{}, client.SchedulingV1().PriorityClasses().List)
+	c.Nodes = items[*v1.Node](r, "nodes", metav1.ListOptions{}, client.CoreV1().Nodes().List)
+	roles := client.RbacV1()
+	c.ClusterRoles = items[*rbacv1.ClusterRole](r, "clusterroles", metav1.ListOptions{}, roles.ClusterRoles().List)
+	c.Roles = items[*rbacv1.Role](r, "roles", metav1.ListOptions{}, roles.Roles("").List)
+	c.ClusterBindings = items[*rbacv1.ClusterRoleBinding](r, "clusterrolebindings", metav1.ListOptions{}, roles.ClusterRoleBindings().List)
+	c.Bindings = items[*rbacv1.RoleBinding](r, "rolebindings", metav1.ListOptions{}, roles.RoleBindings("").List)
 	toSchedule := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.schedulerName", workload.DefaultSchedulerName).String()}
 	for _, pod := range items[*v1.Pod](r, "pods", toSchedule, client.CoreV1().Pods("").List) {
 		if pod.Spec.SchedulerName == workload.DefaultSchedulerName {

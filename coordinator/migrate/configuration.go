@@ -14,6 +14,7 @@ import (
 
 // configuration looks at YuniKorn's ConfigMaps.
 func (x *check) configuration() {
+	x.instanceType = settings.Default(settings.KeyInstanceTypeLabel)
 	where := x.homeOfConfiguration()
 	look := cmp.Or(x.cfg.Engine.ConfigMapNamespace, namespaceOf(x.cfg))
 	held, err := settings.Ordered(x.configMapsIn(where), settings.DefaultsConfigMap, settings.ConfigMap)
@@ -41,6 +42,9 @@ func (x *check) configuration() {
 		return
 	}
 	x.handOver(where, merged)
+	if label, there := merged.Data[settings.KeyInstanceTypeLabel]; there {
+		x.instanceType, x.chosen = label, label != settings.Default(settings.KeyInstanceTypeLabel)
+	}
 	x.partition, x.configured, err = settings.Partition(merged.Data)
 	x.readable = err == nil
 }

@@ -56,6 +56,13 @@ const (
 	AnnotationUnread       Kind = "annotation-unread"       // a label or annotation that cannot be read
 	QueueUnknown           Kind = "queue-unknown"           // pods name a queue that does not exist
 	QueueOver              Kind = "queue-over"              // pods in a queue have more than its max
+	PermissionMissing      Kind = "permission-missing"      // the replicas may not do what they have to
+	PermissionUnknown      Kind = "permission-unknown"      // nobody knows as whom they ask
+	YuniKornRole           Kind = "yunikorn-role"           // what YuniKorn may do, which stays behind
+	UserRole               Kind = "user-role"               // others may do something with YuniKorn's objects
+	NodePartition          Kind = "node-partition"          // a label by which older versions set a node apart
+	NodeMark               Kind = "node-mark"               // a node says what is read of pods and namespaces
+	NodeType               Kind = "node-type"               // what is used is counted by the type of nodes
 	GangPending            Kind = "gang-pending"            // a gang of which nothing has a place yet
 	GangReserving          Kind = "gang-reserving"          // a gang whose placeholders wait
 	GangRunning            Kind = "gang-running"            // a gang that has placeholders left

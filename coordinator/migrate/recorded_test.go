@@ -81,10 +81,17 @@ func shipped() config.Config {
 
 // TestWhatYuniKornLeaves: of the cluster that was recorded all is found that there is.
 func TestWhatYuniKornLeaves(t *testing.T) {
-	client, objects := clientsOf(t, "system.yaml", "webhooks.yaml", "workloads.yaml")
+	client, objects := clientsOf(t, "system.yaml", "webhooks.yaml", "rbac.yaml", "workloads.yaml")
 	cfg := shipped()
+	c := Read(t.Context(), client, objects, cfg)
+	review(client, everything)
+	needs, err := Needs(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Ask(t.Context(), client, Account(cfg), needs)
 	var got []string
-	for _, f := range Bounded(Check(Read(t.Context(), client, objects, cfg), cfg, ""), 0) {
+	for _, f := range Bounded(Check(c, cfg, ""), 0) {
 		got = append(got, string(f.Severity)+" "+string(f.Kind)+" "+f.Object+": "+f.Message)
 	}
 	want := []string{
@@ -93,6 +100,7 @@ func TestWhatYuniKornLeaves(t *testing.T) {
 		"configure configuration-namespace namespace yunikorn: has YuniKorn's ConfigMaps; replicas look in understudy-system",
 		"configure manager applications.yunikorn.apache.org: has 1 object, whose status nobody writes without the manager",
 		"configure rest-service service yunikorn/yunikorn-service: is where clients find REST; it selects app=yunikorn,component=yunikorn-scheduler,release=yunikorn, which are not the replicas",
+		"configure user-role role yunikorn/queue-admins: allows to get, update the ConfigMap yunikorn-configs in yunikorn; replicas read the one in understudy-system",
 		"differs configuration-differs configmap yunikorn/yunikorn-defaults: service.schedulingInterval: has no effect here: How often YuniKorn looks for work. Here an event begins it at once.",
 		"differs gang-originator-gone application train-gone: has placeholders of the pod train-gone-0, which is gone: the garbage collector deletes them, whoever schedules",
 		"differs gang-orphans application train-gone: has 1 placeholder and no other pod: they are deleted when their time is up, which begins anew",
@@ -102,6 +110,9 @@ func TestWhatYuniKornLeaves(t *testing.T) {
 		"note gang-running application train-run: runs 2 pods, and 1 placeholder for more; they are taken over",
 		"note manager-offered managers: could be enabled for kinds that are served, and need not be: job; YuniKorn knows their pods alone",
 		"note pods schedulerName yunikorn: 16 pods of 6 applications: 9 run, 0 are bound, 7 wait",
+		"note yunikorn-role clusterrolebinding yunikorn-rbac: gives the service account yunikorn/yunikorn-admin what the ClusterRole yunikorn-scheduler allows anywhere. YuniKorn needs it to go back; its chart makes it as a hook, which uninstalling leaves behind",
+		"note yunikorn-role clusterrolebinding yunikorn-rbac-kube-scheduler: gives the service account yunikorn/yunikorn-admin what the ClusterRole system:kube-scheduler allows anywhere. YuniKorn needs it to go back; its chart makes it as a hook, which uninstalling leaves behind",
+		"note yunikorn-role rolebinding yunikorn/yunikorn-rbac: gives the service account yunikorn/yunikorn-admin what the Role yunikorn-scheduler allows in the namespace yunikorn. YuniKorn needs it to go back; its chart makes it as a hook, which uninstalling leaves behind",
 	}
 	for i := range max(len(got), len(want)) {
 		g, w := "", ""
@@ -116,7 +127,8 @@ func TestWhatYuniKornLeaves(t *testing.T) {
 		}
 	}
 	for _, action := range append(client.Actions(), objects.Actions()...) {
-		if verb := action.GetVerb(); verb != "get" && verb != "list" {
+		// A review of access is created, and leaves nothing.
+		if verb := action.GetVerb(); verb != "get" && verb != "list" && action.GetResource().Resource != "subjectaccessreviews" {
 			t.Errorf("the check does %s %s", verb, action.GetResource())
 		}
 	}
