@@ -13,6 +13,7 @@ import (
 
 	corecommon "github.com/apache/yunikorn-core/pkg/common"
 	"github.com/apache/yunikorn-core/pkg/common/configs"
+	"github.com/apache/yunikorn-core/pkg/common/security"
 	"github.com/apache/yunikorn-core/pkg/entrypoint"
 	corelog "github.com/apache/yunikorn-core/pkg/log"
 	"github.com/apache/yunikorn-core/pkg/metrics"
@@ -147,6 +148,7 @@ func Start(cfg Config, preds *predicates.Cache, sink Sink, log *slog.Logger) (*E
 		extra:     extra,
 		queues:    known,
 	}
+	resolveBy(known.conf, security.GetConfigReader(), security.GetLdapAccess())
 	// Neither a manual scheduler nor the web service, whose port is fixed.
 	e.core = entrypoint.StartAllServicesWithParams(false, false)
 	e.proxy = e.core.RMProxy

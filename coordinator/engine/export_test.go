@@ -290,3 +290,6 @@ func (e *Engine) QueueWaits(name string) string {
 func (e *Engine) Preempting(name string) int64 {
 	return int64(e.corePartition().GetQueue(name).GetPreemptingResource().Resources["vcore"])
 }
+
+// ResolveBy does before the core starts what Start does.
+var ResolveBy = resolveBy

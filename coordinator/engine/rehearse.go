@@ -32,6 +32,7 @@ func rehearse(conf *configs.SchedulerConfig) error {
 	scheduled := false
 	for _, p := range conf.Partitions {
 		scheduled = scheduled || p.Name == configs.DefaultPartition
+		errs = append(errs, rehearseResolver(p.UserGroupResolver))
 		if err := placement.NewPlacementManager(nil, nil, true).UpdateRules(p.PlacementRules); err != nil {
 			errs = append(errs, fmt.Errorf("placement rules: %w", err))
 		}

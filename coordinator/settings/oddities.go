@@ -11,6 +11,7 @@ import (
 	"github.com/apache/yunikorn-core/pkg/common"
 	"github.com/apache/yunikorn-core/pkg/common/configs"
 	"github.com/apache/yunikorn-core/pkg/common/resources"
+	"github.com/apache/yunikorn-core/pkg/common/security"
 )
 
 // property is one of a queue.
@@ -106,8 +107,8 @@ func complaint(name, value string) string {
 
 // oddities warns of what the core takes and does not heed.
 func (c *checker) oddities(p configs.PartitionConfig) {
-	if t := p.UserGroupResolver.Type; !slices.Contains([]string{"", "os", "ldap"}, t) {
-		c.warnf(c.line("usergroupresolver", "type"), "usergroupresolver is %q, want os or ldap; groups are those of the request", t)
+	if said := resolving(p.UserGroupResolver.Type); said != "" {
+		c.warnf(c.line("usergroupresolver", "type"), "usergroupresolver is %q, %s", p.UserGroupResolver.Type, said)
 	}
 	for i, rule := range p.PlacementRules {
 		c.filters(rule, "placementrules", i)
@@ -181,4 +182,22 @@ func (c *checker) access(what, acl string, path ...any) {
 	}
 	each(users, configs.UserRegExp.MatchString)
 	each(groups, configs.GroupRegExp.MatchString)
+}
+
+// resolving says what a resolver of groups needs. It counts for users alone whose pods name no group: admission names
+// those that the API server knows.
+func resolving(kind string) string {
+	const refused = "refuses applications of others"
+	switch kind {
+	case security.Default:
+		return ""
+	case security.Os:
+		return "so each replica looks users without groups up in its own /etc/passwd and /etc/group, and " + refused + "; the image that is shipped has neither"
+	case security.Ldap:
+		return "so each replica asks LDAP about users without groups, as the files in " + common.LdapMountPath + " say; one without them refuses the whole configuration"
+	case security.Test:
+		return "so each replica knows the users of the core's own tests, and " + refused
+	default:
+		return "want os or ldap; who names no group is in the one of their own name"
+	}
 }

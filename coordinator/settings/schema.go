@@ -158,7 +158,7 @@ var descriptions = map[string]string{
 	"Filter.users":                      "Names; a single entry may be a regular expression.",
 	"Filter.groups":                     "Names; a single entry may be a regular expression.",
 	"NodeSortingPolicy.type":            "fair spreads pods over nodes, binpacking fills nodes.",
-	"UserGroupResolver.type":            "Where groups of users come from; empty means from the request.",
+	"UserGroupResolver.type":            "Where groups come from of users whose pods name none; empty means the group of their own name.",
 	"PartitionConfig.nodesortpolicy":    "In which order nodes are tried.",
 	"PartitionConfig.preemption":        "Whether pods may be stopped for others, and for a quota that has become smaller.",
 	"QueueConfig.properties":            "What else there is to a queue; queues below inherit most of it.",
