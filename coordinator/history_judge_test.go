@@ -94,6 +94,13 @@ func memberOfSoft(p *v1.Pod) {
 	p.Annotations[notePolicy] = "gangSchedulingStyle=Soft"
 }
 
+func patientFor(seconds string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Annotations[notePolicy] = "placeholderTimeoutInSeconds=" + seconds + " " + p.Annotations[notePolicy]
+	}
+}
+func other(p *v1.Pod) { p.Labels[labelApp] = "other" }
+
 // TestTheOracleSees each fault that it is there to see, and takes for none what only looks
 // like one.
 func TestTheOracleSees(t *testing.T) {
@@ -193,6 +200,35 @@ func TestTheOracleSees(t *testing.T) {
 		}},
 		{"", "nobody is left who needs places", func(s *tale) {
 			s.node("n", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).gone("a").
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i")
+		}},
+		{"a place is given up for nobody", "a node had less room before places were asked for", func(s *tale) {
+			s.node("n", "4").node("n", "3").pod("a", memberOfSoft).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").pod("a", to("n")).gone("i")
+		}},
+		{"", "the time of the gang is up", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfSoft, patientFor("1")).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").pod("a", to("n")).gone("i")
+		}},
+		{"a place is given up for nobody", "the time of the gang is not up", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfSoft, patientFor("9000")).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").pod("a", to("n")).gone("i")
+		}},
+		{"", "another has the place coming", func(s *tale) {
+			s.node("n", "2").queues(coming).pod("a", memberOfSoft).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).pod("b", in("root.b"), other).
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i").pod("a", to("n")).pod("b", to("n"))
+		}},
+		{"a place is given up for nobody", "another has got what was coming already", func(s *tale) {
+			s.node("n", "3").queues(coming).pod("a", memberOfSoft).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).
+				pod("b", in("root.b"), other, to("n")).pod("c", in("root.b"), other).
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i").pod("a", to("n")).pod("c", to("n"))
+		}},
+		{"", "nobody of this application is left who needs places", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfHard).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).pod("c", other, to("n")).gone("a").
+				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i")
+		}},
+		{"", "who needed places has ended", func(s *tale) {
+			s.node("n", "4").pod("a", memberOfSoft).pod("h", placeholderOf, to("n")).pod("i", placeholderOf, to("n")).pod("a", to("n")).pod("a", isNow(v1.PodSucceeded)).
 				asks("DELETE", "h", "").asks("DELETE", "i", "").gone("h").gone("i")
 		}},
 		{"", "a Soft gang begins without", func(s *tale) { s.node("n", "4").pod("a", memberOfSoft).pod("a", to("n")) }},

@@ -141,9 +141,13 @@ func (r *round) judge(ctx context.Context) error {
 	if err := r.cluster.Settle(ctx); err != nil {
 		return err
 	}
-	pods, gaps := r.cluster.Pods(), r.cluster.Gaps()
+	return judged(r.created, r.cluster.Nodes(), r.cluster.Pods(), r.cluster.Gaps())
+}
+
+// judged says what of a history was no scheduling.
+func judged(created []verify.Expected, nodes []history.NodeEvent, pods []history.PodEvent, gaps []history.Gap) error {
 	var errs []error
-	for _, c := range []verify.Check{verify.BoundOnce(r.created, pods, gaps, nil), verify.Capacity(r.cluster.Nodes(), pods, gaps)} {
+	for _, c := range []verify.Check{verify.BoundOnce(created, pods, gaps, nil), verify.Capacity(nodes, pods, gaps)} {
 		if !c.OK {
 			errs = append(errs, fmt.Errorf("%s: %d violations, the first: %s", c.Name, c.Violations, strings.Join(c.Examples, "; ")))
 		}
