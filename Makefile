@@ -28,7 +28,7 @@ lab:
 	cd e2e && go build -ldflags '$(LDFLAGS)' -o ../bin/lab ./cmd/lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drills soak histories managers peers bench-check vet lint jaeger fuzz clean
+.PHONY: help demo test again drills soak histories managers peers bench-check vet lint jaeger fuzz clean
 
 # step runs a command, and says before what it is and after how long it took.
 step = @start=$$SECONDS; echo "==> $(1)"; $(2) && echo "==> $(1): done in $$((SECONDS - start)) s"
@@ -48,6 +48,19 @@ test: vet tools build lab
 	$(call step,tests over which the core races with itself,go test -run 'TestEnginesAgree|TestAHeldEngineLoses|TestAQueue|TestWhereAnApplication|TestHousing|TestAnApplicationThatIsRefused|TestLogLevel|TestConfigurationIsReloaded' -timeout 10m ./coordinator/engine)
 	$(call step,a short soak and some histories,go test -run '^Test(Soak|Histories)$$' ./coordinator)
 	$(call step,tests on the real control plane,cd e2e && go test $(UNCACHED) -p 1 -timeout 60m ./...)
+
+TIMES ?= 8
+PACKAGES ?= ./...
+
+# again passes the tests of PACKAGES of the main module TIMES (8) times, all anew, with the
+# race detector: random tests that fail rarely. It says what has failed in the end.
+again: tools
+	@failed=(); start=$$SECONDS; for i in $$(seq $(TIMES)); do \
+	  echo "==> round $$i of $(TIMES)"; \
+	  go test -count=1 -race -timeout 20m $(PACKAGES) || failed+=($$i); \
+	done; \
+	echo "==> again: $(TIMES) rounds in $$((SECONDS - start)) s, failed:" $${failed[*]:-none}; \
+	test $${#failed[@]} -eq 0
 
 LONG := slow-apiserver-long slow-lease-long busy-host-long
 HANGS := hang-loop hang-core hang-binder hang-manager cut-from-etcd-after-acquire relabel contradictions
