@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -64,6 +65,20 @@ func TestCELNamesUsersAsGoDoes(t *testing.T) {
 	for _, who := range people {
 		if got, want := evaluate(t, celUserInfo(), map[string]any{"request": asker(who, "")}), userInfo(who); got != want {
 			t.Errorf("CEL %s\nGo  %s", got, want)
+		}
+	}
+}
+
+// YuniKorn's admission controller marshals the user: what it has written passes the guard.
+func TestUsersAreNamedAsYuniKornNamesThem(t *testing.T) {
+	for _, who := range people {
+		type yunikorn struct {
+			User   string   `json:"user"`
+			Groups []string `json:"groups"`
+		}
+		want, err := json.Marshal(yunikorn{who.Username, append([]string{}, who.Groups...)})
+		if got := userInfo(who); err != nil || got != string(want) {
+			t.Errorf("%s, want %s, %v", got, want, err)
 		}
 	}
 }

@@ -211,7 +211,7 @@ func TestPods(t *testing.T) {
 		{name: "no authentication", config: set{keyBypassAuth: "true"}, annotations: set{userKey: bobInfo}, scheduler: scheduled, wantLabels: generated, wantAnnotations: set{userKey: bobInfo, allowKey: "true"}},
 		{name: "no authentication, nobody named", config: set{keyBypassAuth: "true"}, scheduler: scheduled, wantLabels: generated, wantAnnotations: set{allowKey: "true"}},
 		{name: "odd names", user: "o\"b\\r\n\u2028é", groups: []string{"a,b", "]"}, scheduler: scheduled, wantLabels: generated,
-			wantAnnotations: set{userKey: `{"user":"o\"b\\r\u000a` + "\u2028é" + `","groups":["a,b","]"]}`, allowKey: "true"}},
+			wantAnnotations: set{userKey: `{"user":"o\"b\\r\n\u2028é","groups":["a,b","]"]}`, allowKey: "true"}},
 
 		{name: "preemption by class", spec: map[string]any{"priorityClassName": "calm"}, scheduler: scheduled, wantLabels: generated, wantAnnotations: set{userKey: annInfo, allowKey: "false"}},
 		{name: "preemption by unknown class", spec: map[string]any{"priorityClassName": "none"}, scheduler: scheduled, wantLabels: generated, wantAnnotations: told},

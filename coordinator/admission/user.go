@@ -9,13 +9,17 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/workload"
 )
 
-// escapes is what stands in a string of JSON for what cannot, in the order in which it has
-// to be replaced. The policies make the same text with CEL, which has no JSON: see
-// celUserInfo.
+// escapes is what encoding/json, and so YuniKorn's admission controller, writes into a string
+// for what cannot stand there, in the order in which it has to be replaced: where that
+// controller has named a user, the guard knows the text again. The policies make the same
+// text with CEL, which has no JSON: see celUserInfo.
 func escapes() [][2]string {
-	list := [][2]string{{`\`, `\\`}, {`"`, `\"`}}
+	list := [][2]string{{`\`, `\\`}, {`"`, `\"`}, {"\b", `\b`}, {"\f", `\f`}, {"\n", `\n`}, {"\r", `\r`}, {"\t", `\t`}}
 	for c := range 0x20 {
 		list = append(list, [2]string{string(rune(c)), fmt.Sprintf(`\u%04x`, c)})
+	}
+	for _, c := range "<>&\u2028\u2029" {
+		list = append(list, [2]string{string(c), fmt.Sprintf(`\u%04x`, c)})
 	}
 	return list
 }
