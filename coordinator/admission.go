@@ -36,12 +36,13 @@ func (r *replica) serveAdmission(start func(name string, run func(context.Contex
 		Mode: cfg.Mode, Namespace: r.cfg.Namespace, ServiceAccount: cfg.ServiceAccount, SchedulerName: r.cfg.SchedulerName,
 		ConfigMaps: []string{r.cfg.Engine.DefaultsConfigMap, r.cfg.Engine.ConfigMap}, ConfigMapNamespace: r.cfg.Engine.ConfigMapNamespace, FailurePolicy: cfg.FailurePolicy,
 		Where: admission.Where{Namespace: r.cfg.Namespace, Service: cfg.Service, URLs: cfg.URLs}, Workloads: workloads,
+		Annotations: cfg.Annotations,
 	}
 	var certificates admission.Certificates
 	if cfg.Mode == config.AdmissionWebhook {
 		certificates = admission.NewMade(clients.Secrets.CoreV1().Secrets(r.cfg.Namespace), cfg.Secret, conf.Where.Names(hosts(cfg.URLs)))
 		if cfg.TLS.Cert != "" {
-			certificates = admission.Files{Cert: cfg.TLS.Cert, Key: cfg.TLS.Key, CA: cfg.TLS.CA}
+			certificates = admission.NewFiles(cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.CA)
 		}
 	}
 	service := admission.New(conf, admissionFacts{r}, r.configMaps, admission.NewCluster(clients.Objects), certificates, r.now, r.metrics, r.log)

@@ -9,7 +9,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/understudy-ha/understudy/coordinator/admission"
 	"github.com/understudy-ha/understudy/coordinator/config"
@@ -18,8 +20,14 @@ import (
 // inOverlay returns the one object of type T in a file of deploy/admission.
 func inOverlay[T runtime.Object](t *testing.T, file string) T {
 	t.Helper()
+	return inFile[T](t, "admission/"+file)
+}
+
+// inFile returns the one object of type T in a file.
+func inFile[T runtime.Object](t *testing.T, file string) T {
+	t.Helper()
 	var found []T
-	for _, doc := range documents(t, "admission/"+file) {
+	for _, doc := range documents(t, file) {
 		object, _, err := strict(t).Decode(doc, nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
@@ -71,8 +79,8 @@ func TestReplicasMayWriteWhatTheyWriteForAdmissionAndNoMore(t *testing.T) {
 			t.Errorf("wildcard in %v", rule)
 		}
 	}
-	// The two webhooks are named together, for two resources.
-	if want := len(admission.All()) + 2; names != want {
+	// The two webhooks are named together, for two resources, and one once more, to be read.
+	if want := len(admission.All()) + 2 + 1; names != want {
 		t.Errorf("%d names, want %d", names, want)
 	}
 	for _, o := range admission.All() {
@@ -82,7 +90,7 @@ func TestReplicasMayWriteWhatTheyWriteForAdmissionAndNoMore(t *testing.T) {
 			}
 		}
 		for _, verb := range []string{"patch", "delete"} {
-			if permitted(anywhere, verb, group, o.Resource, "understudy-fence") || permitted(anywhere, verb, group, o.Resource, "another") {
+			if permitted(anywhere, verb, group, o.Resource, "understudy-fence") || permitted(anywhere, "list", group, o.Resource, "") || permitted(anywhere, verb, group, o.Resource, "another") {
 				t.Errorf("may %s %s of others", verb, o.Resource)
 			}
 		}
@@ -109,5 +117,73 @@ func TestReplicasMayWriteWhatTheyWriteForAdmissionAndNoMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		explained(t, file, string(data))
+	}
+}
+
+// The certificate that cert-manager is asked for has the names by which the API server knows the
+// replicas, and is where the replicas read it, all of it in a volume that is renewed.
+func TestCertManagersCertificateIsTheOneThatIsRead(t *testing.T) {
+	const dir = "certmanager/"
+	before, overlay := inOverlay[*corev1.ConfigMap](t, "config.yaml").Data["config.yaml"], inFile[*corev1.ConfigMap](t, dir+"config.yaml").Data["config.yaml"]
+	if !strings.HasPrefix(overlay, before) {
+		t.Errorf("the configuration does not begin with that of deploy/admission:\n%s", overlay)
+	}
+	cfg, err := config.Parse([]byte(overlay))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type certificate struct {
+		Kind string
+		Spec struct {
+			SecretName string
+			DNSNames   []string `json:"dnsNames"`
+			PrivateKey struct{ RotationPolicy string }
+			IssuerRef  metav1.ObjectMeta
+			CA         struct{ SecretName string }
+		}
+		Metadata metav1.ObjectMeta
+	}
+	issuers, secrets := map[string]string{}, map[string]bool{}
+	var asked []certificate
+	for _, doc := range documents(t, dir+"certificate.yaml") {
+		var c certificate
+		if err := sigsyaml.Unmarshal(doc, &c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Metadata.Namespace != config.DefaultNamespace {
+			t.Errorf("%s %s is in %s", c.Kind, c.Metadata.Name, c.Metadata.Namespace)
+		}
+		if c.Kind == "Issuer" {
+			issuers[c.Metadata.Name] = c.Spec.CA.SecretName
+			continue
+		}
+		asked = append(asked, c)
+		secrets[c.Spec.SecretName] = true
+	}
+	for _, c := range asked {
+		if by, ok := issuers[c.Spec.IssuerRef.Name]; !ok || by != "" && !secrets[by] {
+			t.Errorf("%s is issued by %s, of the Secret %q", c.Metadata.Name, c.Spec.IssuerRef.Name, by)
+		}
+	}
+	template := inFile[*appsv1.Deployment](t, dir+"deployment.yaml").Spec.Template.Spec
+	mount, volume, last := template.Containers[0].VolumeMounts[0], template.Volumes[0], asked[len(asked)-1].Spec
+	if mount.Name != volume.Name || mount.SubPath != "" || volume.Secret.SecretName != last.SecretName {
+		t.Errorf("mounted %+v of %+v, issued %s", mount, volume, last.SecretName)
+	}
+	want := config.TLS{CA: mount.MountPath + "/ca.crt", Cert: mount.MountPath + "/tls.crt", Key: mount.MountPath + "/tls.key"}
+	if cfg.Admission.TLS != want {
+		t.Errorf("configured %+v, want %+v", cfg.Admission.TLS, want)
+	}
+	where := admission.Where{Namespace: config.DefaultNamespace, Service: cfg.Admission.Service}
+	if names := where.Names(nil); !slices.Equal(last.DNSNames, names) {
+		t.Errorf("names %v, want %v", last.DNSNames, names)
+	}
+}
+
+// The namespace of the replicas is none of those that YuniKorn's own admission controller
+// processes: its scheduler would be what the replicas, and etcd, wait for.
+func TestYuniKornsAdmissionLeavesTheReplicasAlone(t *testing.T) {
+	if got := only[*corev1.Namespace](t, config.DefaultNamespace).Annotations["yunikorn.apache.org/namespace.enableYuniKorn"]; got != "false" {
+		t.Errorf("enableYuniKorn is %q", got)
 	}
 }

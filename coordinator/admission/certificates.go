@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -20,41 +19,11 @@ import (
 type Certificates interface {
 	// Get is for tls.Config.GetCertificate.
 	Get(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Renew replaces what has to be replaced, and returns the authorities in PEM form.
-	Renew(ctx context.Context, now time.Time) (bundle []byte, err error)
+	// Renew replaces what has to be replaced, and returns the authorities in PEM form, none if
+	// somebody else tells the API server of them. told is what the API server knows already.
+	Renew(ctx context.Context, told []byte, now time.Time) (bundle []byte, err error)
 	// Expires is when the certificate ends that is shown, zero if there is none.
 	Expires() time.Time
-}
-
-// Files are certificates that somebody else keeps, such as cert-manager. They are read
-// whenever they are used.
-type Files struct{ Cert, Key, CA string }
-
-// Get reads the certificate and its key.
-func (f Files) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("admission.tls: %w", err)
-	}
-	return &pair, nil
-}
-
-// Renew reads the authority.
-func (f Files) Renew(context.Context, time.Time) ([]byte, error) {
-	bundle, err := os.ReadFile(f.CA)
-	if err != nil {
-		return nil, fmt.Errorf("admission.tls.ca: %w", err)
-	}
-	return bundle, nil
-}
-
-// Expires is when the certificate ends.
-func (f Files) Expires() time.Time {
-	pair, err := f.Get(nil)
-	if err != nil || pair.Leaf == nil {
-		return time.Time{}
-	}
-	return pair.Leaf.NotAfter
 }
 
 // Made are certificates that the replicas make themselves, by authorities in a Secret that
@@ -93,7 +62,7 @@ func (m *Made) Expires() time.Time {
 
 // Renew reads the Secret, brings it up to date, and has a certificate by what it holds.
 // Replicas that do so at the same time agree on what the first of them wrote.
-func (m *Made) Renew(ctx context.Context, now time.Time) ([]byte, error) {
+func (m *Made) Renew(ctx context.Context, _ []byte, now time.Time) ([]byte, error) {
 	held, err := m.share(ctx, now)
 	if err != nil {
 		return nil, fmt.Errorf("the Secret %s: %w", m.name, err)

@@ -63,7 +63,7 @@ func TestNoRotationIsNoticed(t *testing.T) {
 			if step > 0 && step%3 != i {
 				continue // it looks later
 			}
-			bundle, err := m.Renew(t.Context(), now)
+			bundle, err := m.Renew(t.Context(), nil, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,14 +94,14 @@ func TestASecretThatIsDeletedComesBack(t *testing.T) {
 	now := time.Now()
 	a, b := NewMade(secrets, "certificates", []string{"admission.own.svc"}), NewMade(secrets, "certificates", []string{"admission.own.svc"})
 	for _, m := range []*Made{a, b} {
-		if _, err := m.Renew(t.Context(), now); err != nil {
+		if _, err := m.Renew(t.Context(), nil, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := secrets.Delete(t.Context(), "certificates", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := a.Renew(t.Context(), now)
+	bundle, err := a.Renew(t.Context(), nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestASecretThatIsDeletedComesBack(t *testing.T) {
 func TestWhoIsOvertakenServesAtOnce(t *testing.T) {
 	now, names := time.Now(), []string{"admission.own.svc"}
 	elsewhere := fake.NewClientset().CoreV1().Secrets(own)
-	bundle, err := NewMade(elsewhere, "certificates", names).Renew(t.Context(), now)
+	bundle, err := NewMade(elsewhere, "certificates", names).Renew(t.Context(), nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestWhoIsOvertakenServesAtOnce(t *testing.T) {
 			return true, nil, errors.Join(client.Tracker().Update(resource, theirs, own), apierrors.NewConflict(v1.Resource("secrets"), "certificates", nil))
 		})
 		m := NewMade(client.CoreV1().Secrets(own), "certificates", names)
-		if _, err := m.Renew(t.Context(), now); err != nil {
+		if _, err := m.Renew(t.Context(), nil, now); err != nil {
 			t.Errorf("%s: %v", verb, err)
 			continue
 		}
@@ -152,7 +152,7 @@ func TestWhoIsOvertakenServesAtOnce(t *testing.T) {
 func TestASecretThatCannotBeReadIsLeft(t *testing.T) {
 	client := fake.NewClientset(&v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: own, Name: "certificates"}, Data: map[string][]byte{"current.crt": []byte("x")}})
 	m := NewMade(client.CoreV1().Secrets(own), "certificates", nil)
-	if _, err := m.Renew(t.Context(), time.Now()); err == nil {
+	if _, err := m.Renew(t.Context(), nil, time.Now()); err == nil {
 		t.Error("no error")
 	}
 	if _, err := m.Get(nil); err == nil {
@@ -164,7 +164,7 @@ func TestASecretThatCannotBeReadIsLeft(t *testing.T) {
 func TestCertificatesAreReplacedWhileServing(t *testing.T) {
 	m := NewMade(fake.NewClientset().CoreV1().Secrets(own), "certificates", []string{"127.0.0.1"})
 	now := time.Now()
-	bundle, err := m.Renew(t.Context(), now.Add(-servingLife*2/3))
+	bundle, err := m.Renew(t.Context(), nil, now.Add(-servingLife*2/3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestCertificatesAreReplacedWhileServing(t *testing.T) {
 	}
 	kept := dial()
 	first := get(kept)
-	if _, err := m.Renew(t.Context(), now); err != nil {
+	if _, err := m.Renew(t.Context(), nil, now); err != nil {
 		t.Fatal(err)
 	}
 	if get(kept) != first {
@@ -234,6 +234,8 @@ func (a *around) read(context.Context) ([]*v1.ConfigMap, error) {
 	defer a.mu.Unlock()
 	return a.held, a.unread
 }
+
+func (a *around) Told(context.Context) ([]byte, error) { return nil, nil }
 
 func (a *around) Keep(context.Context, []runtime.Object, []Object) error {
 	a.mu.Lock()
@@ -376,6 +378,25 @@ func TestWebhookConfiguration(t *testing.T) {
 		if got := evaluate(t, undecided, map[string]any{"object": c.object, "request": request}); got != c.want {
 			t.Errorf("%v: asked again %v", c.object, got)
 		}
+	}
+	// Where a Service chooses, more is asked about new pods, and the last attempt about all.
+	cfg.Where = Where{Namespace: own, Service: "admission"}
+	hooks = cfg.mutations(settingsOf(t, nil), []byte("bundle")).Webhooks
+	asked := map[string]int{}
+	for i, h := range hooks {
+		for _, resource := range []string{"pods", "deployments"} {
+			request := asker(people[0], "team")
+			request["operation"], request["resource"] = "CREATE", map[string]any{"resource": resource}
+			if i == 0 || evaluate(t, h.MatchConditions[len(h.MatchConditions)-1].Expression, map[string]any{"object": podOf(nil, nil, nil), "request": request}) == true {
+				asked[resource]++
+				if i == len(hooks)-1 && *h.FailurePolicy == admissionregv1.Fail {
+					asked["last "+resource]++
+				}
+			}
+		}
+	}
+	if want := (map[string]int{"pods": attemptsOfService, "last pods": 1, "deployments": attemptsUndecided, "last deployments": 1}); !maps.Equal(asked, want) {
+		t.Errorf("asked %v, want %v", asked, want)
 	}
 	only := cfg.validations([]byte("bundle")).Webhooks[0]
 	if *only.FailurePolicy != admissionregv1.Fail || only.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"] != own ||

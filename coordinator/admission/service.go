@@ -34,6 +34,8 @@ type Config struct {
 	FailurePolicy string
 	Where         Where
 	Workloads     []Workload
+	// Annotations are those of the webhooks. They tell whoever keeps certificates.
+	Annotations map[string]string
 }
 
 // Source reads the ConfigMaps, nil for one that does not exist, in the order of
@@ -62,6 +64,7 @@ type Service struct {
 
 	current atomic.Pointer[configuration]
 	handler *handler
+	trust   trust
 	last    string // what was wrong last
 }
 
@@ -189,11 +192,16 @@ func (s *Service) keep(ctx context.Context) bool {
 	defer cancel()
 	var bundle []byte
 	if s.certificates != nil {
-		var err error
-		if bundle, err = s.certificates.Renew(ctx, s.now()); err != nil {
+		told, err := s.objects.Told(ctx)
+		if err != nil {
+			s.say("the API server's objects cannot be read", err)
+			return false
+		}
+		if bundle, err = s.certificates.Renew(ctx, told, s.now()); err != nil {
 			s.say("no certificate", err)
 			return false
 		}
+		bundle = s.trust.join(bundle, told, s.now())
 	}
 	want := s.cfg.wanted(s.current.Load().settings, bundle)
 	if err := s.objects.Keep(ctx, want, All()); err != nil {

@@ -25,8 +25,12 @@ const (
 	// attemptSeconds is how long the API server waits for a replica.
 	attemptSeconds = 3
 	// attemptsOfService is how many replicas it asks where a Service chooses them. It asks one
-	// after another, and only for as long as none has decided.
-	attemptsOfService = 3
+	// after another, and only for as long as none has decided. A Service knows nothing of who
+	// has been asked, and goes on choosing a replica that has died.
+	attemptsOfService = 6
+	// attemptsUndecided is how many of the attempts there are, the last among them, where it
+	// cannot be told whether a replica has decided: all of these are made.
+	attemptsUndecided = 3
 )
 
 // Where says where the API server finds the replicas.
@@ -80,6 +84,7 @@ func (c Config) account() string {
 // mutations is the configuration of the webhook for pods and workloads.
 func (c Config) mutations(s Settings, bundle []byte) *admissionregv1.MutatingWebhookConfiguration {
 	object := &admissionregv1.MutatingWebhookConfiguration{ObjectMeta: named(nameMutations)}
+	object.Annotations = c.Annotations
 	object.SetGroupVersionKind(admissionregv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"))
 	conditions := []admissionregv1.MatchCondition{c.notOwn(), {
 		// Whatever else changes in a pod is nobody's business here.
@@ -90,7 +95,9 @@ func (c Config) mutations(s Settings, bundle []byte) *admissionregv1.MutatingWeb
 		Name:       "workloads-that-change",
 		Expression: "request.resource.resource == 'pods' || request.operation == 'CREATE' || object.?spec != oldObject.?spec",
 	}}
-	for i, client := range c.Where.clients(PathMutate, bundle) {
+	clients := c.Where.clients(PathMutate, bundle)
+	last := len(clients) - 1
+	for i, client := range clients {
 		webhook := admissionregv1.MutatingWebhook{
 			Name: attempt(i) + "." + nameMutate, ClientConfig: client, Rules: c.hookRules(),
 			FailurePolicy: ptr.To(admissionregv1.FailurePolicyType(c.FailurePolicy)), MatchPolicy: ptr.To(admissionregv1.Equivalent),
@@ -101,10 +108,10 @@ func (c Config) mutations(s Settings, bundle []byte) *admissionregv1.MutatingWeb
 			ReinvocationPolicy: ptr.To(admissionregv1.IfNeededReinvocationPolicy),
 		}
 		if i > 0 {
-			webhook.MatchConditions = slices.Concat(conditions, []admissionregv1.MatchCondition{c.undecided(s)})
+			webhook.MatchConditions = slices.Concat(conditions, []admissionregv1.MatchCondition{c.undecided(s, i >= attemptsUndecided-1 && i < last)})
 			webhook.ReinvocationPolicy = ptr.To(admissionregv1.NeverReinvocationPolicy)
 		}
-		if i < len(c.Where.clients(PathMutate, nil))-1 {
+		if i < last {
 			// The last one decides what becomes of a request that nobody answers.
 			webhook.FailurePolicy = ptr.To(admissionregv1.Ignore)
 		}
@@ -123,16 +130,19 @@ func attempt(i int) string {
 }
 
 // undecided is for pods that no replica has decided about yet. Of one in a namespace that is
-// left alone that cannot be told: it is asked about once.
-func (c Config) undecided(s Settings) admissionregv1.MatchCondition {
+// left alone, and of anything but a new pod, that cannot be told: an attempt that is onlyNew
+// leaves all but new pods out.
+func (c Config) undecided(s Settings, onlyNew bool) admissionregv1.MatchCondition {
 	done := "object.spec.?schedulerName.orValue('') == " + celString(c.SchedulerName)
 	if !s.BypassAuth {
 		done += " && " + celEntry("object", "annotations", workload.AnnotationUserInfo) + " != ''"
 	}
+	which := "request.resource.resource != 'pods' || request.operation != 'CREATE' || "
+	if onlyNew {
+		which = "request.resource.resource == 'pods' && request.operation == 'CREATE' && "
+	}
 	return admissionregv1.MatchCondition{
-		Name: "undecided",
-		Expression: fmt.Sprintf("request.resource.resource != 'pods' || request.operation != 'CREATE' || %s && !(%s)",
-			celByName(s.Process, s.Bypass), done),
+		Name: "undecided", Expression: fmt.Sprintf("%s%s && !(%s)", which, celByName(s.Process, s.Bypass), done),
 	}
 }
 
@@ -158,6 +168,7 @@ func rule(group, version, resource string) admissionregv1.RuleWithOperations {
 // at is refused.
 func (c Config) validations(bundle []byte) *admissionregv1.ValidatingWebhookConfiguration {
 	object := &admissionregv1.ValidatingWebhookConfiguration{ObjectMeta: named(nameValidations)}
+	object.Annotations = c.Annotations
 	object.SetGroupVersionKind(admissionregv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"))
 	among := ""
 	for i, name := range c.ConfigMaps {
@@ -179,7 +190,13 @@ func (c Config) validations(bundle []byte) *admissionregv1.ValidatingWebhookConf
 	return object
 }
 
+// What the replicas write is labelled with their name.
+const (
+	labelName = "app.kubernetes.io/name"
+	ourName   = "understudy"
+)
+
 // named is the metadata of what the replicas write.
 func named(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Labels: map[string]string{labelApp: "yunikorn", "app.kubernetes.io/name": "understudy"}}
+	return metav1.ObjectMeta{Name: name, Labels: map[string]string{labelApp: "yunikorn", labelName: ourName}}
 }

@@ -242,8 +242,11 @@ type Admission struct {
 	// Secret is the name of the one with the authorities that the replicas make.
 	Secret string `yaml:"secret"`
 	// TLS names files with a certificate for the server, instead of one that the replicas
-	// make, and with the authority by which the API server knows it.
+	// make, and with the authority by which the API server knows it. Without an authority
+	// somebody else writes the caBundle of the webhooks.
 	TLS TLS `yaml:"tls"`
+	// Annotations are those of the webhooks' configurations, for whoever does so.
+	Annotations map[string]string `yaml:"annotations"`
 	// Workloads are the custom resources whose pods are accounted to who creates the resource,
 	// by the names of the presets of app managers. Their operators have to be named in
 	// admissionController.accessControl.externalUsers: they create the pods.

@@ -84,6 +84,7 @@ admission:
   serviceAccount: another
   secret: authorities
   tls: {ca: /ca.pem, cert: /cert.pem, key: /key.pem}
+  annotations: {example.com/inject: here}
   workloads: [rayjob]
 gossip: {address: "0.0.0.0:7946", advertise: "10.0.0.1:7946", peers: ["understudy-gossip:7946"], keyringFile: /keyring}
 history: {applications: 50, applicationAge: 1h, events: 500, eventAge: 30m}
@@ -235,6 +236,7 @@ func TestValuesAreChecked(t *testing.T) {
 			c.Admission.Mode, c.Admission.URLs = "webhook", []string{"https://a:1", "http://a:1", "https://a/b"}
 		}, []string{"admission.urls[1]", "admission.urls[2]"}},
 		"half of admission's TLS": {func(c *Config) { c.Admission.Mode, c.Admission.TLS.Cert = "webhook", "c" }, []string{"admission.tls"}},
+		"admission's authority":   {func(c *Config) { c.Admission.Mode, c.Admission.TLS.CA = "webhook", "c" }, []string{"admission.tls"}},
 		"failure of admission":    {func(c *Config) { c.Admission.Mode, c.Admission.FailurePolicy = "webhook", "Deny" }, []string{"admission.failurePolicy"}},
 		"half of REST's TLS":      {func(c *Config) { c.REST.TLS.CA = "c" }, []string{"rest.tls.cert", "rest.tls.key", "rest.tls.serverName"}},
 		"port out of range":       {func(c *Config) { c.HTTP.Address = ":70000" }, []string{"http.address"}},

@@ -162,8 +162,8 @@ func (k *checker) admission(c Admission) {
 		k.must(fmt.Sprintf("admission.urls[%d]", i), err == nil && u.Scheme == "https" && u.Host != "" && u.Path == "" && u.RawQuery == "",
 			"is %q, want https://host:port", text)
 	}
-	all := c.TLS.CA != "" && c.TLS.Cert != "" && c.TLS.Key != ""
-	k.must("admission.tls", all || !c.TLS.Enabled(), "names some of ca, cert and key, want all of them or none")
+	pair := c.TLS.Cert != "" && c.TLS.Key != ""
+	k.must("admission.tls", pair || !c.TLS.Enabled(), "lacks one of cert and key, want both, and ca unless somebody else tells the API server of it")
 }
 
 func (k *checker) gossip(c Gossip) {

@@ -73,7 +73,10 @@ func (t admissionOnly) allows(method, path string) bool {
 	if path == t.secrets {
 		return method == http.MethodPost
 	}
-	_, name, ok := strings.Cut(strings.TrimPrefix(path, admissionObjects), "/")
+	resource, name, ok := strings.Cut(strings.TrimPrefix(path, admissionObjects), "/")
+	if method == http.MethodGet {
+		return ok && resource == "mutatingwebhookconfigurations" && name != ""
+	}
 	return ok && strings.HasPrefix(path, admissionObjects) && !strings.HasPrefix(name, FencePolicy) &&
 		slices.Contains([]string{http.MethodPatch, http.MethodDelete}, method)
 }

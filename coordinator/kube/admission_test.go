@@ -18,6 +18,9 @@ func TestTheClientForAdmissionSendsNothingElse(t *testing.T) {
 	}{
 		{http.MethodPatch, "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/yunikorn-admission-controller-mutations", true},
 		{http.MethodDelete, "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/understudy-admission-user-pod", true},
+		{http.MethodGet, "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/yunikorn-admission-controller-mutations", true},
+		{http.MethodGet, "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", false},
+		{http.MethodGet, "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/understudy-fence", false},
 		{http.MethodGet, "/api/v1/namespaces/own/secrets/certificates", true},
 		{http.MethodPut, "/api/v1/namespaces/own/secrets/certificates", true},
 		{http.MethodPost, "/api/v1/namespaces/own/secrets", true},
