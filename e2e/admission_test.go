@@ -132,7 +132,7 @@ func (a *admitting) pods(t *testing.T) {
 		{name: "honest", annotations: map[string]string{userInfo: annInfo}, wantScheduler: "yunikorn", want: map[string]string{userInfo: annInfo}},
 		{name: "by a controller", user: jobService, annotations: map[string]string{userInfo: bobInfo}, wantScheduler: "yunikorn", want: map[string]string{userInfo: bobInfo}},
 		{name: "odd user", user: `o"b\r` + "\té,漢", wantScheduler: "yunikorn",
-			want: map[string]string{userInfo: `{"user":"o\"b\\r\u0009é,漢","groups":["system:authenticated"]}`}},
+			want: map[string]string{userInfo: `{"user":"o\"b\\r\té,漢","groups":["system:authenticated"]}`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pod := unscheduled(fmt.Sprintf("case-%d", i))

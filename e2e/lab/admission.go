@@ -10,8 +10,8 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/workload"
 )
 
-// configureAdmission has a replica do admission. There are no Services in a lab: the API server
-// is told where each replica is.
+// configureAdmission has a replica do admission. A Service has no endpoints in a lab: the API
+// server is told where each replica is.
 func (l *Lab) configureAdmission(i int, file map[string]any) {
 	mode := l.plan.opts.Admission
 	if mode == "" {

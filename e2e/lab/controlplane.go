@@ -147,7 +147,11 @@ func (p *plan) apiserverProcess(keys *pki) Process {
 		// lift the taint from a node that has become ready.
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
 		// A loopback address is refused as an endpoint of the kubernetes service.
-		"--endpoint-reconciler-type=none", "--external-hostname=127.0.0.1",
+		// Another is needed where there is no route to anywhere; nobody uses it.
+		"--endpoint-reconciler-type=none", "--external-hostname=127.0.0.1", "--advertise-address=192.0.2.1",
+		// Nobody routes the address of a Service either: a webhook behind one is asked at its
+		// endpoints.
+		"--enable-aggregator-routing=true",
 		"--max-requests-inflight=2000", "--max-mutating-requests-inflight=2000",
 		"--delete-collection-workers=8",
 		"--event-ttl=15m",
