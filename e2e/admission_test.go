@@ -69,6 +69,9 @@ func admits(t *testing.T, mode string) {
 type admitting struct {
 	*stage
 	users map[string]kubernetes.Interface
+	// chance is how many of a hundred pods may escape while replicas go: none, unless a
+	// Service chooses whom the API server asks.
+	chance int64
 }
 
 // as is a client of somebody.
@@ -308,7 +311,7 @@ func (a *admitting) whileReplicasGo(t *testing.T) {
 			t.Errorf("refused: %v", err)
 		}
 	}
-	if n := escaped.Load(); n > 0 {
+	if n := escaped.Load(); n*100 > a.chance*created.Load() {
 		t.Errorf("%d of %d pods have escaped", n, created.Load())
 	}
 	slices.Sort(took)
