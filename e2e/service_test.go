@@ -332,7 +332,7 @@ func (m *certManager) asking(ctx context.Context) func() (int64, []string) {
 				default:
 					created.Add(1)
 				}
-				time.Sleep(10 * time.Millisecond) // the machine is for others as well
+				time.Sleep(30 * time.Millisecond) // the machine is for others as well
 			}
 		})
 	}
@@ -379,6 +379,7 @@ func TestCertificatesByCertManager(t *testing.T) {
 	before := fmt.Sprint(m.processes())
 	m.awaitShown(ctx, m.serial, m.names()...)
 	stop := m.asking(ctx)
+	t.Log("all show the first certificate", time.Now().Format(time.TimeOnly))
 	old := m.bundle()
 	serial := m.renew(ctx, func(string) {})
 	m.awaitShown(ctx, serial, m.names()...)
@@ -387,6 +388,7 @@ func TestCertificatesByCertManager(t *testing.T) {
 			t.Errorf("the same authority is told of as\n%s", bundle)
 		}
 	}
+	t.Log("all show the second one", time.Now().Format(time.TimeOnly))
 	m.renewAuthority(t)
 	serial = m.renew(ctx, func(replica string) {
 		if replica == "understudy-0" {

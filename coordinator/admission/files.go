@@ -12,9 +12,13 @@ import (
 	"time"
 )
 
-// settling is how long a certificate that has come is not shown at least. By then no replica
-// is still writing what it had read of the API server before.
-const settling = keepTimeout
+const (
+	// settling is how long a certificate that has come is not shown at least. By then no replica
+	// is still writing what it had read of the API server before.
+	settling = keepTimeout
+	// settled is how long it is after that before it is tried again to show it.
+	settled = 2 * time.Second
+)
 
 // Files are certificates that somebody else keeps, such as cert-manager. All may be replaced
 // at once, key and authority too, and the replicas do not see that at the same time. So a
@@ -24,9 +28,9 @@ type Files struct {
 	cert, key, ca string // ca is empty where somebody else tells the API server
 
 	shown atomic.Pointer[tls.Certificate]
-	// next has been read, first at since, and is not shown yet.
-	next  *tls.Certificate
-	since time.Time
+	// next has been read, first at since and last at tried, and is not shown yet.
+	next         *tls.Certificate
+	since, tried time.Time
 	// authority is that of shown.
 	authority []byte
 }
@@ -51,6 +55,22 @@ func (f *Files) Expires() time.Time {
 	return time.Time{}
 }
 
+// Due reports whether Renew has something to do: the files have been replaced, or what is in them
+// has waited for long enough to be shown.
+func (f *Files) Due(now time.Time) bool {
+	pair, _, err := f.read()
+	shown := f.shown.Load()
+	switch {
+	case err != nil: // They may be half replaced.
+		return false
+	case shown != nil && same(shown, pair):
+		return f.next != nil
+	case f.next == nil || !same(f.next, pair):
+		return true
+	}
+	return now.Sub(f.since) >= settling && now.Sub(f.tried) >= settled
+}
+
 // Renew reads the files, and returns the authorities of what is shown and of what will be.
 func (f *Files) Renew(_ context.Context, told []byte, now time.Time) ([]byte, error) {
 	pair, authority, err := f.read()
@@ -65,6 +85,7 @@ func (f *Files) Renew(_ context.Context, told []byte, now time.Time) ([]byte, er
 	if f.next == nil || !same(f.next, pair) {
 		f.next, f.since = pair, now
 	}
+	f.tried = now
 	known := now.Sub(f.since) >= settling && knows(told, pair, now) == nil
 	if shown == nil || now.After(shown.Leaf.NotAfter) || known {
 		f.shown.Store(pair)

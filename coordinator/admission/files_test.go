@@ -241,3 +241,50 @@ func TestAnEndedCertificateIsReplacedAtOnce(t *testing.T) {
 		t.Errorf("%v, %v", err, accepted(t, f, own, now))
 	}
 }
+
+// TestFilesAreDue: there is something to do when files have been replaced, when the certificate in them
+// has waited for long enough, and again while the API server does not know its authority.
+func TestFilesAreDue(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	f := filesIn(dir)
+	due := func(want bool, when string) {
+		t.Helper()
+		if got := f.Due(now); got != want {
+			t.Errorf("%s: due %v", when, got)
+		}
+	}
+	renew := func(told []byte) {
+		t.Helper()
+		if _, err := f.Renew(t.Context(), told, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due(false, "there are no files")
+	k := newKeeper(t, now)
+	k.write(dir, now)
+	due(true, "the first files")
+	renew(nil)
+	due(false, "they are shown")
+	if err := os.WriteFile(filepath.Join(dir, "tls.key"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	due(false, "half replaced")
+	now = now.Add(time.Hour)
+	k = newKeeper(t, now)
+	k.write(dir, now)
+	due(true, "replaced")
+	renew(nil)
+	due(false, "announced")
+	now = now.Add(settling)
+	due(true, "waited for long enough")
+	renew(nil)
+	due(false, "just tried")
+	now = now.Add(settled)
+	due(true, "tried some time ago")
+	renew(k.bundle())
+	if err := accepted(t, f, k.bundle(), now); err != nil {
+		t.Error(err)
+	}
+	due(false, "shown")
+}

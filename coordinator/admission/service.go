@@ -135,7 +135,7 @@ func (s *Service) Run(ctx context.Context) error {
 	pause := retries()
 	for {
 		changed := s.read(ctx)
-		if s.current.Load() != nil && (changed || !s.now().Before(due)) {
+		if s.current.Load() != nil && (changed || s.renews() || !s.now().Before(due)) {
 			if s.keep(ctx) {
 				due, pause = s.now().Add(keepPeriod), retries()
 			} else {
@@ -148,6 +148,12 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// renews reports whether there is a certificate to take over now, and not only when its time comes.
+func (s *Service) renews() bool {
+	files, ok := s.certificates.(interface{ Due(now time.Time) bool })
+	return ok && files.Due(s.now())
 }
 
 // read takes over what the ConfigMaps say, and reports whether that is new.
