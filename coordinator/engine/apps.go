@@ -45,6 +45,9 @@ type app struct {
 	// run says that its gang was complete before the core was told of it, so
 	// that the core has to be told that as well: see runCore.
 	run bool
+	// reserves says that the core was told of a placeholder that it did not place: see
+	// countReserving.
+	reserves bool
 	// untimed says that the core was told of a gang that had been given up: no timer of
 	// its own goes on, with which it would end an application that fails already.
 	untimed bool

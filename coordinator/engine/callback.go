@@ -77,6 +77,10 @@ func (e *Engine) restored(t *task, node string) {
 	if t.node = node; !maps.Equal(t.res, t.rec.Resources) { // resized while it waited for its place
 		e.logErr("cannot resize allocation", e.sendTask(a, t), attrTask(t.rec.ID))
 	}
+	if t.rec.Placeholder && !a.reserves {
+		a.reserves = true
+		e.chores.put(func() { e.countReserving(t.rec.AppID) })
+	}
 	if t.rec.Placeholder && a.run {
 		a.run = false
 		e.chores.put(func() { e.runCore(t.rec.AppID) })
