@@ -37,8 +37,6 @@ var exceptions = []exception{
 	{"/api/v1/events", `\.items\[.*`, "likewise"},
 	{"/ws/v1/scheduler/healthcheck", `.*`, "what the core last found when it looked, once in half a minute"},
 	{"", `\.allocationLog(\[.*)?`, "what a core has met with in its own attempts, which go on; `explain` has the reason"},
-	{"", `\.allocatingAcceptedApps(\[.*)?`, "gangs that wait, from when the new core gives one a place: it can not be told"},
-	{"", `\.stateLog\[Completing\]\.time`, "no record says when the last pod has gone"},
 }
 
 // excepted returns the exception for a value, nil if there is none.

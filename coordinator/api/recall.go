@@ -107,18 +107,33 @@ var rankOf = map[string]int{
 	"Completed": 5, "Failed": 5, "Rejected": 5, "Killing": 4, "Killed": 5,
 }
 
+// completing is a state of applications that only the core has.
+const completing ledger.AppState = "Completing"
+
 // recallLog is when an application came into the states that it has been in, as far as there
-// are such states in the core. That it is completing nobody but the core knows.
+// are such states in the core. It is completing while it has nothing to do.
 func recallLog(app *ledger.App, out *dao.ApplicationDAOInfo) []*dao.StateDAOInfo {
 	var log []*dao.StateDAOInfo
 	seen := make(map[ledger.AppState]bool)
+	idle := func() {
+		if app.Idle != 0 {
+			seen[completing] = true
+			log = append(log, &dao.StateDAOInfo{Time: int64(app.Idle), ApplicationState: string(completing)})
+		}
+	}
 	for _, entry := range app.StateLog {
 		rank, known := rankOf[string(entry.State)]
 		if !known || rank == 0 || rank > rankOf[out.State] || seen[entry.State] {
 			continue
 		}
 		seen[entry.State] = true
+		if entry.State == ledger.AppStateCompleted {
+			idle()
+		}
 		log = append(log, &dao.StateDAOInfo{Time: int64(entry.At), ApplicationState: string(entry.State)})
+	}
+	if out.State == string(completing) {
+		idle()
 	}
 	for _, entry := range out.StateLog {
 		if entry.ApplicationState == out.State && !seen[ledger.AppState(out.State)] {

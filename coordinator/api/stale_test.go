@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/apache/yunikorn-core/pkg/webservice/dao"
@@ -152,5 +153,22 @@ func TestEndedApplicationsAreInTheRecords(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", state, got, want)
 		}
+	}
+}
+
+// TestAnEndedApplicationWasCompleting: as in the core's log, between running and its end, since it had
+// nothing to do.
+func TestAnEndedApplicationWasCompleting(t *testing.T) {
+	l := ledger.New()
+	l.Apply(ledger.Change{Key: ledger.Key{AppID: "a"}, App: &ledger.App{
+		ID: "a", Queue: "root.a", State: ledger.AppStateCompleted, Idle: 3, Finished: 4, StateLog: []ledger.Transition{
+			{State: ledger.AppStateAccepted, At: 1}, {State: ledger.AppStateRunning, At: 2}, {State: ledger.AppStateCompleted, At: 4},
+		},
+	}})
+	_, body := send(t, http.MethodGet, (&understudy{state: l}).serve(t)+part+"/application/a?stale", "")
+	const want = `"stateLog":[{"time":1,"applicationState":"Accepted"},{"time":2,"applicationState":"Running"},` +
+		`{"time":3,"applicationState":"Completing"},{"time":4,"applicationState":"Completed"}]`
+	if !strings.Contains(string(body), want) {
+		t.Errorf("%s\nwithout %s", body, want)
 	}
 }

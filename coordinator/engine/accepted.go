@@ -1,20 +1,27 @@
 package engine
 
 import (
-	_ "unsafe" // for the core's own count
+	"reflect"
+	"strings"
 
 	"github.com/apache/yunikorn-core/pkg/scheduler/objects"
 )
 
-// setAllocatingAccepted is how the core itself counts an application that it has given a first
-// placeholder. It has no name for others.
-//
-//go:linkname setAllocatingAccepted github.com/apache/yunikorn-core/pkg/scheduler/objects.(*Queue).setAllocatingAccepted
-func setAllocatingAccepted(queue *objects.Queue, id string)
+// A queue may limit how many applications run. The core counts a gang among them from when it has
+// placed a first placeholder, in the queue and in all above it, until the gang runs. It does so only
+// for what it has placed itself, and forgets a gang that comes to nothing in the one queue but not in
+// those above. So the engine counts for a core that was told of placeholders, or another application
+// would have the gang's turn after a failover; and it has the core forget what is gone, or the queues
+// above would let fewer and fewer applications run.
 
-// countReserving has the core count an application among those that run, whose number its queues may
-// limit, once it has placeholders. A core that gave it the first one itself does so. One that was told
-// of it would let another application have its turn.
+// reservingIn are the applications that a queue counts so. The core has no name for it that others
+// could use. The queue has to be locked.
+func reservingIn(queue *objects.Queue) map[string]bool {
+	field := reflect.ValueOf(queue).Elem().FieldByName("allocatingAcceptedApps")
+	return *(*map[string]bool)(field.Addr().UnsafePointer())
+}
+
+// countReserving counts an application that was given placeholders by somebody else.
 func (e *Engine) countReserving(id string) {
 	p := e.corePartition()
 	if p == nil {
@@ -24,10 +31,33 @@ func (e *Engine) countReserving(id string) {
 	if x == nil {
 		return
 	}
-	queue := p.GetQueue(x.GetQueuePath())
-	x.Lock() // It does not begin to run meanwhile, with which this count of it ends.
+	path := x.GetQueuePath()
+	x.Lock() // It does not begin to run meanwhile, with which this ends.
 	defer x.Unlock()
-	if queue != nil && x.IsAccepted() {
-		setAllocatingAccepted(queue, id)
+	if x.IsAccepted() {
+		e.eachAbove(path, func(q *objects.Queue) { reservingIn(q)[id] = true })
+	}
+}
+
+// forgetReserving forgets an application that the core has let go of, before it is submitted again.
+func (e *Engine) forgetReserving(id string, a *app) {
+	e.mu.Lock()
+	path, last := a.at.queue, e.apps[id] == a
+	e.mu.Unlock() // The core may hold a lock of a queue, and wait for us.
+	if last {
+		e.eachAbove(path, func(q *objects.Queue) { delete(reservingIn(q), id) })
+	}
+}
+
+// eachAbove does something to a queue, and to those above it, while it is locked.
+func (e *Engine) eachAbove(path string, do func(*objects.Queue)) {
+	p := e.corePartition()
+	for p != nil && path != "" {
+		if q := p.GetQueue(path); q != nil {
+			q.Lock()
+			do(q)
+			q.Unlock()
+		}
+		path = path[:max(0, strings.LastIndexByte(path, '.'))]
 	}
 }

@@ -184,6 +184,7 @@ func (e *Engine) awaitGone(id string, a *app) {
 // left is called when the core has let go of an application: the ledger is
 // told, unless it wants it again already.
 func (e *Engine) left(id string, a *app) {
+	e.forgetReserving(id, a)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped || e.apps[id] != a || a.stage != leaving {
@@ -211,8 +212,11 @@ func (e *Engine) check(id string, a *app) {
 			return
 		}
 		alive := e.reviveInCore(id)
-		if !alive && !e.pollGone(id) {
-			return
+		if !alive {
+			if !e.pollGone(id) {
+				return
+			}
+			e.forgetReserving(id, a)
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -102,6 +102,17 @@ func (s *step) account(n *entry, id string, now *Task) {
 	app.Consumed = consumed(app.Consumed, kindOf(now), old, max(0, int64(time.Duration(s.at-old.Allocated)/time.Second)))
 }
 
+// noteIdle notes since when an application has had nothing to do, or that it has again.
+func (s *step) noteIdle(n *entry) {
+	switch {
+	case n.app == nil:
+	case n.live > 0 && n.app.Idle != 0:
+		s.editApp(n).Idle = 0
+	case n.live == 0 && n.app.Idle == 0 && n.app.State == AppStateRunning:
+		s.editApp(n).Idle = s.at
+	}
+}
+
 // anyLess reports whether one has less of any resource than the other.
 func anyLess(one, other map[string]int64) bool {
 	for name, amount := range other {

@@ -139,3 +139,28 @@ func TestProductsStopAtTheLargestInteger(t *testing.T) {
 		}
 	}
 }
+
+// TestIdle: since its last task has ended, until it has one again, and for good when it has completed.
+func TestIdle(t *testing.T) {
+	at := func(n int64) Stamp { return Stamp{At: Time(n)} }
+	l := stepped(t,
+		AddApp{Stamp: at(1), ID: "a"}, AppAccepted{Stamp: at(1), AppID: "a"},
+		AddTask{Stamp: at(2), AppID: "a", ID: "t", Node: "n"}, AddTask{Stamp: at(2), AppID: "a", ID: "u", Node: "n"},
+		CompleteTask{Stamp: at(3), AppID: "a", TaskID: "t"},
+	)
+	for _, next := range []struct {
+		event Event
+		want  Time
+	}{
+		{CompleteTask{Stamp: at(4), AppID: "a", TaskID: "u"}, 4},
+		{RemoveTask{Stamp: at(5), AppID: "a", TaskID: "u"}, 4},
+		{AddTask{Stamp: at(6), AppID: "a", ID: "v"}, 0},
+		{CompleteTask{Stamp: at(7), AppID: "a", TaskID: "v"}, 7},
+		{AppEnded{Stamp: at(8), AppID: "a", State: AppStateCompleted}, 7},
+		{RemoveTask{Stamp: at(9), AppID: "a", TaskID: "v"}, 7},
+	} {
+		if l.Step(next.event); l.App("a").Idle != next.want {
+			t.Errorf("after %s it is idle since %d, want %d", next.event.Kind(), l.App("a").Idle, next.want)
+		}
+	}
+}

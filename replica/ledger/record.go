@@ -81,6 +81,8 @@ type App struct {
 	Message  string
 	Started  Time
 	Finished Time
+	// Idle is since when it has run without a task, or did so when it ended; zero while it has any.
+	Idle Time
 	// MostUsed is the most that its allocations had taken at one time when one of them last
 	// gave something back: Ledger.MostUsed has what it is now.
 	MostUsed map[string]int64

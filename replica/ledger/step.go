@@ -58,6 +58,7 @@ func (l *Ledger) Step(event Event) Delta {
 		for _, c := range s.delta.Changes {
 			if n := l.apps[c.Key.AppID]; n != nil && c.Key.TaskID != "" {
 				s.account(n, c.Key.TaskID, c.Task)
+				s.noteIdle(n)
 			}
 		}
 		for _, c := range s.delta.Changes {

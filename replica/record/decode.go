@@ -55,6 +55,7 @@ func DecodeApp(b []byte) (*ledger.App, error) {
 		AskedMessage:        m.AskedMessage,
 		Replacements:        m.Replacements,
 		MostUsed:            m.MostUsed,
+		Idle:                ledger.Time(m.Idle),
 		Unknown:             unknown(m),
 	}
 	for _, t := range m.StateLog {

@@ -38,6 +38,7 @@ func EncodeApp(a *ledger.App) []byte {
 		AskedMessage:        a.AskedMessage,
 		Replacements:        a.Replacements,
 		MostUsed:            a.MostUsed,
+		Idle:                int64(a.Idle),
 	}
 	if n := len(a.StateLog); n > 0 {
 		// One block instead of one allocation for each entry.

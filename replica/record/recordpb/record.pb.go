@@ -69,8 +69,10 @@ type App struct {
 	Replacements map[string]uint32 `protobuf:"bytes,26,rep,name=replacements,proto3" json:"replacements,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Crews        []*Crew           `protobuf:"bytes,27,rep,name=crews,proto3" json:"crews,omitempty"`
 	// The most that was in use at one time when something of it was last given back.
-	MostUsed      map[string]int64 `protobuf:"bytes,28,rep,name=most_used,json=mostUsed,proto3" json:"most_used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Consumed      []*Consumption   `protobuf:"bytes,29,rep,name=consumed,proto3" json:"consumed,omitempty"`
+	MostUsed map[string]int64 `protobuf:"bytes,28,rep,name=most_used,json=mostUsed,proto3" json:"most_used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Consumed []*Consumption   `protobuf:"bytes,29,rep,name=consumed,proto3" json:"consumed,omitempty"`
+	// Since when it has run without a task.
+	Idle          int64 `protobuf:"fixed64,30,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +308,13 @@ func (x *App) GetConsumed() []*Consumption {
 		return x.Consumed
 	}
 	return nil
+}
+
+func (x *App) GetIdle() int64 {
+	if x != nil {
+		return x.Idle
+	}
+	return 0
 }
 
 // Consumption is what allocations took that have ended.
@@ -1719,7 +1728,7 @@ var File_record_proto protoreflect.FileDescriptor
 
 const file_record_proto_rawDesc = "" +
 	"\n" +
-	"\frecord.proto\x12\x14understudy.record.v1\"\xea\t\n" +
+	"\frecord.proto\x12\x14understudy.record.v1\"\xfe\t\n" +
 	"\x03App\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -1753,7 +1762,8 @@ const file_record_proto_rawDesc = "" +
 	"\freplacements\x18\x1a \x03(\v2+.understudy.record.v1.App.ReplacementsEntryR\freplacements\x120\n" +
 	"\x05crews\x18\x1b \x03(\v2\x1a.understudy.record.v1.CrewR\x05crews\x12D\n" +
 	"\tmost_used\x18\x1c \x03(\v2'.understudy.record.v1.App.MostUsedEntryR\bmostUsed\x12=\n" +
-	"\bconsumed\x18\x1d \x03(\v2!.understudy.record.v1.ConsumptionR\bconsumed\x1a7\n" +
+	"\bconsumed\x18\x1d \x03(\v2!.understudy.record.v1.ConsumptionR\bconsumed\x12\x12\n" +
+	"\x04idle\x18\x1e \x01(\x10R\x04idle\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
