@@ -83,7 +83,11 @@ func timeless(t *testing.T, c ledger.Change) string {
 		for i := range app.Crews {
 			app.Crews[i].Until, app.Crews[i].Retries = 0, 0
 		}
-		app.Submitted, app.PlaceholderDeadline, app.Started, app.Finished, app.Trace = 0, 0, 0, 0, ""
+		app.Consumed = slices.Clone(app.Consumed)
+		for i := range app.Consumed {
+			app.Consumed[i].ResourceSeconds = nil
+		}
+		app.Submitted, app.PlaceholderDeadline, app.Started, app.Finished, app.Idle, app.Trace = 0, 0, 0, 0, 0, ""
 		text, err = json.Marshal(app)
 	} else {
 		task := *c.Task

@@ -195,7 +195,11 @@ func withoutTimes(app ledger.App) ledger.App {
 	for i := range app.StateLog {
 		app.StateLog[i].At = 0
 	}
-	app.Submitted, app.PlaceholderDeadline, app.Started, app.Finished, app.Trace = 0, 0, 0, 0, ""
+	app.Consumed = slices.Clone(app.Consumed)
+	for i := range app.Consumed {
+		app.Consumed[i].ResourceSeconds = nil
+	}
+	app.Submitted, app.PlaceholderDeadline, app.Started, app.Finished, app.Idle, app.Trace = 0, 0, 0, 0, 0, ""
 	return app
 }
 
