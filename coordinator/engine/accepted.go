@@ -31,11 +31,15 @@ func (e *Engine) countReserving(id string) {
 	if x == nil {
 		return
 	}
-	path := x.GetQueuePath()
+	queues := e.queuesAbove(x.GetQueuePath())
 	x.Lock() // It does not begin to run meanwhile, with which this ends.
 	defer x.Unlock()
 	if x.IsAccepted() {
-		e.eachAbove(path, func(q *objects.Queue) { reservingIn(q)[id] = true })
+		for _, q := range queues {
+			q.Lock()
+			reservingIn(q)[id] = true
+			q.Unlock()
+		}
 	}
 }
 
@@ -44,20 +48,24 @@ func (e *Engine) forgetReserving(id string, a *app) {
 	e.mu.Lock()
 	path, last := a.at.queue, e.apps[id] == a
 	e.mu.Unlock() // The core may hold a lock of a queue, and wait for us.
-	if last {
-		e.eachAbove(path, func(q *objects.Queue) { delete(reservingIn(q), id) })
+	if !last {
+		return
+	}
+	for _, q := range e.queuesAbove(path) {
+		q.Lock()
+		delete(reservingIn(q), id)
+		q.Unlock()
 	}
 }
 
-// eachAbove does something to a queue, and to those above it, while it is locked.
-func (e *Engine) eachAbove(path string, do func(*objects.Queue)) {
+// queuesAbove returns a queue and those above it. The partition is locked for that: nothing else may be.
+func (e *Engine) queuesAbove(path string) (queues []*objects.Queue) {
 	p := e.corePartition()
 	for p != nil && path != "" {
 		if q := p.GetQueue(path); q != nil {
-			q.Lock()
-			do(q)
-			q.Unlock()
+			queues = append(queues, q)
 		}
 		path = path[:max(0, strings.LastIndexByte(path, '.'))]
 	}
+	return queues
 }
