@@ -293,3 +293,6 @@ func (e *Engine) Preempting(name string) int64 {
 
 // ResolveBy does before the core starts what Start does.
 var ResolveBy = resolveBy
+
+// Chored waits until everything that had to wait for the core has been done.
+func (e *Engine) Chored(ctx context.Context) error { return e.chored(ctx) }
