@@ -2,17 +2,25 @@ package admission
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/understudy-ha/understudy/coordinator/config"
 )
 
 // keeper plays who keeps certificates: it has an authority, and makes certificates of it.
@@ -287,4 +295,49 @@ func TestFilesAreDue(t *testing.T) {
 		t.Error(err)
 	}
 	due(false, "shown")
+}
+
+// trusting is an API server that knows every authority.
+type trusting struct {
+	around
+	bundle atomic.Pointer[[]byte]
+}
+
+func (a *trusting) Told(context.Context) ([]byte, error) { return *a.bundle.Load(), nil }
+
+// TestAServiceShowsWhatIsReplaced: as soon as it may, and not when it next looks at everything.
+func TestAServiceShowsWhatIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		dir, k := t.TempDir(), newKeeper(t, time.Now())
+		k.write(dir, time.Now())
+		f, w, bundle := filesIn(dir), &trusting{}, k.bundle()
+		w.bundle.Store(&bundle)
+		w.says(set{})
+		cfg := Config{
+			Mode: config.AdmissionWebhook, Namespace: own, ServiceAccount: "understudy", SchedulerName: "yunikorn", FailurePolicy: "Ignore",
+			ConfigMaps: []string{"yunikorn-defaults", "yunikorn-configs"}, Workloads: BuiltIn(), Where: Where{Namespace: own, Service: "admission"},
+		}
+		s := New(cfg, known{}, w.read, w, f, time.Now, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		time.Sleep(2 * readPeriod)
+		first := f.Expires()
+		if first.IsZero() {
+			t.Fatal("nothing is shown")
+		}
+		k.write(dir, time.Now().Add(readPeriod))
+		time.Sleep(settling - readPeriod)
+		if !f.Expires().Equal(first) {
+			t.Error("it is shown before others may know of it")
+		}
+		time.Sleep(settled + 3*readPeriod)
+		if f.Expires().Equal(first) {
+			t.Error("it is not shown when it may be")
+		}
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -23,11 +23,7 @@ func reservingIn(queue *objects.Queue) map[string]bool {
 
 // countReserving counts an application that was given placeholders by somebody else.
 func (e *Engine) countReserving(id string) {
-	p := e.corePartition()
-	if p == nil {
-		return
-	}
-	x := p.GetApplication(id)
+	x := e.coreApp(id)
 	if x == nil {
 		return
 	}

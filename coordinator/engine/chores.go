@@ -58,8 +58,7 @@ func (e *Engine) passed(what string) bool { return e.insist(what, e.barrier) }
 func (e *Engine) pollGone(id string) bool {
 	return e.insist("application "+id+" is ending", func(ctx context.Context) error {
 		return pollFast(ctx, func() bool {
-			p := e.corePartition()
-			return p == nil || p.GetApplication(id) == nil
+			return e.coreApp(id) == nil
 		})
 	})
 }

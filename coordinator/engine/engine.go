@@ -271,6 +271,14 @@ func (e *Engine) corePartition() *scheduler.PartitionContext {
 	return e.core.Scheduler.GetClusterContext().GetPartition(e.partition)
 }
 
+// coreApp is an application as the core has it, nil if it has none.
+func (e *Engine) coreApp(id string) *objects.Application {
+	if p := e.corePartition(); p != nil {
+		return p.GetApplication(id)
+	}
+	return nil
+}
+
 // barrierPartition is a partition that does not exist. An application or node
 // for it is refused by the core, in order, and leaves nothing behind.
 const barrierPartition = chatter.BarrierPartition

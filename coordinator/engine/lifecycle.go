@@ -145,11 +145,7 @@ func (e *Engine) takeOut(what string, ids ...string) bool {
 // failInCore brings an application into a state from which its removal does
 // not complete it. It reports false if it has ended already.
 func (e *Engine) failInCore(id string) bool {
-	p := e.corePartition()
-	if p == nil {
-		return true
-	}
-	x := p.GetApplication(id)
+	x := e.coreApp(id)
 	switch {
 	case x == nil, x.IsFailing():
 		return true
@@ -240,11 +236,7 @@ func (e *Engine) check(id string, a *app) {
 // reviveInCore keeps an application that the core would complete, and reports
 // whether there is one to keep.
 func (e *Engine) reviveInCore(id string) bool {
-	p := e.corePartition()
-	if p == nil {
-		return false
-	}
-	x := p.GetApplication(id)
+	x := e.coreApp(id)
 	if x == nil {
 		return false
 	}
@@ -284,11 +276,7 @@ func (e *Engine) runCore(id string) {
 		}
 	}
 	e.mu.Unlock()
-	p := e.corePartition()
-	if p == nil {
-		return
-	}
-	x := p.GetApplication(id)
+	x := e.coreApp(id)
 	if x == nil {
 		return
 	}

@@ -102,11 +102,7 @@ func (a *app) holds(group string) bool {
 // writeOffInCore reads first and looks then, so that placeholders that come meanwhile
 // are waited for.
 func (e *Engine) writeOffInCore(id, group string) {
-	p := e.corePartition()
-	if p == nil {
-		return
-	}
-	x := p.GetApplication(id)
+	x := e.coreApp(id)
 	if x == nil {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,6 +39,14 @@ func TestDemo(t *testing.T) {
 		if !strings.Contains(rest, want) {
 			t.Errorf("nothing is said of %q", want)
 		}
+	}
+	var created int
+	if _, killed, ok := strings.Cut(rest, "SIGKILL to the lead"); ok {
+		_, killed, _ = strings.Cut(killed, ", with ")
+		_, _ = fmt.Sscanf(killed, "%d pods created", &created)
+	}
+	if created == 0 || created > o.Pods*9/10 {
+		t.Errorf("%d of %d pods were created when the lead was killed: its successor may have nothing to bind", created, o.Pods)
 	}
 	if strings.Contains(rest, "FAILED") {
 		t.Error("a check failed and Run did not")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/understudy-ha/understudy/protocol/v1alpha1"
 )
 
 // taken is what applications have taken, noted beside the ledger.
@@ -161,6 +163,32 @@ func TestIdle(t *testing.T) {
 	} {
 		if l.Step(next.event); l.App("a").Idle != next.want {
 			t.Errorf("after %s it is idle since %d, want %d", next.event.Kind(), l.App("a").Idle, next.want)
+		}
+	}
+}
+
+// TestInstanceTypes: a task that takes the place of a placeholder has its instance type, one on another
+// node that of which the engine tells, and one that somebody else has bound elsewhere none.
+func TestInstanceTypes(t *testing.T) {
+	group := []v1alpha1.TaskGroup{{Name: "g", MinMember: 1}}
+	for name, tt := range map[string]struct {
+		node string
+		then []Event
+		want string
+	}{
+		"same node":    {"n", nil, "big"},
+		"another node": {"m", []Event{Allocated{AppID: "a", TaskID: "t", Node: "m", InstanceType: "small", Swapped: true}}, "small"},
+		"not yet told": {"m", nil, ""},
+		"elsewhere":    {"n", []Event{RemoveTask{AppID: "a", TaskID: "hold"}, BindDone{AppID: "a", TaskID: "t", Node: "o"}}, ""},
+	} {
+		l := stepped(t, append([]Event{
+			AddApp{ID: "a", TaskGroups: group}, AddTask{AppID: "a", ID: "t", TaskGroup: "g"}, AppAccepted{AppID: "a"},
+			AddTask{AppID: "a", ID: "hold", TaskGroup: "g", Placeholder: true},
+			Allocated{AppID: "a", TaskID: "hold", Node: "n", InstanceType: "big"}, BindDone{AppID: "a", TaskID: "hold", Node: "n"},
+			Released{AppID: "a", TaskID: "hold", Termination: PlaceholderReplaced, For: "t", Node: tt.node},
+		}, tt.then...)...)
+		if got := l.TaskByID("t").InstanceType; got != tt.want {
+			t.Errorf("%s: it is on %q, want %q", name, got, tt.want)
 		}
 	}
 }
