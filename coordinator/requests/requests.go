@@ -4,6 +4,7 @@ package requests
 
 import (
 	"maps"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -17,10 +18,22 @@ import (
 // for. The list belongs to the caller.
 func Of(pod *v1.Pod) v1.ResourceList {
 	return resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{
-		UseStatusResources: true,
+		UseStatusResources: statusCounts(pod),
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	})
 }
+
+// statusCounts reports whether the status of a pod can say anything else than its spec. Of
+// most pods it cannot before their kubelet has started them, and to look costs three times
+// as much as the spec alone.
+func statusCounts(pod *v1.Pod) bool {
+	return pod.Status.Resources != nil ||
+		slices.ContainsFunc(pod.Status.ContainerStatuses, hasResources) ||
+		slices.ContainsFunc(pod.Status.InitContainerStatuses, hasResources) ||
+		resourcehelper.IsPodResizeInfeasible(pod)
+}
+
+func hasResources(s v1.ContainerStatus) bool { return s.Resources != nil || s.AllocatedResources != nil }
 
 // Same reports whether two versions of a pod take the same. Most versions differ
 // in nothing that counts, which is seen without computing anything: Of makes a

@@ -6,6 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
 	"pgregory.net/rapid"
 
 	"github.com/understudy-ha/understudy/coordinator/requests"
@@ -125,6 +126,11 @@ func TestOf(t *testing.T) {
 		"asks for less, not looked at yet":           {resized("1", "3", "3", ""), "3"},
 		"was to have less, still uses more":          {resized("1", "1", "3", ""), "3"},
 		"has less":                                   {resized("1", "1", "1", ""), "1"},
+		"cannot be resized, nothing else is told": { // as kube-scheduler has it
+			with(pod(nil, "1"), func(p *v1.Pod) {
+				p.Status.Conditions = []v1.PodCondition{{Type: v1.PodResizePending, Reason: v1.PodReasonInfeasible}}
+			}), "0",
+		},
 		"uses more, asks for more than the node has": {resized("30", "1", "2", v1.PodReasonInfeasible), "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +142,15 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// Whatever differs between two versions, Same says what computing both would.
+// thorough is Of, looking at the status of every pod.
+func thorough(pod *v1.Pod) v1.ResourceList {
+	return resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{
+		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
+	})
+}
+
+// Whatever differs between two versions, Same says what computing both would. What the
+// status has no say in is found without it.
 func TestSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := &v1.Pod{
@@ -155,6 +169,11 @@ func TestSame(t *testing.T) {
 		b := a.DeepCopy()
 		for range rapid.IntRange(0, 2).Draw(t, "between") {
 			edit(t, b)
+		}
+		for _, pod := range []*v1.Pod{a, b} {
+			if got, want := requests.Of(pod), thorough(pod); !equality.Semantic.DeepEqual(got, want) {
+				t.Fatalf("takes %v, not %v", got, want)
+			}
 		}
 		if same, want := requests.Same(a, b), equality.Semantic.DeepEqual(requests.Of(a), requests.Of(b)); same != want {
 			t.Fatalf("Same is %v for %v and %v", same, requests.Of(a), requests.Of(b))

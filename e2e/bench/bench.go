@@ -32,7 +32,7 @@ type Options struct {
 	Duration time.Duration
 	// Limit bounds each load.
 	Limit time.Duration
-	// Profiles is a directory for CPU profiles of the lead; empty means none.
+	// Profiles is a directory for CPU profiles of the replicas; empty means none.
 	Profiles string
 	// Out is told what is being done.
 	Out io.Writer
@@ -219,27 +219,41 @@ func (b *bench) judge(ctx context.Context) error {
 	return nil
 }
 
-// profile takes a CPU profile of the lead while something goes on. The channel
-// tells when it is written.
+// profile takes a CPU profile of each replica while something goes on, of which one is
+// called NAME-lead. The channel tells when all are written.
 func (b *bench) profile(ctx context.Context, name string, length time.Duration) <-chan error {
 	done := make(chan error, 1)
 	if b.opts.Profiles == "" {
 		done <- nil
 		return done
 	}
-	go func() {
-		lead, err := b.session.Lab.Leader(ctx)
-		if err != nil {
-			done <- err
-			return
-		}
-		path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(length.Seconds()))
-		raw, err := b.session.Lab.Replica(lead).Get(ctx, path)
-		if err != nil {
-			done <- fmt.Errorf("profile of %s: %w", lead, err)
-			return
-		}
-		done <- os.WriteFile(filepath.Join(b.opts.Profiles, name+".pprof"), raw, 0o644)
-	}()
+	go func() { done <- b.profiles(ctx, name, length) }()
 	return done
+}
+
+func (b *bench) profiles(ctx context.Context, name string, length time.Duration) error {
+	lead, err := b.session.Lab.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	replicas, err := b.session.Lab.Replicas()
+	if err != nil {
+		return err
+	}
+	path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(length.Seconds()))
+	group, ctx := errgroup.WithContext(ctx)
+	for _, replica := range replicas {
+		file := name + "-" + replica.Name
+		if replica.Name == lead {
+			file = name + "-lead"
+		}
+		group.Go(func() error {
+			raw, err := replica.Get(ctx, path)
+			if err != nil {
+				return fmt.Errorf("profile of %s: %w", replica.Name, err)
+			}
+			return os.WriteFile(filepath.Join(b.opts.Profiles, file+".pprof"), raw, 0o644)
+		})
+	}
+	return group.Wait()
 }

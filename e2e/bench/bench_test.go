@@ -108,8 +108,11 @@ func TestRun(t *testing.T) {
 	if replicas != 4 { // three, and the one that followed the killed lead
 		t.Errorf("%d replica processes were measured", replicas)
 	}
-	if info, err := os.Stat(filepath.Join(o.Profiles, "burst.pprof")); err != nil || info.Size() == 0 {
+	if info, err := os.Stat(filepath.Join(o.Profiles, "burst-lead.pprof")); err != nil || info.Size() == 0 {
 		t.Errorf("profile: %v", err)
+	}
+	if all, _ := filepath.Glob(filepath.Join(o.Profiles, "burst-*.pprof")); len(all) != 3 {
+		t.Errorf("profiles: %v", all)
 	}
 	raw, err := json.Marshal(report)
 	if err != nil {

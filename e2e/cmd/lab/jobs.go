@@ -68,7 +68,7 @@ the verdict on the run is good, whether or not the figures are as expected.`,
 	cmd.Flags().Float64Var(&o.Rate, "rate", o.Rate, "pods a second of the light load")
 	cmd.Flags().DurationVar(&o.Duration, "duration", o.Duration, "how long the light load lasts")
 	cmd.Flags().DurationVar(&o.Limit, "limit", o.Limit, "how long each load may take")
-	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the lead")
+	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the replicas")
 	cmd.AddCommand(benchManagers(), benchReaders(), benchPeers(), benchGangs())
 	return cmd
 }
