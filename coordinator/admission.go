@@ -70,6 +70,7 @@ func (r *replica) clientConfig() kube.ClientConfig {
 		Wrap:       r.opts.Tracing.WrapTransport,
 		Guard:      r.guard,
 		Yields:     r.warmup.rests,
+		ReadsFrom:  r.gatherer.Dial,
 	}
 }
 

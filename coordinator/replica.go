@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/understudy-ha/understudy/coordinator/term"
 	"github.com/understudy-ha/understudy/election"
 	"github.com/understudy-ha/understudy/election/supervise"
+	"github.com/understudy-ha/understudy/internal/gather"
 	"github.com/understudy-ha/understudy/replica/failpoint"
 	"github.com/understudy-ha/understudy/replica/ledger"
 	"github.com/understudy-ha/understudy/replica/mirror"
@@ -85,7 +87,11 @@ type replica struct {
 	elector *election.Elector
 	warmup  *warmup
 	standby *standby.Standby
-	roster  *roster.Roster // nil without gossip
+	// gatherer is on while what API server and etcd tell may gather; warm is closed when this
+	// replica is ready to lead for the first time.
+	gatherer *gather.Gatherer
+	warm     chan struct{}
+	roster   *roster.Roster // nil without gossip
 	// restListens is where /ws/v1 is served, empty if it is not.
 	restListens string
 	fence       *fence
@@ -164,6 +170,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		start("gossip", r.gossip)
 	}
 	start("elector", r.elector.Run)
+	start("gatherer", r.gatherWhileFollowing)
 	start("fence", r.fence.run)
 	start("marks", r.marks)
 	start("accounts", r.accounts.run)
@@ -203,6 +210,7 @@ func (r *replica) play(ctx context.Context) error {
 	if !r.awaitReady(ctx) {
 		return nil
 	}
+	close(r.warm)
 	r.log.Info("ready to lead", "revision", r.view.Status().Revision, "pods", r.cluster.PodCount())
 	pause := stepBackPause()
 	if r.cluster.Marked() {
@@ -299,6 +307,7 @@ func newReplica(cfg config.Config, opts Options) (*replica, error) {
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	r.warmup = newWarmup(r.now, r.log)
+	r.gatherer, r.warm = gather.New(gatherFor), make(chan struct{})
 	entries := enabled(cfg.Managers)
 	if opts.Managers == nil {
 		opts.Managers = Managers()
@@ -384,6 +393,9 @@ const (
 	etcdWindow       = 16 << 20
 )
 
+// etcdPingTimeout is how long etcd may take to answer a ping, or to acknowledge what was sent to it.
+const etcdPingTimeout = 3 * time.Second
+
 func (r *replica) dialEtcd() (*clientv3.Client, error) {
 	tls, err := r.cfg.Etcd.TLSConfig()
 	if err != nil {
@@ -397,13 +409,14 @@ func (r *replica) dialEtcd() (*clientv3.Client, error) {
 		Endpoints:            r.cfg.Etcd.Endpoints,
 		DialTimeout:          r.cfg.Etcd.DialTimeout,
 		DialKeepAliveTime:    5 * time.Second,
-		DialKeepAliveTimeout: 3 * time.Second,
+		DialKeepAliveTimeout: etcdPingTimeout,
 		TLS:                  tls,
 		Username:             r.cfg.Etcd.Username,
 		Password:             password,
 		Logger:               telemetry.Zap(r.log),
-		DialOptions: append(r.opts.Tracing.EtcdDialOptions(),
-			grpc.WithStaticStreamWindowSize(etcdStreamWindow), grpc.WithStaticConnWindowSize(etcdWindow)),
+		DialOptions: slices.Concat(r.opts.Tracing.EtcdDialOptions(), etcdDialOptions(r.cfg.Etcd.Endpoints, r.dialEtcdMember), []grpc.DialOption{
+			grpc.WithStaticStreamWindowSize(etcdStreamWindow), grpc.WithStaticConnWindowSize(etcdWindow),
+		}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)

@@ -14,6 +14,8 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/understudy-ha/understudy/internal/gather"
 )
 
 // ClientConfig says how to reach the API server.
@@ -32,6 +34,8 @@ type ClientConfig struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Guard says whether writes are allowed. Without it none are.
 	Guard Guard
+	// ReadsFrom is put around the dialer of the connections for reads; it may be nil.
+	ReadsFrom func(gather.Dialer) gather.Dialer
 	// Namespace and PodName are the replica's own; the name is empty outside a cluster.
 	Namespace, PodName string
 	// Yields says whether reads are to leave the API server to others for now; nil means never.
@@ -79,6 +83,9 @@ func NewClients(cfg ClientConfig) (*Clients, error) {
 	clients := &Clients{contact: newContact(base.Host)}
 
 	reads := clients.paced(base)
+	if cfg.ReadsFrom != nil {
+		reads.Dial = cfg.ReadsFrom(reads.Dial)
+	}
 	reads.Wrap(clients.contact.wrap)
 	reads.Wrap(func(next http.RoundTripper) http.RoundTripper { return spread{next} })
 	if cfg.Yields != nil {

@@ -33,7 +33,9 @@ func statusCounts(pod *v1.Pod) bool {
 		resourcehelper.IsPodResizeInfeasible(pod)
 }
 
-func hasResources(s v1.ContainerStatus) bool { return s.Resources != nil || s.AllocatedResources != nil }
+func hasResources(s v1.ContainerStatus) bool {
+	return s.Resources != nil || s.AllocatedResources != nil
+}
 
 // Same reports whether two versions of a pod take the same. Most versions differ
 // in nothing that counts, which is seen without computing anything: Of makes a
