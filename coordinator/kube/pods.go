@@ -36,7 +36,8 @@ type PodsConfig struct {
 	Workers int
 }
 
-// Pods creates placeholders, deletes pods and fails pods. What has been created
+// Pods creates placeholders, deletes pods and fails pods. To delete and to fail come first: it
+// has a gang begin, or makes room, where to create has one more reserve. What has been created
 // or deleted is confirmed by what the pod informer then sees; only what cannot
 // be done, and what the informer will not tell, becomes an event for the sink.
 // Nothing does once the term is over, for the successor decides then.
@@ -77,11 +78,11 @@ func (p *Pods) Do(effect ledger.Effect) {
 	case ledger.CancelPlaceholders:
 		p.pool.drop(e.AppID, createTag)
 	case ledger.DeletePod:
-		p.pool.add(e.Task.AppID, e.Task.ID, "delete", func(ctx context.Context) (ledger.Event, time.Duration) {
+		p.pool.addAhead(e.Task.AppID, e.Task.ID, "delete", func(ctx context.Context) (ledger.Event, time.Duration) {
 			return p.remove(ctx, e.Task), 0
 		})
 	case ledger.FailPod:
-		p.pool.add(e.Task.AppID, e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
+		p.pool.addAhead(e.Task.AppID, e.Task.ID, "fail", func(ctx context.Context) (ledger.Event, time.Duration) {
 			outcome, err := p.fail(ctx, e)
 			if err != nil && !over(ctx, err) {
 				outcome = ledger.PodNotFailed{

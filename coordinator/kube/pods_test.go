@@ -538,3 +538,44 @@ func TestGangsAreMadeInTurn(t *testing.T) {
 		}
 	})
 }
+
+// What is to go goes before more is made, however much is to be made.
+func TestDeletionsComeFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		var order []string
+		all := make(chan struct{})
+		s.answer("create", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+			<-all
+			made := a.(clienttesting.CreateAction).GetObject().(*v1.Pod)
+			order = append(order, made.Name)
+			return made, nil
+		})
+		s.answer("delete", "pods", func(a clienttesting.Action) (runtime.Object, error) {
+			order = append(order, a.(clienttesting.DeleteAction).GetName())
+			return nil, nil
+		})
+		p := NewPods(s, PodsConfig{Tenure: tenure, Image: "pause:1", Workers: 1}, newInbox().sink, quiet)
+		defer p.Stop()
+		for n := range 3 {
+			for _, id := range []string{"a", "b"} {
+				app := gang()
+				app.ID = id
+				e := create(app)
+				e.Name = fmt.Sprint(id, n)
+				p.Do(e)
+			}
+		}
+		synctest.Wait()
+		for _, name := range []string{"x0", "y0", "x1", "y1"} {
+			gone := task(name)
+			gone.AppID = name[:1]
+			p.Do(ledger.DeletePod{Task: gone})
+		}
+		close(all)
+		pass(time.Minute)
+		if got := strings.Join(order, " "); got != "a0 x0 x1 y0 y1 a1 a2 b0 b1 b2" && got != "b0 x0 x1 y0 y1 b1 b2 a0 a1 a2" {
+			t.Errorf("the order was %s", got)
+		}
+	})
+}

@@ -25,7 +25,8 @@ type job func(ctx context.Context) (outcome ledger.Event, again time.Duration)
 //
 // Keys belong to parties, which are applications. Parties take turns, and one has no
 // more than a quarter of the goroutines while others that have less are waiting: what
-// one of them wants in thousands does not hold up what another wants twice.
+// one of them wants in thousands does not hold up what another wants twice. Those that
+// are ahead take turns among themselves, before the others.
 type pool struct {
 	limit  int
 	share  int  // of a party, while others wait
@@ -36,7 +37,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	lines   map[string]*line
-	parties map[string]*party // those with lines
+	parties map[owner]*party // those with lines
 	turns   []*party          // those with a line that is ready, whose turn it is first
 	workers int
 	// attempts counts those that have ended.
@@ -50,16 +51,23 @@ type pool struct {
 
 // party is one of those who take turns.
 type party struct {
+	ahead bool
 	lines int     // it has
 	ready []*line // whose first job can be done now, longest waiting first
 	under int     // how many of its jobs are under way
 	begun int     // how many in this turn of it
 }
 
+// owner names a party.
+type owner struct {
+	app   string
+	ahead bool
+}
+
 // line holds the jobs of one key.
 type line struct {
 	key   string
-	owner string // its party
+	owner owner // its party
 	under bool   // the first is under way
 	jobs  []tagged
 	timer *time.Timer // runs while the first job waits for its next try
@@ -77,14 +85,19 @@ func newPool(limit int, sink Sink) *pool {
 	limit = max(1, limit)
 	return &pool{
 		limit: limit, share: max(1, limit/4), turn: 1, sink: sink, ctx: ctx, cancel: cancel,
-		lines: make(map[string]*line), parties: make(map[string]*party),
+		lines: make(map[string]*line), parties: make(map[owner]*party),
 	}
 }
 
 // add takes a job; tag says what it does. A job of the same key and tag that
 // has been taken and is not done stands for this one too. A key is always the same
 // party's.
-func (p *pool) add(owner, key, tag string, j job) {
+func (p *pool) add(app, key, tag string, j job) { p.take(owner{app: app}, key, tag, j) }
+
+// addAhead does so for what comes before all that add takes.
+func (p *pool) addAhead(app, key, tag string, j job) { p.take(owner{app, true}, key, tag, j) }
+
+func (p *pool) take(of owner, key, tag string, j job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -92,7 +105,7 @@ func (p *pool) add(owner, key, tag string, j job) {
 	}
 	l := p.lines[key]
 	if l == nil {
-		l = &line{key: key, owner: owner}
+		l = &line{key: key, owner: of}
 		p.lines[key] = l
 		p.partyOf(l).lines++
 		p.enqueue(l)
@@ -109,7 +122,7 @@ func (p *pool) add(owner, key, tag string, j job) {
 func (p *pool) partyOf(l *line) *party {
 	of := p.parties[l.owner]
 	if of == nil {
-		of = &party{}
+		of = &party{ahead: l.owner.ahead}
 		p.parties[l.owner] = of
 	}
 	return of
@@ -120,7 +133,7 @@ func (p *pool) partyOf(l *line) *party {
 func (p *pool) enqueue(l *line) {
 	of := p.partyOf(l)
 	if of.ready = append(of.ready, l); len(of.ready) == 1 {
-		p.turns = append(p.turns, of)
+		p.await(of)
 	}
 	if p.workers < p.limit {
 		if p.workers == 0 {
@@ -173,16 +186,29 @@ func (p *pool) next() (*line, *party) {
 	of.begun = 0
 	p.turns = slices.Delete(p.turns, at, at+1)
 	if len(of.ready) > 0 {
-		p.turns = append(p.turns, of)
+		p.await(of)
 	}
 	return l, of
 }
 
-// drop forgets the jobs of a party that are tagged so. One that is under way is not
+// await puts a party behind those whose turn is before its own. The caller holds mu.
+func (p *pool) await(of *party) {
+	at := -1
+	if of.ahead {
+		at = slices.IndexFunc(p.turns, func(other *party) bool { return !other.ahead })
+	}
+	if at < 0 {
+		at = len(p.turns)
+	}
+	p.turns = slices.Insert(p.turns, at, of)
+}
+
+// drop forgets the jobs of a party that is not ahead and that are tagged so. One that is under way is not
 // tried again.
-func (p *pool) drop(owner, tag string) {
+func (p *pool) drop(app, tag string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	owner := owner{app: app}
 	of := p.parties[owner]
 	if of == nil {
 		return
