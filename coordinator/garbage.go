@@ -11,7 +11,8 @@ import (
 // Garbage is collected when the heap has grown by as much as is live, says Go. Each collection
 // looks at all that is live: with the little that a replica holds of most clusters it comes so
 // often that it takes a quarter of the replica's processors. So the heap grows by twice as much
-// here, and by leastGrowth at least; by more than mostGrowth it grows only if that much is live.
+// here, and by leastGrowth at least; by more than mostGrowth it grows only where that is less than
+// half of what is live: where a lot is live, a collection is rare anyhow, and memory is what lacks.
 const (
 	leastGrowth = 128 << 20
 	mostGrowth  = 400 << 20
@@ -23,7 +24,7 @@ const growthPeriod = 5 * time.Second
 // growth is by how much the heap grows between two collections, as a percentage of what is live.
 func growth(live uint64) int {
 	live = max(live, 1<<20)
-	return int(100 * max(live, leastGrowth, min(2*live, mostGrowth)) / live)
+	return int(100 * max(live/2, leastGrowth, min(2*live, mostGrowth)) / live)
 }
 
 // collectLess has garbage collected less often while there is little else, until ctx ends. Who

@@ -10,7 +10,7 @@ import (
 func TestGrowth(t *testing.T) {
 	const mb = 1 << 20
 	for live, want := range map[uint64]uint64{ // MB
-		0: 128, 1: 128, 32: 128, 64: 128, 100: 200, 200: 400, 300: 400, 400: 400, 500: 500, 2000: 2000,
+		0: 128, 1: 128, 32: 128, 64: 128, 100: 200, 200: 400, 300: 400, 400: 400, 500: 400, 800: 400, 1000: 500, 2000: 1000,
 	} {
 		got := uint64(growth(live*mb)) * max(live, 1) / 100
 		if got > want || got+got/50+1 < want { // percentages are whole
