@@ -38,7 +38,7 @@ type pool struct {
 	mu      sync.Mutex
 	lines   map[string]*line
 	parties map[owner]*party // those with lines
-	turns   []*party          // those with a line that is ready, whose turn it is first
+	turns   []*party         // those with a line that is ready, whose turn it is first
 	workers int
 	// attempts counts those that have ended.
 	attempts uint64
@@ -68,7 +68,7 @@ type owner struct {
 type line struct {
 	key   string
 	owner owner // its party
-	under bool   // the first is under way
+	under bool  // the first is under way
 	jobs  []tagged
 	timer *time.Timer // runs while the first job waits for its next try
 }
@@ -97,6 +97,7 @@ func (p *pool) add(app, key, tag string, j job) { p.take(owner{app: app}, key, t
 // addAhead does so for what comes before all that add takes.
 func (p *pool) addAhead(app, key, tag string, j job) { p.take(owner{app, true}, key, tag, j) }
 
+// take is add for any party.
 func (p *pool) take(of owner, key, tag string, j job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,18 +204,18 @@ func (p *pool) await(of *party) {
 	p.turns = slices.Insert(p.turns, at, of)
 }
 
-// drop forgets the jobs of a party that is not ahead and that are tagged so. One that is under way is not
-// tried again.
+// drop forgets the jobs of an application that add has taken and that are tagged so. One
+// that is under way is not tried again.
 func (p *pool) drop(app, tag string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	owner := owner{app: app}
-	of := p.parties[owner]
+	name := owner{app: app}
+	of := p.parties[name]
 	if of == nil {
 		return
 	}
 	for _, l := range p.lines {
-		if l.owner != owner {
+		if l.owner != name {
 			continue
 		}
 		if l.under && l.jobs[0].tag == tag {
