@@ -25,7 +25,7 @@ const gatherFor = 100 * time.Millisecond
 func (r *replica) gatherWhileFollowing(ctx context.Context) error {
 	select {
 	case <-r.warm:
-		gatherBehind(ctx, r.elector, r.incarnation, r.gatherer)
+		gatherBehind(ctx, r.elector, r.incarnation, func() bool { return r.lead.Load() != nil }, r.gatherer)
 	case <-ctx.Done():
 	}
 	return nil
@@ -37,14 +37,15 @@ type sight interface {
 	Observed() election.Observation
 }
 
-// gatherBehind turns a gatherer on while another than self holds the Lease, until ctx ends.
-func gatherBehind(ctx context.Context, lease sight, self string, gatherer *gather.Gatherer) {
+// gatherBehind turns a gatherer on while another than self holds the Lease, until ctx ends. For who
+// leads nothing gathers: neither before it has seen that its Lease is lost nor after.
+func gatherBehind(ctx context.Context, lease sight, self string, leads func() bool, gatherer *gather.Gatherer) {
 	defer gatherer.Set(false)
 	for {
 		changed := lease.Changed()
 		seen := lease.Observed()
 		left := time.Until(seen.Expires)
-		behind := seen.Synced && seen.Holder != "" && seen.Holder != self && left > 0
+		behind := seen.Synced && seen.Holder != "" && seen.Holder != self && left > 0 && !leads()
 		gatherer.Set(behind)
 		var expired <-chan time.Time
 		if behind {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,7 +48,8 @@ func TestGathersBehindALead(t *testing.T) {
 		lease, g := &seenLease{changed: make(chan struct{})}, gather.New(time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { gatherBehind(ctx, lease, "self", g) })
+		var leads atomic.Bool
+		running.Go(func() { gatherBehind(ctx, lease, "self", leads.Load, g) })
 		is := func(want bool, when string) {
 			t.Helper()
 			synctest.Wait()
@@ -77,8 +79,12 @@ func TestGathersBehindALead(t *testing.T) {
 		is(false, "the Lease is free")
 		lease.see(held("self", time.Minute))
 		is(false, "this replica leads")
+		leads.Store(true)
 		lease.see(held("other", time.Minute))
-		is(true, "another has followed it")
+		is(false, "another has followed it, of which its work does not know yet")
+		leads.Store(false)
+		lease.see(held("other", time.Minute))
+		is(true, "it has stepped back")
 		cancel()
 		running.Wait()
 		is(false, "it is over")
